@@ -1,0 +1,113 @@
+"""The conveyor: the initialisation by which a new network carries a surface to another unchanged."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+
+from cellgraph.lattice import Lattice
+from cellgraph.nn import GMLPCell, Surface
+
+
+@dataclass(frozen=True)
+class Conveyor:
+    r"""A leaky shift from the input surface to the output surface.
+
+    Each step a cell hands on the share :math:`a` of its state in one direction. With :math:`n` hops between the
+    surfaces, a value injected once is at the output after :math:`T` steps with the binomial amplitude
+
+    .. math::
+        g(T) = \binom{T}{n} a^n (1 - a)^{T - n}
+
+    (plus the same for whole turns around a periodic axis); held, with the probability that :math:`T` steps hold at
+    least :math:`n` hops. Dividing what is extracted by :math:`g` makes a new network the identity, provided no input
+    cell lies behind another one. Amplitudes stay at or below one everywhere, and :math:`a = n / T` makes :math:`g` the
+    largest.
+
+    Attributes:
+        direction: The direction signals come from; ``None`` where no shift maps one surface on the other. Then the
+            transport mixes all neighbours: the signal arrives, but the network is not the identity.
+        hops: Number of shifts from surface to surface.
+        turn: Number of shifts that lead around the lattice and back, 0 if none do.
+        share: Share of the state that moves on in a step, averaged over random updates.
+        held: Whether the input is held rather than injected once.
+        distance: Steps from the nearest input cell to the furthest output cell.
+        route: The two surfaces, in words.
+    """
+
+    direction: int | None
+    hops: int
+    turn: int
+    share: float
+    held: bool
+    distance: int
+    route: str
+
+    @classmethod
+    def install(cls, cell: GMLPCell, source: Surface, target: Surface, *, num_steps: int, held: bool) -> Conveyor:
+        """Set a cell's transport to carry one surface to another in ``num_steps`` steps.
+
+        Raises:
+            ValueError: If no path leads from the input surface to some output cell.
+        """
+        lattice = cell.lattice
+        route = f"{_name(source, 'input')} to {_name(target, 'output')} of {lattice}"
+        away = lattice.hops(source.mask)[target.mask]
+        if (away < 0).any():
+            raise ValueError(f"no path leads from {route}: {int((away < 0).sum())} of {len(away)} cells are cut off")
+        direction, hops = _shift(lattice, source, target)
+        rate = min(1.0, hops / (num_steps * cell.update_rate)) if direction is not None else 0.5
+        cell.set_conveyor(direction, rate)
+        turn = 0
+        if direction is not None and not held:
+            axes = [axis for axis, move in enumerate(lattice.offsets[direction]) if move]
+            if all(lattice.boundary[axis] == "periodic" for axis in axes):
+                turn = math.lcm(*(lattice.shape[axis] for axis in axes))
+        return cls(direction, hops, turn, rate * cell.update_rate, held, int(away.max()), route)
+
+    def check_reach(self, num_steps: int) -> None:
+        """Refuse a number of steps in which no signal can arrive everywhere.
+
+        Raises:
+            ValueError: If ``num_steps`` is less than the distance.
+        """
+        if num_steps < self.distance:
+            raise ValueError(
+                f"num_steps={num_steps} cannot carry a signal over the {self.distance} steps from {self.route}: "
+                f"use num_steps >= {self.distance}"
+            )
+
+    def gain(self, num_steps: int) -> float:
+        """Amplitude at the output after ``num_steps`` steps of what was 1 at the input."""
+        if self.direction is None or self.hops == 0:
+            return 1.0
+        if self.held:
+            return math.fsum(self._binomial(num_steps, n) for n in range(self.hops, num_steps + 1))
+        last = num_steps + 1 if self.turn else self.hops + 1
+        return math.fsum(self._binomial(num_steps, n) for n in range(self.hops, last, self.turn or 1))
+
+    def _binomial(self, num_steps: int, hops: int) -> float:
+        return math.comb(num_steps, hops) * self.share**hops * (1 - self.share) ** (num_steps - hops)
+
+
+def _name(surface: Surface, role: str) -> str:
+    return f"the {role} cells {surface.faces or 'of the mask'}"
+
+
+def _shift(lattice: Lattice, source: Surface, target: Surface) -> tuple[int | None, int]:
+    """The direction and the number of shifts that take each output cell to its input cell, all of them on cells."""
+    if torch.equal(source.index, target.index):
+        return 0, 0
+    if source.index.numel() == target.index.numel():
+        size = torch.tensor(lattice.shape)
+        periodic = torch.tensor([kind == "periodic" for kind in lattice.boundary])
+        wanted = lattice.positions[source.index]
+        for hops, (k, offset) in itertools.product(range(1, max(lattice.shape)), enumerate(lattice.offsets)):
+            path = [lattice.positions[target.index] + n * torch.tensor(offset) for n in range(1, hops + 1)]
+            path = [torch.where(periodic, place % size, place) for place in path]
+            if torch.equal(path[-1], wanted) and all(bool(lattice.mask[tuple(p.T)].all()) for p in path):
+                return k, hops
+    return None, 0

@@ -1,0 +1,234 @@
+"""The lattice: a static grid graph in one, two or three dimensions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+#: Neighbourhoods by dimension: number of neighbours -> largest number of axes an offset may move along.
+NEIGHBOURHOODS: dict[int, dict[int, int]] = {1: {2: 1}, 2: {4: 1, 8: 2}, 3: {6: 1, 18: 2, 26: 3}}
+
+#: Names of the faces: name -> (axis counted from the last one, first or last index of that axis).
+FACES: dict[str, tuple[int, int]] = {
+    "front": (-3, 0),
+    "back": (-3, -1),
+    "top": (-2, 0),
+    "bottom": (-2, -1),
+    "left": (-1, 0),
+    "right": (-1, -1),
+}
+
+BOUNDARIES = ("open", "periodic")
+
+
+class Lattice:
+    r"""A grid of cells as a static graph, one node a cell, in C order of the shape.
+
+    Cell :math:`i` hears its neighbours :math:`i + o_k`, where the offsets :math:`o_k` of the neighbourhood are the
+    directions :math:`k = 0 \dots K - 1` in lexicographic order, e.g. ``(-1, 0, 0), (0, -1, 0), (0, 0, -1),
+    (0, 0, 1), (0, 1, 0), (1, 0, 0)`` for six neighbours. Across an open boundary there is no neighbour; across a
+    periodic one the lattice closes into a ring.
+
+    Args:
+        shape: ``(width,)``, ``(height, width)`` or ``(depth, height, width)``, in cells.
+        neighbourhood: Number of neighbours of an inner cell: 2 in one dimension, 4 or 8 in two, 6, 18 or 26 in three
+            (von Neumann and Moore neighbourhoods of radius one, and the one between them). The smallest by default.
+        boundary: ``"open"`` or ``"periodic"``, for all axes or one for each.
+        mask: Boolean array of the shape: the cells that exist (all of them by default).
+
+    Raises:
+        ValueError: If the shape, neighbourhood or boundary is unknown, a periodic axis is shorter than three cells
+            (its two neighbours along that axis would be one cell), or the mask keeps no cell.
+
+    Example:
+        >>> lattice = Lattice((11, 15, 15), neighbourhood=6)
+        >>> lattice.num_nodes, lattice.num_edges
+        (2475, 13740)
+        >>> int(lattice.face("front").sum())
+        225
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        neighbourhood: int | None = None,
+        *,
+        boundary: str | Sequence[str] = "open",
+        mask: Any = None,
+    ) -> None:
+        self.shape = _checked_shape(shape)
+        known = NEIGHBOURHOODS[self.dim]
+        self.neighbourhood = min(known) if neighbourhood is None else neighbourhood
+        if self.neighbourhood not in known:
+            raise ValueError(
+                f"neighbourhood of a {self.dim}-D lattice must be one of {sorted(known)}, got {neighbourhood!r}"
+            )
+        self.boundary = _checked_boundary(boundary, self.shape)
+        self.mask = _checked_mask(mask, self.shape)
+
+        reach = known[self.neighbourhood]
+        moves = itertools.product((-1, 0, 1), repeat=self.dim)
+        #: The K offsets, lexicographically sorted; their order numbers the directions.
+        self.offsets: tuple[tuple[int, ...], ...] = tuple(o for o in moves if 0 < sum(map(abs, o)) <= reach)
+        #: ``[num_nodes, dim]`` integer coordinates of the cells.
+        self.positions: Tensor = self.mask.nonzero()
+        #: ``[num_nodes]`` index of each cell in the full grid.
+        self.grid_index: Tensor = self.mask.flatten().nonzero().squeeze(1)
+        self.edge_index, self.edge_direction = self._edges()
+
+    @property
+    def dim(self) -> int:
+        """Number of dimensions, 1 to 3."""
+        return len(self.shape)
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of cells that exist."""
+        return len(self.positions)
+
+    @property
+    def num_edges(self) -> int:
+        """Number of directed edges."""
+        return self.edge_index.size(1)
+
+    @property
+    def num_directions(self) -> int:
+        """Number of offsets K."""
+        return len(self.offsets)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every cell of the shape exists."""
+        return self.num_nodes == self.mask.numel()
+
+    @property
+    def layer(self) -> Tensor:
+        """``[num_nodes]`` index of each cell along the first axis."""
+        return self.positions[:, 0]
+
+    def face(self, name: str) -> Tensor:
+        """Node mask of a face.
+
+        Args:
+            name: ``front``/``back`` (ends of the depth axis), ``top``/``bottom`` (height) or ``left``/``right``
+                (width); a lattice of fewer dimensions has the later pairs only.
+
+        Shapes:
+            - **output:** ``[num_nodes]``, boolean.
+
+        Raises:
+            ValueError: If the lattice has no face of that name, or no cell lies on it.
+        """
+        axis, index = FACES.get(name, (-4, 0))
+        if -axis > self.dim:
+            names = [n for n, (a, _) in FACES.items() if -a <= self.dim]
+            raise ValueError(f"a {self.dim}-D lattice has the faces {names}, got {name!r}")
+        on_face = self.positions[:, axis] == index % self.shape[axis]
+        if not on_face.any():
+            raise ValueError(f"the mask leaves no cell on the face {name!r}")
+        return on_face
+
+    def hops(self, sources: Tensor) -> Tensor:
+        """Graph distance of every cell from the nearest source cell.
+
+        Args:
+            sources: ``[num_nodes]`` boolean node mask.
+
+        Shapes:
+            - **output:** ``[num_nodes]``, integer number of steps; ``-1`` where no path leads.
+        """
+        distance = torch.where(sources, 0, -1)
+        source, target = self.edge_index
+        for step in itertools.count(1):
+            frontier = target[(distance[source] == step - 1) & (distance[target] < 0)]
+            if not len(frontier):
+                return distance
+            distance[frontier] = step
+        raise AssertionError("unreachable")
+
+    def to_data(self) -> Data:
+        """The lattice as a :class:`torch_geometric.data.Data` with ``edge_index``, ``edge_direction`` and ``pos``."""
+        return Data(
+            edge_index=self.edge_index,
+            edge_direction=self.edge_direction,
+            pos=self.positions.to(torch.get_default_dtype()),
+            num_nodes=self.num_nodes,
+        )
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain types."""
+        return {
+            "shape": list(self.shape),
+            "neighbourhood": self.neighbourhood,
+            "boundary": list(self.boundary),
+            "mask": None if self.is_full else self.mask.tolist(),
+        }
+
+    def _edges(self) -> tuple[Tensor, Tensor]:
+        size = torch.tensor(self.shape)
+        periodic = torch.tensor([b == "periodic" for b in self.boundary])
+        node_at = torch.full(self.shape, -1)
+        node_at[tuple(self.positions.T)] = torch.arange(self.num_nodes)
+
+        targets, sources, directions = [], [], []
+        for k, offset in enumerate(self.offsets):
+            there = self.positions + torch.tensor(offset)
+            there = torch.where(periodic, there % size, there)
+            inside = ((there >= 0) & (there < size)).all(dim=1)
+            source = node_at[tuple(there[inside].T)]
+            exists = source >= 0
+            sources.append(source[exists])
+            targets.append(inside.nonzero().squeeze(1)[exists])
+            directions.append(torch.full_like(sources[-1], k))
+        target, source, direction = torch.cat(targets), torch.cat(sources), torch.cat(directions)
+        # Directions were visited in ascending order, so a stable sort leaves them ascending within each target.
+        order = torch.argsort(target, stable=True)
+        return torch.stack([source[order], target[order]]), direction[order]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Lattice) and self.config() == other.config()
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.neighbourhood, self.boundary, self.num_nodes))
+
+    def __repr__(self) -> str:
+        masked = "" if self.is_full else f", num_nodes={self.num_nodes}"
+        return f"Lattice({self.shape}, {self.neighbourhood}, boundary={self.boundary}{masked})"
+
+
+def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(shape, (str, Mapping)) or not isinstance(shape, Sequence):
+        raise ValueError(f"shape must be 1 to 3 positive integers, got {shape!r}")
+    if len(shape) not in NEIGHBOURHOODS or any(isinstance(n, bool) or int(n) != n or n < 1 for n in shape):
+        raise ValueError(f"shape must be 1 to 3 positive integers, got {tuple(shape)}")
+    return tuple(int(n) for n in shape)
+
+
+def _checked_boundary(boundary: str | Sequence[str], shape: tuple[int, ...]) -> tuple[str, ...]:
+    per_axis = (boundary,) * len(shape) if isinstance(boundary, str) else tuple(boundary)
+    if len(per_axis) != len(shape) or any(b not in BOUNDARIES for b in per_axis):
+        raise ValueError(
+            f"boundary must be one of {BOUNDARIES}, or one for each of the {len(shape)} axes, got {boundary!r}"
+        )
+    for axis, (kind, size) in enumerate(zip(per_axis, shape, strict=True)):
+        if kind == "periodic" and size < 3:
+            raise ValueError(f"a periodic axis needs at least 3 cells, axis {axis} of {shape} has {size}")
+    return per_axis
+
+
+def _checked_mask(mask: Any, shape: tuple[int, ...]) -> Tensor:
+    if mask is None:
+        return torch.ones(shape, dtype=torch.bool)
+    array = np.asarray(mask)
+    if array.shape != shape:
+        raise ValueError(f"mask must have the lattice's shape {shape}, got {array.shape}")
+    kept = torch.from_numpy(array.astype(bool))
+    if not kept.any():
+        raise ValueError(f"mask keeps none of the {kept.numel()} cells, at least one is needed")
+    return kept

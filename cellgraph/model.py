@@ -1,0 +1,307 @@
+"""CellGraph: a vector enters the lattice on one surface, the cells talk, and a vector leaves on another."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from cellgraph.conveyor import Conveyor
+from cellgraph.files import write_atomically
+from cellgraph.lattice import Lattice
+from cellgraph.nn import AutoencoderAdapter, GMLPCell, LinearAdapter, PCAAdapter, Surface, regress
+from cellgraph.rollout import rollout
+
+INJECTIONS = ("once", "held")
+ADAPTERS: dict[str, type[LinearAdapter]] = {
+    "linear": LinearAdapter,
+    "pca": PCAAdapter,
+    "autoencoder": AutoencoderAdapter,
+}
+
+
+@dataclass
+class CellGraphOutput:
+    """What a forward pass returns.
+
+    Attributes:
+        embedding: Predicted answer embedding, ``[batch, teacher_width]``.
+        surface: What was extracted from the output surface, ``[batch, surface_width]``.
+        states: Final state of the cells, ``[batch, num_nodes, channels]``; ``None`` for models without cells.
+        memory: Memory for the next call, ``[batch, num_nodes, memory_channels]``, or ``None``.
+        num_steps: Steps taken.
+        trajectory: All states, ``[num_steps + 1, batch, num_nodes, channels]``, when asked for.
+    """
+
+    embedding: Tensor
+    surface: Tensor
+    states: Tensor | None = None
+    memory: Tensor | None = None
+    num_steps: int = 0
+    trajectory: Tensor | None = None
+
+
+class CellGraph(nn.Module):
+    r"""Question embedding to answer embedding through a lattice of cells.
+
+    .. math::
+        e \xrightarrow{\text{encode}} s \xrightarrow{\text{inject}} x_0 \xrightarrow{\text{rollout}} x_T
+        \xrightarrow{\text{extract}} s' \xrightarrow{\text{decode}} e'
+
+    A new network is a :class:`~cellgraph.conveyor.Conveyor`: it carries the input surface to the output surface
+    unchanged, so training starts from what the adapters alone would say.
+
+    Args:
+        cell: The cell, with its lattice.
+        teacher_width: Width of the teacher's embeddings.
+        input_nodes: Cells that take the question: a face's name, several, or a node mask.
+        output_nodes: Cells that give the answer.
+        surface_channels: Number of values each surface cell takes and gives.
+        adapter: ``"linear"``, ``"pca"`` or ``"autoencoder"``, see :mod:`cellgraph.nn`; or keyword arguments of the
+            adapter beside its ``name``.
+        num_steps: Steps of a rollout; two numbers are the least and the most of a range that training draws from and
+            of which evaluation takes the most.
+        injection: ``"once"``, or ``"held"``: the input surface is set back to the question after every step.
+        checkpoint_every: See :func:`~cellgraph.rollout.rollout`.
+        tolerance: See :func:`~cellgraph.rollout.rollout`.
+
+    Shapes:
+        - **question:** ``[batch, teacher_width]``
+        - **output:** :class:`CellGraphOutput`
+
+    Raises:
+        ValueError: If the surfaces differ in width, a name is unknown, or the output surface is further from the
+            input surface than the least number of steps.
+
+    Example:
+        >>> cell = GMLPCell(Lattice((3, 4, 4)), channels=8, hidden=16)
+        >>> model = CellGraph(cell, teacher_width=16, num_steps=4)
+        >>> question = torch.randn(2, 16)
+        >>> torch.allclose(model(question).embedding, question, atol=1e-5)
+        True
+    """
+
+    def __init__(
+        self,
+        cell: GMLPCell,
+        *,
+        teacher_width: int,
+        input_nodes: Any = "front",
+        output_nodes: Any = "back",
+        surface_channels: int = 1,
+        adapter: str | Mapping[str, Any] = "pca",
+        num_steps: int | tuple[int, int] = 12,
+        injection: str = "once",
+        checkpoint_every: int = 0,
+        tolerance: float = 0.0,
+    ) -> None:
+        super().__init__()
+        lattice = cell.lattice
+        self.cell = cell
+        self.input_surface = Surface(lattice, _as_nodes(input_nodes), channels=surface_channels)
+        self.output_surface = Surface(lattice, _as_nodes(output_nodes), channels=surface_channels)
+        if self.input_surface.width != self.output_surface.width:
+            raise ValueError(
+                "the two surfaces must be equally wide, "
+                f"got {self.input_surface.width} in and {self.output_surface.width} out"
+            )
+        if surface_channels > cell.channels - cell.memory_channels:
+            raise ValueError(
+                f"surface_channels must fit the {cell.channels - cell.memory_channels} channels of the state that "
+                f"are not memory, got {surface_channels}"
+            )
+        if injection not in INJECTIONS:
+            raise ValueError(f"injection must be one of {INJECTIONS}, got {injection!r}")
+        self.num_steps = _steps_range(num_steps)
+        self.injection, self.checkpoint_every, self.tolerance = injection, checkpoint_every, tolerance
+        options = {"name": adapter} if isinstance(adapter, str) else dict(adapter)
+        name = options.pop("name", None)
+        if name not in ADAPTERS:
+            raise ValueError(f"adapter must be one of {sorted(ADAPTERS)}, got {name!r}")
+        self.adapter_options = {"name": name, **options}
+        self.question_adapter = ADAPTERS[name](teacher_width, self.input_surface.width, **options)
+        self.answer_adapter = ADAPTERS[name](teacher_width, self.input_surface.width, **options)
+        self.answer_adapter.load_state_dict(self.question_adapter.state_dict())
+        self.answer_adapter.encoder.requires_grad_(False)
+
+        self.conveyor = Conveyor.install(
+            cell, self.input_surface, self.output_surface, num_steps=self.num_steps[1], held=injection == "held"
+        )
+        self.conveyor.check_reach(self.num_steps[0])
+
+    @property
+    def lattice(self) -> Lattice:
+        """The lattice the cells sit on."""
+        return self.cell.lattice
+
+    @property
+    def teacher_width(self) -> int:
+        """Width of the embeddings that go in and come out."""
+        return self.question_adapter.in_features
+
+    def forward(
+        self,
+        question: Tensor,
+        memory: Tensor | None = None,
+        *,
+        num_steps: int | None = None,
+        generator: torch.Generator | None = None,
+        trajectory: bool = False,
+    ) -> CellGraphOutput:
+        """Answer a batch of questions.
+
+        Args:
+            question: Question embeddings, ``[batch, teacher_width]``.
+            memory: What the call before returned as memory.
+            num_steps: Steps of this call; drawn from the range in training and its upper end otherwise.
+            generator: Source of the random number of steps and update masks.
+            trajectory: Also return the states of all steps.
+        """
+        if num_steps is None:
+            num_steps = self._draw_steps(generator)
+        else:
+            self.conveyor.check_reach(num_steps)
+        # Under autocast the adapter's output is bfloat16; the state is kept in the parameters' dtype.
+        surface = self.question_adapter.encode(question).to(self.cell.position.dtype)
+        run = rollout(
+            self.cell,
+            self.input_surface.inject(surface, num_channels=self.cell.channels),
+            memory,
+            num_steps=num_steps,
+            held=self.input_surface if self.injection == "held" else None,
+            checkpoint_every=self.checkpoint_every,
+            tolerance=0.0 if self.training else self.tolerance,
+            trajectory=trajectory,
+            generator=generator,
+        )
+        extracted = self.output_surface.extract(run.x) / self.conveyor.gain(run.num_steps)
+        return CellGraphOutput(
+            embedding=self.answer_adapter.decode(extracted),
+            surface=extracted,
+            states=run.x,
+            memory=run.memory,
+            num_steps=run.num_steps,
+            trajectory=run.trajectory,
+        )
+
+    def target_surface(self, answer: Tensor) -> Tensor:
+        """The surface that stands for an answer embedding: fixed, without gradient."""
+        with torch.no_grad():
+            return self.answer_adapter.encode(answer)
+
+    def fit_adapters(self, question: Tensor, answer: Tensor, *, start: str = "ridge") -> dict[str, float]:
+        """Fit the adapters in closed form to training pairs, before the training proper.
+
+        Args:
+            question: Training questions, ``[num_pairs, teacher_width]``.
+            answer: Their answers, ``[num_pairs, teacher_width]``.
+            start: ``"ridge"``: the question adapter maps each question to the surface of the ridge regression's
+                answer, so the new network is ridge regression; ``"reconstruction"``: it maps each question to a surface
+                that stands for the question itself, in the frame of the answers.
+
+        Returns:
+            The adapters' reconstruction errors on these embeddings, shares of the variance.
+
+        Raises:
+            ValueError: If ``start`` is unknown, or the embeddings' width is not the adapters'.
+        """
+        if start not in ("ridge", "reconstruction"):
+            raise ValueError(f"start must be 'ridge' or 'reconstruction', got {start!r}")
+        self.answer_adapter.fit(answer)
+        self.question_adapter.load_state_dict(self.answer_adapter.state_dict())
+        errors = {
+            "question_reconstruction_error": self.question_adapter.reconstruction_error(question),
+            "answer_reconstruction_error": self.answer_adapter.reconstruction_error(answer),
+        }
+        if start == "ridge":
+            regress(self.question_adapter, question, self.target_surface(answer))
+        return errors
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Number of parameters of the cells' parts and of the adapters' parts in use."""
+        adapters = (*self.question_adapter.encoder.parameters(), *self.answer_adapter.decoder.parameters())
+        return self.cell.parameter_counts() | {"adapters": sum(p.numel() for p in adapters)}
+
+    def compile_step(self) -> None:
+        """Compile the cell in place; without a compiler, warn once and stay as it is."""
+        needed = "triton" if next(self.parameters()).is_cuda else "a C++ compiler"
+        if needed == "a C++ compiler" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+            warnings.warn(f"torch.compile needs {needed}, found none: the step runs uncompiled", stacklevel=2)
+            return
+        self.cell.compile(dynamic=False)
+
+    def config(self) -> dict[str, Any]:
+        """All that it takes to build the network again, as plain types."""
+        return {
+            "lattice": self.lattice.config(),
+            "cell": self.cell.config(),
+            "teacher_width": self.teacher_width,
+            "input_nodes": self.input_surface.config()["nodes"],
+            "output_nodes": self.output_surface.config()["nodes"],
+            "surface_channels": self.input_surface.channels,
+            "adapter": self.adapter_options,
+            "num_steps": list(self.num_steps),
+            "injection": self.injection,
+            "checkpoint_every": self.checkpoint_every,
+            "tolerance": self.tolerance,
+        }
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into a folder, each in one piece."""
+        folder = Path(folder)
+        weights = {name: value.detach().contiguous() for name, value in self.state_dict().items()}
+        write_atomically(folder / "config.json", (json.dumps(self.config(), indent=2) + "\n").encode())
+        write_atomically(folder / "model.safetensors", save(weights))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> CellGraph:
+        """Read a network from a folder that :meth:`save_pretrained` wrote; nothing in it is executed.
+
+        Raises:
+            ValueError: If a file is missing, damaged, or does not fit the other.
+        """
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            lattice = Lattice(**config.pop("lattice"))
+            model = cls(GMLPCell(lattice, **config.pop("cell")), **config)
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except FileNotFoundError as error:
+            raise ValueError(f"{folder} holds no saved network: {Path(error.filename).name} is missing") from error
+        except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, RuntimeError, UnicodeDecodeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"the network saved in {folder} is damaged: {reason}") from error
+        return model.eval()
+
+    def extra_repr(self) -> str:
+        return f"num_steps={self.num_steps}, injection={self.injection}, checkpoint_every={self.checkpoint_every}"
+
+    def _draw_steps(self, generator: torch.Generator | None) -> int:
+        least, most = self.num_steps
+        if not self.training or least == most:
+            return most
+        device = generator.device if generator is not None else "cpu"
+        return int(torch.randint(least, most + 1, (), generator=generator, device=device))
+
+
+def _as_nodes(nodes: Any) -> Any:
+    """Node masks come back from JSON as lists of truth values; names stay names."""
+    if isinstance(nodes, (list, tuple)) and nodes and isinstance(nodes[0], bool):
+        return torch.tensor(nodes)
+    return nodes
+
+
+def _steps_range(num_steps: Any) -> tuple[int, int]:
+    least, most = (num_steps, num_steps) if isinstance(num_steps, int) else tuple(num_steps)
+    if not 0 < least <= most:
+        raise ValueError(f"num_steps must be positive, or the least and the most of a range, got {num_steps}")
+    return least, most

@@ -1,0 +1,188 @@
+"""Adapters: between the teacher's width and the surface's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sklearn.linear_model import RidgeCV
+from torch import Tensor, nn
+
+
+class LinearAdapter(nn.Module):
+    r"""A linear map from embeddings to surfaces and one back, each other's pseudo-inverse when new.
+
+    .. math::
+        \mathrm{encode}(e) = E\,e + b, \qquad \mathrm{decode}(s) = D\,s + c
+
+    New, :math:`E` is a random matrix with orthonormal rows (or columns, where the surface is the wider) times
+    :math:`\sqrt{\mathrm{out\_features}}`, which gives a unit-norm embedding a surface of about unit root mean square, and
+    :math:`D` undoes it. Nothing is lost when the surface is at least as wide as the embedding.
+
+    Args:
+        in_features: Width of the teacher's embeddings.
+        out_features: Width of the surface.
+
+    Shapes:
+        - **encode:** ``[..., in_features]`` to ``[..., out_features]``
+        - **decode:** ``[..., out_features]`` to ``[..., in_features]``
+
+    Raises:
+        ValueError: If a width is not positive; by the methods, if an input has another width.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        if min(in_features, out_features) < 1:
+            raise ValueError(f"an adapter needs positive widths, got {in_features} and {out_features}")
+        self.in_features, self.out_features = in_features, out_features
+        self.encoder = nn.Linear(in_features, out_features)
+        self.decoder = nn.Linear(out_features, in_features)
+        frame = nn.init.orthogonal_(torch.empty(out_features, in_features))
+        self._set(frame, scale=out_features**0.5, mean=torch.zeros(in_features))
+
+    def encode(self, embedding: Tensor) -> Tensor:
+        """The surface that stands for an embedding."""
+        _check_width(embedding, self.in_features, "embedding")
+        return self.encoder(embedding)
+
+    def decode(self, surface: Tensor) -> Tensor:
+        """The embedding that a surface stands for."""
+        _check_width(surface, self.out_features, "surface")
+        return self.decoder(surface)
+
+    def fit(self, embeddings: Tensor) -> None:
+        """Fit to training embeddings ``[num_embeddings, in_features]``: nothing to do for the random frame."""
+        _check_width(embeddings, self.in_features, "embeddings")
+
+    def reconstruction_error(self, embeddings: Tensor) -> float:
+        """Share of the embeddings' variance that is lost on the way to the surface and back, 0 (none) upwards."""
+        with torch.no_grad():
+            lost = (self.decode(self.encode(embeddings)) - embeddings).square().sum()
+            return float(lost / (embeddings - embeddings.mean(0)).square().sum())
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain types."""
+        return {"in_features": self.in_features, "out_features": self.out_features}
+
+    @torch.no_grad()
+    def _set(self, frame: Tensor, *, scale: float, mean: Tensor) -> None:
+        self.encoder.weight.copy_(frame * scale)
+        self.encoder.bias.copy_(-scale * frame @ mean)
+        self.decoder.weight.copy_(frame.T / scale)
+        self.decoder.bias.copy_(mean)
+
+
+class PCAAdapter(LinearAdapter):
+    """A :class:`LinearAdapter` that starts from the principal components of the training embeddings.
+
+    :meth:`fit` makes the surface the leading components of the centred embeddings, scaled by one number to unit root
+    mean square, so that angles are kept (`Pearson 1901 <https://doi.org/10.1080/14786440109462720>`_; the best linear
+    squeeze in squared error). Where the surface is wider than the embedding, all components are kept and spread evenly
+    over the surface by a random matrix with orthonormal columns.
+    """
+
+    def fit(self, embeddings: Tensor) -> None:
+        """Fit to training embeddings ``[num_embeddings, in_features]``.
+
+        Raises:
+            ValueError: If the width is another, or there are fewer than two embeddings.
+        """
+        super().fit(embeddings)
+        if len(embeddings) < 2:
+            raise ValueError(f"principal components need at least 2 embeddings, got {len(embeddings)}")
+        mean = embeddings.mean(0)
+        centred = embeddings - mean
+        values, vectors = torch.linalg.eigh((centred.T @ centred).double())
+        kept = min(self.in_features, self.out_features)
+        frame = vectors.flip(1)[:, :kept].T.to(embeddings.dtype)
+        if self.out_features > self.in_features:
+            frame = nn.init.orthogonal_(torch.empty(self.out_features, kept, dtype=frame.dtype)) @ frame
+        power = values.flip(0)[:kept].sum() / (len(embeddings) * self.out_features)
+        self._set(frame, scale=float(power.clamp_min(1e-12).rsqrt()), mean=mean)
+
+
+class AutoencoderAdapter(LinearAdapter):
+    """A pair of two-layer perceptrons, trained by :meth:`fit` to reconstruct the training embeddings.
+
+    Args:
+        in_features: Width of the teacher's embeddings.
+        out_features: Width of the surface.
+        hidden: Width of the hidden layers.
+        updates: Number of Adam updates in :meth:`fit`.
+        batch_size: Embeddings an update.
+        lr: Learning rate of :meth:`fit`, falling to zero along a cosine.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        hidden: int = 512,
+        updates: int = 1000,
+        batch_size: int = 128,
+        lr: float = 1e-3,
+    ) -> None:
+        super().__init__(in_features, out_features)
+        self.hidden, self.updates, self.batch_size, self.lr = hidden, updates, batch_size, lr
+        self.encoder = nn.Sequential(nn.Linear(in_features, hidden), nn.GELU(), nn.Linear(hidden, out_features))
+        self.decoder = nn.Sequential(nn.Linear(out_features, hidden), nn.GELU(), nn.Linear(hidden, in_features))
+
+    def fit(self, embeddings: Tensor) -> None:
+        """Train to reconstruct training embeddings ``[num_embeddings, in_features]``; the surface to unit scale."""
+        super().fit(embeddings)
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.updates)
+        generator = torch.Generator().manual_seed(0)
+        # Unit-norm embeddings have entries of about in_features ** -0.5; losses are measured on that scale.
+        spread = embeddings.var(0).mean().clamp_min(1e-12)
+        with torch.enable_grad():
+            for _ in range(self.updates):
+                batch = embeddings[torch.randint(len(embeddings), (self.batch_size,), generator=generator)]
+                surface = self.encode(batch)
+                loss = (self.decode(surface) - batch).square().mean() / spread
+                loss = loss + 0.1 * (surface.square().mean() - 1).square()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+        self.requires_grad_(True).zero_grad()
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain types."""
+        training = {name: getattr(self, name) for name in ("hidden", "updates", "batch_size", "lr")}
+        return super().config() | training
+
+
+@torch.no_grad()
+def regress(adapter: LinearAdapter, embeddings: Tensor, surfaces: Tensor) -> float:
+    """Set a linear adapter's ``encode`` to the ridge regression from embeddings to surfaces.
+
+    The penalty is chosen by leave-one-out cross-validation on the same rows (Hoerl and Kennard 1970; scikit-learn's
+    :class:`~sklearn.linear_model.RidgeCV`).
+
+    Args:
+        adapter: A :class:`LinearAdapter` or :class:`PCAAdapter`.
+        embeddings: Training inputs.
+        surfaces: Where they should go.
+
+    Shapes:
+        - **embeddings:** ``[num_embeddings, in_features]``
+        - **surfaces:** ``[num_embeddings, out_features]``
+        - **output:** the penalty chosen
+
+    Raises:
+        ValueError: If the adapter is not linear.
+    """
+    if not isinstance(adapter.encoder, nn.Linear):
+        raise ValueError(f"regression sets a linear adapter, got {type(adapter).__name__}")
+    ridge = RidgeCV(alphas=torch.logspace(-3, 3, 13).tolist()).fit(embeddings.numpy(), surfaces.numpy())
+    adapter.encoder.weight.copy_(torch.as_tensor(ridge.coef_))
+    adapter.encoder.bias.copy_(torch.as_tensor(ridge.intercept_))
+    return float(ridge.alpha_)
+
+
+def _check_width(x: Tensor, width: int, name: str) -> None:
+    if not torch.compiler.is_compiling() and x.size(-1) != width:
+        raise ValueError(f"{name} must have {width} features, got {x.size(-1)}")

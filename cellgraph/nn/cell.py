@@ -1,0 +1,173 @@
+"""The cell: one small gMLP on every node of the lattice."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cellgraph.lattice import Lattice
+from cellgraph.nn.neighbour_sum import NeighbourSum
+
+SHARING = ("shared", "layer", "cell")
+
+
+class GMLPCell(NeighbourSum):
+    r"""The gated multi-layer perceptron of `"Pay Attention to MLPs" <https://arxiv.org/abs/2105.08050>`_ (section 2)
+    with a cell's neighbourhood as its tokens, and a learned linear transport beside it.
+
+    .. math::
+        h_i &= \mathrm{Norm}(x_i + p_i) \\
+        (u_i, v_i) &= \mathrm{split}(\mathrm{GELU}(W_{in} h_i)) \\
+        s_i &= b + \sum_k w_k \, \mathrm{Norm}(v)_{i + o_k} \\
+        t_i &= \sum_k a_k \odot x_{i + o_k} \\
+        x_i &\leftarrow x_i + m_i \, (t_i + W_{out}(u_i \odot s_i))
+
+    Only the centre token's output of the spatial gating unit is needed, so the unit becomes one weighted neighbour
+    sum; :math:`w_k` has one value a head and direction, :math:`a_k` one a channel and direction, and both sums include
+    the centre. :math:`W_{out}` starts at zero, :math:`w` near zero and :math:`b` at one (the paper's initialisation),
+    so a new cell only transports: see :meth:`set_conveyor`.
+
+    Args:
+        lattice: The lattice the cells sit on.
+        channels: Channels of the state, the memory included.
+        hidden: Width of each half of the gated block.
+        heads: Number of groups of hidden channels with spatial weights of their own.
+        memory_channels: How many channels, the last ones, outlive a rollout. They are not transported at the start.
+        sharing: ``"shared"``: one set of weights for all cells, ``"layer"``: one for each index along the first axis,
+            ``"cell"``: one for each cell. The positions :math:`p` are always each cell's own.
+        update_rate: Probability :math:`m_i = 1` that a cell updates at a step in training; in evaluation every cell
+            takes the expected update, :math:`m_i` = ``update_rate``.
+        backend: Backend of the neighbour sums, see :class:`NeighbourSum`.
+
+    Shapes:
+        - **x:** ``[batch, num_nodes, channels]``
+        - **output:** ``[batch, num_nodes, channels]``, in the dtype of ``x``
+
+    Raises:
+        ValueError: If a width is not positive, heads do not divide ``hidden``, or a name or rate is out of range.
+
+    Example:
+        >>> cell = GMLPCell(Lattice((11, 15, 15)))
+        >>> cell(torch.zeros(2, 2475, 64)).shape
+        torch.Size([2, 2475, 64])
+        >>> cell.parameter_counts()
+        {'gmlp': 25464, 'transport': 448, 'positions': 158400}
+    """
+
+    def __init__(
+        self,
+        lattice: Lattice,
+        channels: int = 64,
+        *,
+        hidden: int = 128,
+        heads: int = 8,
+        memory_channels: int = 0,
+        sharing: str = "shared",
+        update_rate: float = 1.0,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(lattice, backend=backend)
+        if min(channels, hidden, heads) < 1 or hidden % heads:
+            raise ValueError(
+                f"channels, hidden and heads must be positive and heads divide hidden, got {channels}, {hidden}, {heads}"
+            )
+        if not 0 <= memory_channels < channels:
+            raise ValueError(f"memory_channels must leave a channel of the {channels} free, got {memory_channels}")
+        if sharing not in SHARING:
+            raise ValueError(f"sharing must be one of {SHARING}, got {sharing!r}")
+        if sharing != "shared" and backend == "conv":
+            raise ValueError(f"backend 'conv' shares its weights between all cells, got sharing={sharing!r}")
+        if not 0.0 < update_rate <= 1.0:
+            raise ValueError(f"update_rate must be in (0, 1], got {update_rate}")
+        self.channels, self.hidden, self.heads = channels, hidden, heads
+        self.memory_channels, self.sharing, self.update_rate = memory_channels, sharing, update_rate
+
+        groups = {"shared": 1, "layer": lattice.shape[0], "cell": lattice.num_nodes}[sharing]
+        taps = lattice.num_directions + 1
+        self.position = nn.Parameter(torch.empty(lattice.num_nodes, channels))
+        self.norm_weight = nn.Parameter(torch.ones(groups, channels))
+        self.norm_bias = nn.Parameter(torch.zeros(groups, channels))
+        self.in_weight = nn.Parameter(torch.empty(groups, 2 * hidden, channels))
+        self.in_bias = nn.Parameter(torch.zeros(groups, 2 * hidden))
+        self.gate_norm_weight = nn.Parameter(torch.ones(groups, hidden))
+        self.gate_norm_bias = nn.Parameter(torch.zeros(groups, hidden))
+        self.gate_weight = nn.Parameter(torch.empty(taps, groups, heads))
+        self.gate_bias = nn.Parameter(torch.ones(groups, hidden))
+        self.out_weight = nn.Parameter(torch.zeros(groups, channels, hidden))
+        self.out_bias = nn.Parameter(torch.zeros(groups, channels))
+        self.transport = nn.Parameter(torch.zeros(taps, groups, channels))
+        self.register_buffer("layer", lattice.layer, persistent=False)
+        self.cells_per_layer = torch.bincount(lattice.layer, minlength=lattice.shape[0]).tolist()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the random weights anew; the transport is left at zero."""
+        nn.init.normal_(self.position, std=0.02)
+        nn.init.uniform_(self.in_weight, -(self.channels**-0.5), self.channels**-0.5)
+        nn.init.normal_(self.gate_weight, std=0.02)
+        nn.init.zeros_(self.out_weight)
+        nn.init.zeros_(self.transport)
+
+    @torch.no_grad()
+    def set_conveyor(self, direction: int | None, rate: float) -> None:
+        """Let the transport shift the state along one direction, everything but the memory.
+
+        Each step a cell gives up the share ``rate`` of its state and takes over as much of the state of the neighbour
+        at ``direction``; ``None`` mixes with all the neighbours alike.
+        """
+        moved = slice(0, self.channels - self.memory_channels)
+        neighbours = self.transport[:-1] if direction is None else self.transport[direction : direction + 1]
+        self.transport.zero_()
+        neighbours[:, :, moved] = rate / len(neighbours)
+        self.transport[-1, :, moved] = -rate
+
+    def forward(self, x: Tensor, update_mask: Tensor | None = None) -> Tensor:
+        """One step of all the cells at once.
+
+        Args:
+            x: State of the cells, ``[batch, num_nodes, channels]``.
+            update_mask: Which cells update, ``[batch, num_nodes, 1]``; all of them, at the expected
+                ``update_rate``, when absent.
+        """
+        h = self._norm(x + self.position, self.norm_weight, self.norm_bias)
+        u, v = F.gelu(self._linear(h, self.in_weight, self.in_bias)).chunk(2, dim=-1)
+        v = self._norm(v, self.gate_norm_weight, self.gate_norm_bias)
+        gate_weight = self._per_node(self.gate_weight, 1).repeat_interleave(self.hidden // self.heads, dim=-1)
+        gate = self._per_node(self.gate_bias) + self.neighbour_sum(v, gate_weight)
+        update = self._linear(u * gate.to(u.dtype), self.out_weight, self.out_bias)
+        update = update + self.neighbour_sum(x, self._per_node(self.transport, 1))
+        share = self.update_rate if update_mask is None else update_mask
+        return x + (update * share).to(x.dtype)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Number of parameters of the gMLP part, of the transport and of the learned positions."""
+        total = sum(p.numel() for p in self.parameters())
+        transport, positions = self.transport.numel(), self.position.numel()
+        return {"gmlp": total - transport - positions, "transport": transport, "positions": positions}
+
+    def config(self) -> dict[str, object]:
+        """The constructor's arguments but the lattice, as plain types."""
+        names = ("channels", "hidden", "heads", "memory_channels", "sharing", "update_rate", "backend")
+        return {name: getattr(self, name) for name in names}
+
+    def extra_repr(self) -> str:
+        return f"{self.lattice}, " + ", ".join(f"{name}={value}" for name, value in self.config().items())
+
+    def _per_node(self, parameter: Tensor, dim: int = 0) -> Tensor:
+        """A parameter of the groups as one of the nodes (or of all of them: size 1) along ``dim``."""
+        return parameter.index_select(dim, self.layer) if self.sharing == "layer" else parameter
+
+    def _norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if self.sharing == "shared":
+            return F.layer_norm(x, x.shape[-1:], weight[0], bias[0])
+        x = F.layer_norm(x, x.shape[-1:])
+        return (x * self._per_node(weight) + self._per_node(bias)).to(x.dtype)
+
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if self.sharing == "shared":
+            return F.linear(x, weight[0], bias[0])
+        if self.sharing == "layer":
+            layers = x.split(self.cells_per_layer, dim=1)
+            return torch.cat([F.linear(*part) for part in zip(layers, weight, bias, strict=True)], dim=1)
+        return torch.bmm(x.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1) + bias

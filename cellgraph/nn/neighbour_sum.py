@@ -1,0 +1,153 @@
+"""The weighted sum over a cell's neighbourhood: one meaning, several backends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch_geometric.nn import MessagePassing
+
+from cellgraph.lattice import Lattice
+from cellgraph.nn.segment import has_torch_scatter, segment_sum
+
+BACKENDS = ("auto", "scatter", "segment", "stencil", "conv")
+
+
+class NeighbourSum(MessagePassing):
+    r"""A weighted sum over every cell's neighbourhood, the centre included, as a message-passing layer.
+
+    .. math::
+        y_i = a_{K,i} \odot x_i + \sum_{k=0}^{K-1} a_{k,i} \odot x_{i + o_k}
+
+    where the offsets :math:`o_k` are the lattice's directions. Neighbours that do not exist contribute zero.
+    The backends differ in speed alone:
+
+    ============ ====================================================================================
+    ``scatter``  :class:`~torch_geometric.nn.MessagePassing` ``propagate``; any graph; the reference
+    ``segment``  the same messages, summed by ``torch_scatter.segment_csr``, where that is installed
+    ``stencil``  shifted slices of the full grid; made to be compiled
+    ``conv``     a depthwise convolution over the full grid; weights shared by all cells only
+    ``auto``     ``stencil`` (see ``benchmarks/RESULTS.md`` for the measurement behind it)
+    ============ ====================================================================================
+
+    Args:
+        lattice: The lattice to sum over.
+        backend: One of the table's names.
+
+    Raises:
+        ValueError: If the backend is unknown, or is ``segment`` without torch_scatter.
+    """
+
+    edge_index: Tensor
+    edge_direction: Tensor
+    edge_pointer: Tensor
+    grid_index: Tensor
+
+    def __init__(self, lattice: Lattice, *, backend: str = "auto") -> None:
+        super().__init__(aggr="add", node_dim=-2)
+        if backend not in BACKENDS:
+            raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
+        if backend == "segment" and not has_torch_scatter():
+            raise ValueError("backend 'segment' needs torch_scatter: pip install cellgraph[scatter]")
+        self.lattice = lattice
+        self.backend = backend
+        per_target = torch.bincount(lattice.edge_index[1], minlength=lattice.num_nodes)
+        pointer = torch.cat([torch.zeros(1, dtype=torch.long), per_target.cumsum(0)])
+        self.register_buffer("edge_index", lattice.edge_index, persistent=False)
+        self.register_buffer("edge_direction", lattice.edge_direction, persistent=False)
+        self.register_buffer("edge_pointer", pointer, persistent=False)
+        self.register_buffer("grid_index", lattice.grid_index, persistent=False)
+
+    def neighbour_sum(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Sum ``x`` over the neighbourhoods.
+
+        Args:
+            x: State of the cells.
+            weight: Weights by direction, the centre last; one for all cells or one for each.
+
+        Shapes:
+            - **x:** ``[batch, num_nodes, channels]``
+            - **weight:** ``[num_directions + 1, 1 or num_nodes, channels]``
+            - **output:** ``[batch, num_nodes, channels]``, in the wider of the two dtypes: float32 weights make the
+              sum accumulate in float32 under autocast.
+
+        Raises:
+            ValueError: If a shape does not fit the lattice, or ``conv`` is given a weight for each cell.
+        """
+        if not torch.compiler.is_compiling():
+            self._check(x, weight)
+        if self.backend == "scatter":
+            # propagate_type: (x: Tensor, weight: Tensor)
+            return weight[-1] * x + self.propagate(self.edge_index, x=x, weight=self._edge_weight(weight))
+        if self.backend == "segment":
+            messages = self._edge_weight(weight) * x.index_select(-2, self.edge_index[0])
+            return weight[-1] * x + segment_sum(messages, self.edge_pointer)
+        return self._conv(x, weight) if self.backend == "conv" else self._stencil(x, weight)
+
+    def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
+        """What an edge carries: the neighbour's state times the weight of the direction."""
+        return weight * x_j
+
+    def _edge_weight(self, weight: Tensor) -> Tensor:
+        if weight.size(1) == 1:
+            return weight[self.edge_direction, 0]
+        return weight[self.edge_direction, self.edge_index[1]]
+
+    def _stencil(self, x: Tensor, weight: Tensor) -> Tensor:
+        y = weight[-1] * x
+        for w, shifted in zip(weight, self._shifted(x), strict=False):
+            y = y + w * shifted
+        return y
+
+    def _shifted(self, x: Tensor) -> Iterator[Tensor]:
+        """For each direction in turn, the neighbours' states ``[batch, num_nodes, channels]``."""
+        shape = self.lattice.shape
+        padded = self._padded_grid(x)
+        for offset in self.lattice.offsets:
+            shifted = padded
+            for axis, (move, size) in enumerate(zip(offset, shape, strict=True)):
+                shifted = shifted.narrow(1 + axis, 1 + move, size)
+            yield self._from_grid(shifted.reshape(x.size(0), -1, x.size(-1)))
+
+    def _conv(self, x: Tensor, weight: Tensor) -> Tensor:
+        if weight.size(1) != 1:
+            raise ValueError("backend 'conv' shares its weights between all cells, use 'stencil' for sharing by cell")
+        dim, channels = self.lattice.dim, x.size(-1)
+        moves = torch.tensor([*self.lattice.offsets, (0,) * dim], device=x.device)
+        place = ((moves + 1) * 3 ** torch.arange(dim - 1, -1, -1, device=x.device)).sum(1)
+        kernel = weight.new_zeros(3**dim, channels).index_copy(0, place, weight[:, 0])
+        kernel = kernel.T.reshape(channels, 1, *(3,) * dim)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[dim - 1]
+        grid = self._padded_grid(x).movedim(-1, 1).to(kernel.dtype)
+        return self._from_grid(convolve(grid, kernel, groups=channels).flatten(2).transpose(1, 2))
+
+    def _padded_grid(self, x: Tensor) -> Tensor:
+        """The full grid with a rim of one cell: zeros, or the far side where an axis is periodic."""
+        batch, _, channels = x.shape
+        shape = self.lattice.shape
+        if not self.lattice.is_full:
+            x = x.new_zeros(batch, self.lattice.mask.numel(), channels).index_copy(1, self.grid_index, x)
+        grid = x.reshape(batch, *shape, channels)
+        rims = [0, 0]
+        for axis in reversed(range(len(shape))):
+            rims += [0, 0] if self.lattice.boundary[axis] == "periodic" else [1, 1]
+        grid = F.pad(grid, rims)
+        for axis, kind in enumerate(self.lattice.boundary):
+            if kind == "periodic":
+                first, last = grid.narrow(1 + axis, 0, 1), grid.narrow(1 + axis, shape[axis] - 1, 1)
+                grid = torch.cat([last, grid, first], dim=1 + axis)
+        return grid
+
+    def _from_grid(self, x: Tensor) -> Tensor:
+        return x if self.lattice.is_full else x.index_select(1, self.grid_index)
+
+    def _check(self, x: Tensor, weight: Tensor) -> None:
+        nodes, directions = self.lattice.num_nodes, self.lattice.num_directions
+        if x.dim() != 3 or x.size(1) != nodes:
+            raise ValueError(f"x must be [batch, {nodes}, channels], got {list(x.shape)}")
+        if weight.dim() != 3 or weight.size(0) != directions + 1 or weight.size(1) not in (1, nodes):
+            raise ValueError(
+                f"weight must be [{directions + 1}, 1 or {nodes}, {x.size(-1)}], got {list(weight.shape)}"
+            )

@@ -1,0 +1,51 @@
+"""Sums over runs of sorted rows, by torch_scatter behind a custom operator."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@functools.cache
+def has_torch_scatter() -> bool:
+    """Whether torch_scatter can be imported."""
+    return importlib.util.find_spec("torch_scatter") is not None
+
+
+# segment_csr itself breaks torch.compile and has a wrong double backward; as an operator of our own it is opaque to the
+# compiler, and its backward is an index_select that torch can differentiate again.
+@torch.library.custom_op("cellgraph::segment_sum", mutates_args=())
+def segment_sum(src: Tensor, pointer: Tensor) -> Tensor:
+    """Sum rows ``pointer[n]`` to ``pointer[n + 1]`` of each batch into row ``n``.
+
+    Shapes:
+        - **src:** ``[batch, num_rows, channels]``
+        - **pointer:** ``[num_segments + 1]``
+        - **output:** ``[batch, num_segments, channels]``
+    """
+    from torch_scatter import segment_csr
+
+    return segment_csr(src.contiguous(), pointer.expand(src.size(0), -1), reduce="sum")
+
+
+@segment_sum.register_fake
+def _(src: Tensor, pointer: Tensor) -> Tensor:
+    return src.new_empty(src.size(0), pointer.numel() - 1, src.size(2))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[1])
+    ctx.num_rows = inputs[0].size(1)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    (pointer,) = ctx.saved_tensors
+    segment = torch.repeat_interleave(pointer.diff(), output_size=ctx.num_rows)
+    return grad.index_select(1, segment), None
+
+
+segment_sum.register_autograd(_backward, setup_context=_setup_context)

@@ -1,0 +1,108 @@
+"""Surfaces: where a vector enters the lattice and where it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cellgraph.lattice import Lattice
+
+
+class Surface(nn.Module):
+    """A set of cells that hold a vector in the first channels of their state.
+
+    A vector of ``width = num_cells * channels`` values is laid out cell by cell, in node order, the channels of a
+    cell together.
+
+    Args:
+        lattice: The lattice.
+        nodes: A face's name, several names (their union), or a node mask ``[num_nodes]``.
+        channels: Number of values each cell holds.
+
+    Raises:
+        ValueError: If a face is unknown, the mask's size is not the number of nodes, or no cell is chosen.
+
+    Example:
+        >>> surface = Surface(Lattice((11, 15, 15)), "front")
+        >>> surface.width
+        225
+        >>> x = surface.inject(torch.ones(2, 225), num_channels=64)
+        >>> x.shape, bool((surface.extract(x) == 1).all())
+        (torch.Size([2, 2475, 64]), True)
+    """
+
+    index: Tensor
+
+    def __init__(self, lattice: Lattice, nodes: str | Sequence[str] | Tensor, *, channels: int = 1) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"a surface needs at least 1 channel a cell, got {channels}")
+        self.lattice = lattice
+        self.channels = channels
+        self.faces = None if isinstance(nodes, Tensor) else [nodes] if isinstance(nodes, str) else list(nodes)
+        mask = nodes if isinstance(nodes, Tensor) else _union(lattice, nodes)
+        if mask.shape != (lattice.num_nodes,) or mask.dtype != torch.bool:
+            raise ValueError(
+                f"nodes must be a boolean mask [{lattice.num_nodes}], got {mask.dtype} {list(mask.shape)}"
+            )
+        if not mask.any():
+            raise ValueError(f"a surface needs at least one cell, the mask over {lattice.num_nodes} cells has none")
+        self.mask = mask
+        self.register_buffer("index", mask.nonzero().squeeze(1), persistent=False)
+
+    @property
+    def width(self) -> int:
+        """Length of the vector that the surface holds."""
+        return self.index.numel() * self.channels
+
+    def inject(self, surface: Tensor, *, num_channels: int) -> Tensor:
+        """A state that is zero but for the surface.
+
+        Shapes:
+            - **surface:** ``[batch, width]``
+            - **output:** ``[batch, num_nodes, num_channels]``
+
+        Raises:
+            ValueError: If the vector's width is not the surface's, or the state has too few channels.
+        """
+        if not torch.compiler.is_compiling():
+            if surface.dim() != 2 or surface.size(1) != self.width:
+                raise ValueError(f"surface must be [batch, {self.width}], got {list(surface.shape)}")
+            if num_channels < self.channels:
+                raise ValueError(f"the surface needs {self.channels} channels of the state, it has {num_channels}")
+        values = surface.unflatten(1, (-1, self.channels))
+        state = surface.new_zeros(surface.size(0), self.lattice.num_nodes, num_channels)
+        return state.index_copy(1, self.index, F.pad(values, (0, num_channels - self.channels)))
+
+    def hold(self, x: Tensor, injected: Tensor) -> Tensor:
+        """The state ``x`` with the surface set back to what was injected; both ``[batch, num_nodes, channels]``."""
+        held = torch.zeros_like(x, dtype=torch.bool).index_fill(1, self.index, True)
+        held = held & (torch.arange(x.size(-1), device=x.device) < self.channels)
+        return torch.where(held, injected, x)
+
+    def extract(self, x: Tensor) -> Tensor:
+        """The vector that the surface holds.
+
+        Shapes:
+            - **x:** ``[batch, num_nodes, channels]``
+            - **output:** ``[batch, width]``
+        """
+        return x.index_select(1, self.index)[..., : self.channels].flatten(1)
+
+    def config(self) -> dict[str, object]:
+        """The constructor's arguments but the lattice, as plain types."""
+        return {"nodes": self.faces or self.mask.tolist(), "channels": self.channels}
+
+    def extra_repr(self) -> str:
+        return f"{self.faces or 'mask'}, cells={self.index.numel()}, channels={self.channels}"
+
+
+def _union(lattice: Lattice, names: str | Sequence[str]) -> Tensor:
+    names = [names] if isinstance(names, str) else names
+    mask = torch.zeros(lattice.num_nodes, dtype=torch.bool)
+    for name in names:
+        mask = mask | lattice.face(name)
+    return mask

@@ -1,0 +1,130 @@
+"""The rollout: a cell applied for a number of steps, as a pure function of state and memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from cellgraph.nn import GMLPCell, Surface
+
+
+@dataclass
+class Rollout:
+    """What a rollout returns.
+
+    Attributes:
+        x: Final state, ``[batch, num_nodes, channels]``, its last channels the memory.
+        memory: The memory to pass to the next call, ``[batch, num_nodes, memory_channels]``; ``None`` where the cell
+            has none. It carries the graph of this call: ``detach`` it between updates.
+        num_steps: Steps taken.
+        trajectory: States before the first step and after each, ``[num_steps + 1, batch, num_nodes, channels]``, when
+            asked for.
+    """
+
+    x: Tensor
+    memory: Tensor | None
+    num_steps: int
+    trajectory: Tensor | None = None
+
+
+def rollout(
+    cell: GMLPCell,
+    x: Tensor,
+    memory: Tensor | None = None,
+    *,
+    num_steps: int,
+    held: Surface | None = None,
+    checkpoint_every: int = 0,
+    tolerance: float = 0.0,
+    trajectory: bool = False,
+    generator: torch.Generator | None = None,
+) -> Rollout:
+    """Apply a cell ``num_steps`` times.
+
+    Nothing is kept between calls and nothing is written in place: what the caller wants to outlive the call goes in
+    and comes out as ``memory``. Random update masks are drawn before the steps, so a checkpointed chunk that runs
+    again sees the same ones.
+
+    Args:
+        cell: The cell, called as ``cell(x, update_mask)``.
+        x: State at the start, ``[batch, num_nodes, channels]``; where the cell has memory channels, what ``x`` holds in
+            them is ignored.
+        memory: Memory of the call before, ``[batch, num_nodes, memory_channels]``; zero when absent.
+        num_steps: Number of steps.
+        held: A surface whose cells are set back to their values in ``x`` after each step.
+        checkpoint_every: Keep for backward the state at every so many steps only and run the steps between again
+            (Chen et al. 2016, `arXiv 1604.06174 <https://arxiv.org/abs/1604.06174>`_); 0 keeps everything.
+        tolerance: Without gradients, stop once no value changes by more than this in a step: a fixed point.
+            0 never stops early.
+        trajectory: Also return the states of all steps.
+        generator: Source of the random update masks.
+
+    Raises:
+        ValueError: If ``num_steps`` or ``checkpoint_every`` is negative, or the memory does not fit the cell.
+    """
+    if num_steps < 0 or checkpoint_every < 0:
+        raise ValueError(f"num_steps and checkpoint_every must not be negative, got {num_steps} and {checkpoint_every}")
+    x = _with_memory(cell, x, memory)
+    injected = x if held is not None else None
+    masks = _update_masks(cell, x, num_steps, generator)
+    chunk = checkpoint_every if checkpoint_every and torch.is_grad_enabled() else 1
+    states = [x]
+    done = 0
+    while done < num_steps:
+        steps = min(chunk, num_steps - done)
+        part = None if masks is None else masks[done : done + steps]
+        before = x
+        if chunk > 1 and not trajectory:
+            # Masks are drawn above, so there is no random state for the checkpoint to keep.
+            x = checkpoint(_walk, cell, x, steps, part, held, injected, use_reentrant=False, preserve_rng_state=False)
+        else:
+            x = _walk(cell, x, steps, part, held, injected, states if trajectory else None)
+        done += steps
+        if tolerance > 0 and not torch.is_grad_enabled() and float((x - before).abs().max()) <= tolerance:
+            break
+    return Rollout(
+        x=x,
+        memory=x[..., x.size(-1) - cell.memory_channels :] if cell.memory_channels else None,
+        num_steps=done,
+        trajectory=torch.stack(states) if trajectory else None,
+    )
+
+
+def _walk(
+    cell: GMLPCell,
+    x: Tensor,
+    steps: int,
+    masks: Tensor | None,
+    held: Surface | None,
+    injected: Tensor | None,
+    states: list[Tensor] | None = None,
+) -> Tensor:
+    for step in range(steps):
+        x = cell(x, None if masks is None else masks[step])
+        if held is not None and injected is not None:
+            x = held.hold(x, injected)
+        if states is not None:
+            states.append(x)
+    return x
+
+
+def _with_memory(cell: GMLPCell, x: Tensor, memory: Tensor | None) -> Tensor:
+    wanted = [x.size(0), x.size(1), cell.memory_channels]
+    if memory is None:
+        memory = x.new_zeros(wanted)
+    elif list(memory.shape) != wanted:
+        raise ValueError(f"memory must be {wanted}, got {list(memory.shape)}")
+    if not cell.memory_channels:
+        return x
+    return torch.cat([x[..., : x.size(-1) - cell.memory_channels], memory.to(x.dtype)], dim=-1)
+
+
+def _update_masks(cell: GMLPCell, x: Tensor, num_steps: int, generator: torch.Generator | None) -> Tensor | None:
+    if not cell.training or cell.update_rate == 1.0:
+        return None
+    source = generator.device if generator is not None else x.device
+    draws = torch.rand(num_steps, x.size(0), x.size(1), 1, generator=generator, device=source)
+    return (draws < cell.update_rate).to(x.device, x.dtype)
