@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,6 +9,7 @@ from torch_geometric.nn import MessagePassing
 
 from cellgraph.lattice import Lattice
 from cellgraph.nn.segment import has_torch_scatter, segment_sum
+from cellgraph.nn.stencil import pad, stencil
 
 BACKENDS = ("auto", "scatter", "segment", "stencil", "conv")
 
@@ -53,6 +52,7 @@ class NeighbourSum(MessagePassing):
             raise ValueError("backend 'segment' needs torch_scatter: pip install cellgraph[scatter]")
         self.lattice = lattice
         self.backend = backend
+        self.periodic = [kind == "periodic" for kind in lattice.boundary]
         per_target = torch.bincount(lattice.edge_index[1], minlength=lattice.num_nodes)
         pointer = torch.cat([torch.zeros(1, dtype=torch.long), per_target.cumsum(0)])
         self.register_buffer("edge_index", lattice.edge_index, persistent=False)
@@ -96,20 +96,11 @@ class NeighbourSum(MessagePassing):
         return weight[self.edge_direction, self.edge_index[1]]
 
     def _stencil(self, x: Tensor, weight: Tensor) -> Tensor:
-        y = weight[-1] * x
-        for w, shifted in zip(weight, self._shifted(x), strict=False):
-            y = y + w * shifted
-        return y
-
-    def _shifted(self, x: Tensor) -> Iterator[Tensor]:
-        """For each direction in turn, the neighbours' states ``[batch, num_nodes, channels]``."""
         shape = self.lattice.shape
-        padded = self._padded_grid(x)
-        for offset in self.lattice.offsets:
-            shifted = padded
-            for axis, (move, size) in enumerate(zip(offset, shape, strict=True)):
-                shifted = shifted.narrow(1 + axis, 1 + move, size)
-            yield self._from_grid(shifted.reshape(x.size(0), -1, x.size(-1)))
+        grid_weight = self._to_grid(weight) if weight.size(1) > 1 else weight
+        grid_weight = grid_weight.reshape(len(weight), *(shape if weight.size(1) > 1 else [1] * len(shape)), -1)
+        grid = self._to_grid(x).reshape(x.size(0), *shape, -1)
+        return self._from_grid(stencil(grid, grid_weight, self.lattice.offsets, self.periodic).flatten(1, -2))
 
     def _conv(self, x: Tensor, weight: Tensor) -> Tensor:
         if weight.size(1) != 1:
@@ -120,25 +111,15 @@ class NeighbourSum(MessagePassing):
         kernel = weight.new_zeros(3**dim, channels).index_copy(0, place, weight[:, 0])
         kernel = kernel.T.reshape(channels, 1, *(3,) * dim)
         convolve = (F.conv1d, F.conv2d, F.conv3d)[dim - 1]
-        grid = self._padded_grid(x).movedim(-1, 1).to(kernel.dtype)
-        return self._from_grid(convolve(grid, kernel, groups=channels).flatten(2).transpose(1, 2))
+        grid = self._to_grid(x).reshape(x.size(0), *self.lattice.shape, channels).to(kernel.dtype)
+        summed = convolve(pad(grid, self.periodic).movedim(-1, 1), kernel, groups=channels)
+        return self._from_grid(summed.flatten(2).transpose(1, 2))
 
-    def _padded_grid(self, x: Tensor) -> Tensor:
-        """The full grid with a rim of one cell: zeros, or the far side where an axis is periodic."""
-        batch, _, channels = x.shape
-        shape = self.lattice.shape
-        if not self.lattice.is_full:
-            x = x.new_zeros(batch, self.lattice.mask.numel(), channels).index_copy(1, self.grid_index, x)
-        grid = x.reshape(batch, *shape, channels)
-        rims = [0, 0]
-        for axis in reversed(range(len(shape))):
-            rims += [0, 0] if self.lattice.boundary[axis] == "periodic" else [1, 1]
-        grid = F.pad(grid, rims)
-        for axis, kind in enumerate(self.lattice.boundary):
-            if kind == "periodic":
-                first, last = grid.narrow(1 + axis, 0, 1), grid.narrow(1 + axis, shape[axis] - 1, 1)
-                grid = torch.cat([last, grid, first], dim=1 + axis)
-        return grid
+    def _to_grid(self, x: Tensor) -> Tensor:
+        """Rows of the nodes ``[:, num_nodes, channels]`` as rows of the full grid, zero where no cell is."""
+        if self.lattice.is_full:
+            return x
+        return x.new_zeros(x.size(0), self.lattice.mask.numel(), x.size(-1)).index_copy(1, self.grid_index, x)
 
     def _from_grid(self, x: Tensor) -> Tensor:
         return x if self.lattice.is_full else x.index_select(1, self.grid_index)
