@@ -1,0 +1,162 @@
+"""The command ``cellgraph``: a thin shell around :class:`~cellgraph.experiment.Experiment`."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cellgraph.data import Split, split_pairs
+from cellgraph.experiment import Experiment, describe_device
+from cellgraph.files import write_atomically
+from cellgraph.model import CellGraph
+from cellgraph.nn import BACKENDS
+from cellgraph.nn.segment import has_torch_scatter
+from cellgraph.teacher import EmbeddingCache, default_cache_folder, load_teacher
+
+OmegaConf.register_new_resolver("cellgraph.run_folder", lambda resume, new: resume or new, replace=True)
+
+CONFIG = "config.yaml"
+
+
+@hydra.main(version_base="1.3", config_path="pkg://cellgraph.conf", config_name="train")
+def train(config: DictConfig) -> float:
+    """Train and evaluate; the mean reciprocal rank on the validation set is what a sweep may optimise."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    resume = config.resume is not None
+    if resume:
+        given = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
+        if given:
+            raise ValueError(f"resume takes the settings of the run that it resumes, got also {', '.join(given)}")
+        config = load_config(folder)
+    else:
+        write_atomically(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True).encode())
+    evaluation = experiment(config, folder).run(functools.partial(make_split, config), resume=resume)
+    return float(evaluation.rows[-1]["mrr"])
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Judge a run's network again, beside its baselines."""
+    parser = argparse.ArgumentParser(prog="cellgraph evaluate", description=evaluate.__doc__)
+    parser.add_argument("run", type=Path, help="run folder of `cellgraph train`")
+    folder = parser.parse_args(arguments).run
+    job = experiment(load_config(folder), folder)
+    pairs = job.load_pairs()
+    job.evaluate(pairs, job.embed(pairs))
+
+
+def info(arguments: Sequence[str]) -> None:
+    """Tell versions, device, backends and folders, or what a run's network consists of."""
+    parser = argparse.ArgumentParser(prog="cellgraph info", description=info.__doc__)
+    parser.add_argument("run", type=Path, nargs="?", help="run folder of `cellgraph train`")
+    folder = parser.parse_args(arguments).run
+    if folder is not None:
+        model = CellGraph.from_pretrained(folder / "model")
+        print(model)
+        for part, count in model.parameter_counts().items():
+            print(f"{part}: {count:,} parameters")
+        return
+    for package in ("cellgraph", "torch", "torch_geometric", "transformers", "lightning", "hydra-core"):
+        print(f"{package} {importlib.metadata.version(package)}")
+    print(f"device: {describe_device()}")
+    missing = () if has_torch_scatter() else ("segment",)
+    print(f"backends: {', '.join(name for name in BACKENDS if name not in missing)}")
+    print(f"embedding cache: {default_cache_folder()}")
+
+
+def experiment(config: DictConfig, folder: Path) -> Experiment:
+    """The experiment that a configuration describes; a teacher fitted earlier in the folder is taken from there."""
+    for target in targets(OmegaConf.to_container(config)):
+        # A run folder may come from somebody else: its configuration may name this library's parts and no others.
+        if not target.startswith("cellgraph."):
+            raise ValueError(f"a configuration may only build parts of cellgraph, got _target_: {target}")
+    torch.manual_seed(config.seed)
+    build = functools.partial(instantiate, _convert_="all")
+    kept = folder / "teacher"
+    return Experiment(
+        folder,
+        teacher=load_teacher(kept) if kept.exists() else build(config.teacher),
+        cache=EmbeddingCache(default_cache_folder()),
+        model=build(config.model),
+        objective=build(config.objective),
+        settings=build(config.training),
+        start=config.start,
+        adapters_first=config.adapters_first,
+    )
+
+
+def make_split(config: DictConfig) -> Split:
+    """The pairs that a configuration names, split by group."""
+    data = config.data
+    return split_pairs(instantiate(data.source)(), test=data.test, validation=data.validation, seed=data.seed)
+
+
+def load_config(folder: Path) -> DictConfig:
+    """The configuration of a run folder.
+
+    Raises:
+        ValueError: If the folder is no run folder, or its configuration cannot be read.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run folder of cellgraph train: {CONFIG} is missing")
+    config = OmegaConf.load(path)
+    if not isinstance(config, DictConfig):
+        raise ValueError(f"{path} must hold a mapping")
+    return config
+
+
+def targets(node: Any) -> list[str]:
+    """All values of ``_target_`` in a nested container."""
+    if isinstance(node, dict):
+        own = [str(node["_target_"])] if "_target_" in node else []
+        return own + [target for value in node.values() for target in targets(value)]
+    return [target for value in node for target in targets(value)] if isinstance(node, list) else []
+
+
+VERBS = {"train": train, "evaluate": evaluate, "info": info}
+
+
+def main() -> None:
+    """Run the verb on the command line; what a user did wrong is told in one line."""
+    verb, arguments = (sys.argv[1:2] or ["--help"])[0], sys.argv[2:]
+    if verb in ("-h", "--help"):
+        print(f"usage: cellgraph {{{','.join(VERBS)}}} ...\n\n{__doc__}\n")
+        for name, function in VERBS.items():
+            print(f"  cellgraph {name:<10}{(function.__doc__ or '').splitlines()[0]}")
+        return
+    if verb == "--version":
+        print(importlib.metadata.version("cellgraph"))
+        return
+    if verb not in VERBS:
+        sys.exit(f"cellgraph: expected one of {', '.join(VERBS)}, got {verb!r}")
+    # Hydra prints tracebacks and exits by itself unless told that the caller wants to see its errors.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        if verb == "train":
+            sys.argv = ["cellgraph train", *arguments]
+            train()
+        else:
+            VERBS[verb](arguments)
+    except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"cellgraph {verb}: {_one_line(error)}")
+
+
+def _one_line(error: BaseException) -> str:
+    """The message of an error; the cause's where Hydra wrapped it in the name of the part that it was building."""
+    while error.__cause__ is not None and isinstance(error, HydraException):
+        error = error.__cause__
+    return " ".join(str(error).split())

@@ -1,0 +1,209 @@
+"""The main job: texts to embeddings to a trained lattice to a table beside its baselines, in one run folder."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import lightning
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from cellgraph.analysis import (
+    AdaptersAlone,
+    Evaluation,
+    LinearMLP,
+    Prediction,
+    evaluate,
+    nearest_answers,
+    plot_run,
+    predict,
+    predict_closed_forms,
+    print_evaluation,
+    save_evaluation,
+)
+from cellgraph.data import QAPair, Split, read_pairs, save_pairs
+from cellgraph.model import CellGraph
+from cellgraph.teacher import EmbeddingCache, Teacher
+from cellgraph.training import EmbeddedPairs, Objective, TrainSettings, train
+
+PARTS = ("train", "validation", "test")
+
+#: Names of the trained systems in the table.
+LATTICE, ADAPTERS_ALONE, LINEAR_MLP = "lattice", "adapters alone", "linear + MLP"
+
+
+@dataclass
+class Experiment:
+    """A run folder and the parts that fill it.
+
+    The folder holds ``pairs/`` (the split), ``teacher/``, ``model/`` (the network), ``checkpoints/``, ``metrics.csv``,
+    ``tensorboard/``, ``loss.png``, ``similarity.png``, ``evaluation.json`` and ``evaluation.md``.
+
+    Attributes:
+        folder: The run folder.
+        teacher: The frozen encoder.
+        cache: Where its embeddings are kept.
+        model: Makes the network for a teacher's width.
+        objective: What the network and the trained baselines are trained for.
+        settings: How they are trained.
+        start: How the adapters start, see :meth:`~cellgraph.CellGraph.fit_adapters`.
+        adapters_first: Updates of the adapters alone, before the updates of the whole network. The trained baselines
+            have as many updates as both together.
+        console: Where progress is told.
+    """
+
+    folder: Path
+    teacher: Teacher
+    cache: EmbeddingCache
+    model: Callable[..., CellGraph]
+    objective: Objective
+    settings: TrainSettings
+    start: str = "ridge"
+    adapters_first: int = 0
+    console: Console | None = None
+
+    def run(self, split: Callable[[], Split], *, resume: bool = False) -> Evaluation:
+        """Do the job from texts to table, or what is left of it.
+
+        Args:
+            split: Gives the pairs; a run that is resumed reads its own instead.
+            resume: Go on from the folder's last checkpoint.
+        """
+        pairs = self.load_pairs() if resume and self._has_pairs() else self._keep_pairs(split())
+        counts = ", ".join(f"{len(getattr(pairs, part)):,} {part}" for part in PARTS)
+        self._say(f"pairs: {counts}")
+        embedded = self.embed(pairs)
+        seconds = self.train(embedded, resume=resume)
+        return self.evaluate(pairs, embedded, seconds_train=seconds)
+
+    def load_pairs(self) -> Split:
+        """The pairs of the run folder."""
+        return Split(**{part: read_pairs(self._pairs(part)) for part in PARTS})
+
+    def embed(self, pairs: Split) -> dict[str, EmbeddedPairs]:
+        """Fit the teacher to the training texts where it needs that, and embed every part."""
+        if not (self.folder / "teacher").exists():
+            self.teacher.fit([text for pair in pairs.train for text in (pair.question, pair.answer)])
+            self.teacher.save_pretrained(self.folder / "teacher")
+        embedded = {}
+        for part in PARTS:
+            rows: Sequence[QAPair] = getattr(pairs, part)
+            texts = [pair.question for pair in rows] + [pair.answer for pair in rows]
+            both = self.cache.embed(self.teacher, texts, progress=True)
+            dialogue, turn = [pair.dialogue for pair in rows], [pair.turn for pair in rows]
+            embedded[part] = EmbeddedPairs(both[: len(rows)], both[len(rows) :], dialogue=dialogue, turn=turn)
+        return embedded
+
+    def train(self, embedded: dict[str, EmbeddedPairs], *, resume: bool = False) -> float:
+        """Train the network and save it as ``model/``; the time it took, in seconds."""
+        begin = time.perf_counter()
+        model = self._new_model(embedded["train"])
+        resume = resume and any((self.folder / "checkpoints").glob("*.ckpt"))
+        if self.adapters_first and not resume:
+            adapters = AdaptersAlone(model.question_adapter, model.answer_adapter)
+            first = replace(self._control_settings(), max_steps=self.adapters_first)
+            self._fit(adapters, embedded, first)
+            model.train()
+        before = time.perf_counter() - begin
+        result = train(
+            model,
+            copy.deepcopy(self.objective),
+            embedded["train"],
+            embedded["validation"],
+            settings=self.settings,
+            folder=self.folder,
+            resume=resume,
+            resume_hint=f"cellgraph train resume={self.folder}",
+        )
+        model.save_pretrained(self.folder / "model")
+        plot_run(self.folder / "metrics.csv", self.folder)
+        return before + result.seconds
+
+    def evaluate(self, pairs: Split, embedded: dict[str, EmbeddedPairs], *, seconds_train: float = 0.0) -> Evaluation:
+        """Judge the saved network on the held-out pairs beside its baselines; write and show the table."""
+        model = CellGraph.from_pretrained(self.folder / "model")
+        fitted, test = embedded["train"], embedded["test"]
+        predictions = predict_closed_forms(fitted.question, fitted.answer, test.question)
+        predictions |= self._controls(embedded, test.question)
+        predictions[LATTICE] = predict(model, test.question, seconds_train=seconds_train)
+        evaluation = evaluate(
+            predictions,
+            test.answer,
+            answers_train=fitted.answer,
+            to_surface=model.target_surface,
+            answer_texts=[pair.answer for pair in pairs.test],
+            reference=LATTICE,
+        )
+        examples = nearest_answers(
+            predictions[LATTICE].embedding,
+            test.answer,
+            [pair.question for pair in pairs.test],
+            [pair.answer for pair in pairs.test],
+        )
+        save_evaluation(evaluation, self.folder, examples)
+        print_evaluation(evaluation, examples, console=self.console)
+        return evaluation
+
+    def _new_model(self, fitted: EmbeddedPairs) -> CellGraph:
+        lightning.seed_everything(self.settings.seed, verbose=False)
+        model = self.model(teacher_width=self.teacher.width)
+        errors = model.fit_adapters(fitted.question, fitted.answer, start=self.start)
+        counts = ", ".join(f"{name} {count:,}" for name, count in model.parameter_counts().items())
+        self._say(f"parameters: {counts}")
+        self._say(", ".join(f"{name.replace('_', ' ')} {error:.4f}" for name, error in errors.items()))
+        return model
+
+    def _controls(self, embedded: dict[str, EmbeddedPairs], question: Tensor) -> dict[str, Prediction]:
+        """The trained baselines: the same adapters, start, loss and number of updates, but no cube."""
+        model = self._new_model(embedded["train"])
+        counts = model.parameter_counts()
+        hidden = LinearMLP.hidden_for(sum(counts.values()) - counts["adapters"], model.input_surface.width)
+        controls: dict[str, nn.Module] = {
+            ADAPTERS_ALONE: AdaptersAlone(model.question_adapter, model.answer_adapter),
+            LINEAR_MLP: LinearMLP(
+                copy.deepcopy(model.question_adapter), copy.deepcopy(model.answer_adapter), hidden=hidden
+            ),
+        }
+        predictions = {}
+        for name, control in controls.items():
+            self._say(f"baseline: {name}")
+            seconds = self._fit(control, embedded, self._control_settings())
+            predictions[name] = predict(control, question, seconds_train=seconds)  # type: ignore[arg-type]
+        return predictions
+
+    def _control_settings(self) -> TrainSettings:
+        return replace(self.settings, max_steps=self.settings.max_steps + self.adapters_first, compile=False)
+
+    def _fit(self, model: nn.Module, embedded: dict[str, EmbeddedPairs], settings: TrainSettings) -> float:
+        objective = copy.deepcopy(self.objective)
+        return train(
+            model, objective, embedded["train"], embedded["validation"], settings=settings, progress=False
+        ).seconds
+
+    def _keep_pairs(self, pairs: Split) -> Split:
+        for part in PARTS:
+            save_pairs(self._pairs(part), getattr(pairs, part))
+        return pairs
+
+    def _has_pairs(self) -> bool:
+        return all(self._pairs(part).exists() for part in PARTS)
+
+    def _pairs(self, part: str) -> Path:
+        return self.folder / "pairs" / f"{part}.jsonl"
+
+    def _say(self, line: str) -> None:
+        (self.console or Console()).print(line, highlight=False)
+
+
+def describe_device() -> str:
+    """The device that ``accelerator="auto"`` takes, in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    if torch.backends.mps.is_available():
+        return "Apple GPU (mps)"
+    return f"CPU, {torch.get_num_threads()} threads"

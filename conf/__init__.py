@@ -1,0 +1,1 @@
+"""Hydra configurations, shipped as ``cellgraph.conf``: one group per module, same names."""
