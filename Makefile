@@ -1,0 +1,34 @@
+# make train: set up and run the main job.  make test: set up and pass the tests.
+# ARGS goes to the command, e.g. make train ARGS="teacher=lsa seed=1" or make test ARGS="-m slow".
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+ARGS ?=
+
+.PHONY: train test lint clean
+
+train: $(VENV)/.train
+	$(VENV)/bin/cellgraph train $(ARGS)
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile $(ARGS)
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.train: setup.cfg $(CONSTRAINTS) | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install -q -c $(CONSTRAINTS) -e ".[demo]"
+	touch $@
+
+$(VENV)/.test: setup.cfg $(CONSTRAINTS) | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install -q -c $(CONSTRAINTS) -e ".[demo,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

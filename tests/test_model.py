@@ -1,0 +1,200 @@
+"""CellGraph: the identity at the start, reach, files, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph.lattice import BOUNDARIES
+
+
+def small(num_steps: int = 4, *, cell: dict | None = None, **options: object) -> CellGraph:
+    cell_options = {"hidden": 8, "heads": 2, **(cell or {})}
+    return CellGraph(
+        GMLPCell(Lattice((3, 3, 3)), 6, **cell_options), teacher_width=9, num_steps=num_steps, **options
+    )
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_new_network_is_the_identity_from_face_to_face(data: st.DataObject) -> None:
+    shape = tuple(data.draw(st.integers(1, 7)) for _ in range(3))
+    boundary = tuple(data.draw(st.sampled_from(BOUNDARIES if size >= 3 else ("open",))) for size in shape)
+    lattice = Lattice(shape, data.draw(st.sampled_from([6, 18, 26])), boundary=boundary)
+    ends = data.draw(st.sampled_from([("front", "back"), ("bottom", "top"), ("left", "right"), ("front", "front")]))
+    axis = {"front": 0, "bottom": 1, "left": 2}[ends[0]]
+    hops = shape[axis] - 1 if ends[0] != ends[1] else 0
+    num_steps = data.draw(st.integers(max(hops, 1), max(hops, 1) + 8))
+    injection = data.draw(st.sampled_from(["once", "held"]))
+    rate = data.draw(st.sampled_from([1.0, 0.5]))
+    # With half the updates left out on average, a signal needs about twice the steps to arrive at full strength.
+    num_steps = num_steps if rate == 1.0 else 2 * num_steps
+    cell = GMLPCell(lattice, 5, hidden=4, heads=2, update_rate=rate).double()
+    model = CellGraph(
+        cell,
+        teacher_width=4,
+        num_steps=num_steps,
+        surface_channels=2,
+        adapter="linear",
+        input_nodes=ends[0],
+        output_nodes=ends[1],
+        injection=injection,
+    )
+    model.double().eval()
+    question = torch.randn(2, 4, dtype=torch.float64)
+    surface = model.question_adapter.encode(question)
+    out = model(question, trajectory=True)
+    torch.testing.assert_close(out.surface, surface, rtol=1e-6, atol=1e-6)
+    assert out.trajectory is not None
+    assert float(out.trajectory.abs().max()) <= float(surface.abs().max()) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("count", [6, 18, 26])
+def test_a_new_network_is_the_identity_at_full_size(count: int) -> None:
+    for num_steps in (10, 12, 14, 20):
+        cell = GMLPCell(Lattice((11, 15, 15), count))
+        model = CellGraph(cell, teacher_width=64, num_steps=num_steps, adapter="linear").eval()
+        question = torch.randn(1, 64)
+        torch.testing.assert_close(
+            model(question).surface, model.question_adapter.encode(question), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_the_scale_follows_the_steps_of_the_call() -> None:
+    model = small(num_steps=(2, 9)).eval()  # type: ignore[arg-type]
+    question = torch.randn(2, 9)
+    for num_steps in range(2, 12):
+        out = model(question, num_steps=num_steps)
+        assert out.num_steps == num_steps
+        torch.testing.assert_close(out.embedding, question, rtol=1e-4, atol=1e-4)
+    drawn = {model.train()(question, generator=None).num_steps for _ in range(200)}
+    assert drawn == set(range(2, 10))
+
+
+def test_every_output_cell_feels_exactly_the_input_cells_within_reach() -> None:
+    model = small(num_steps=3)
+    for parameter in model.cell.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    model.double()
+    lattice = model.lattice
+    surface = torch.randn(1, 9, dtype=torch.float64)
+
+    def through(values: torch.Tensor) -> torch.Tensor:
+        x = model.input_surface.inject(values, num_channels=6)
+        for _ in range(3):
+            x = model.cell(x)
+        return model.output_surface.extract(x)
+
+    jacobian = torch.autograd.functional.jacobian(through, surface)[0, :, 0]
+    for row, node in enumerate(model.output_surface.index.tolist()):
+        distance = lattice.hops(torch.arange(27) == node)[model.input_surface.index]
+        assert ((jacobian[row] != 0) == (distance <= 3)).all()
+
+
+def test_a_rollout_too_short_is_refused_with_the_numbers() -> None:
+    with pytest.raises(ValueError, match=r"num_steps=1 .* over the 2 steps from .*'front'.*'back'.* num_steps >= 2"):
+        small(num_steps=1)
+    with pytest.raises(ValueError, match="num_steps=1"):
+        small()(torch.randn(1, 9), num_steps=1)
+    with pytest.raises(ValueError, match="4 of 4 cells are cut off"):
+        mask = torch.ones(3, 2, 2)
+        mask[1] = 0
+        CellGraph(GMLPCell(Lattice((3, 2, 2), mask=mask)), teacher_width=4)
+
+
+@pytest.mark.parametrize("surfaces", [{"input_nodes": ["front", "left"], "output_nodes": ["back", "right"]}])
+def test_surfaces_that_no_shift_joins_still_get_the_signal(surfaces: dict) -> None:
+    model = CellGraph(GMLPCell(Lattice((3, 3, 3)), 6, hidden=8), teacher_width=9, num_steps=6, **surfaces)
+    assert model.conveyor.direction is None
+    assert model(torch.randn(2, 9)).surface.abs().min() > 0
+
+
+def test_memory_goes_in_and_comes_out() -> None:
+    model = small(cell={"memory_channels": 2})
+    first = model(torch.randn(2, 9))
+    assert first.memory is not None
+    assert first.memory.shape == (2, 27, 2)
+    for parameter in model.cell.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    question = torch.randn(2, 9)
+    remembered = model(question, model(torch.randn(2, 9)).memory)
+    assert not torch.equal(remembered.embedding, model(question).embedding)
+    assert small()(question).memory is None
+
+
+def test_fitted_adapters_make_a_new_network_ridge_regression() -> None:
+    from sklearn.linear_model import RidgeCV
+
+    question, answer = torch.randn(200, 9), torch.randn(200, 9)
+    answer = torch.nn.functional.normalize(answer + question @ torch.randn(9, 9), dim=1)
+    model = small().eval()
+    errors = model.fit_adapters(question, answer, start="ridge")
+    assert errors["answer_reconstruction_error"] < 1e-6
+    expected = RidgeCV(alphas=torch.logspace(-3, 3, 13).tolist()).fit(question.numpy(), answer.numpy())
+    predicted = torch.as_tensor(expected.predict(question.numpy()))
+    torch.testing.assert_close(model(question).embedding, predicted, rtol=1e-3, atol=2e-3)
+    model.fit_adapters(question, answer, start="reconstruction")
+    torch.testing.assert_close(model(question).embedding, question, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="got 'zero'"):
+        model.fit_adapters(question, answer, start="zero")
+
+
+@pytest.mark.parametrize("adapter", ["linear", "pca", {"name": "autoencoder", "hidden": 7}])
+def test_saved_and_loaded_networks_agree_in_every_bit(tmp_path, adapter) -> None:
+    nodes = torch.arange(27) < 9
+    model = small(adapter=adapter, input_nodes=nodes, cell={"memory_channels": 1}).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(tmp_path)
+    loaded = CellGraph.from_pretrained(tmp_path)
+    question = torch.randn(2, 9)
+    assert torch.equal(loaded(question).embedding, model(question).embedding)
+    assert loaded.config() == model.config()
+    json.loads((tmp_path / "config.json").read_text())
+
+
+def test_damaged_files_are_one_clear_line(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"holds no saved network: config.json is missing"):
+        CellGraph.from_pretrained(tmp_path)
+    small().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-100])
+    with pytest.raises(ValueError, match="is damaged") as error:
+        CellGraph.from_pretrained(tmp_path)
+    assert "\n" not in str(error.value)
+    weights.write_bytes(content)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"surprise": 1}))
+    with pytest.raises(ValueError, match=r"is damaged: .*surprise"):
+        CellGraph.from_pretrained(tmp_path)
+
+
+def test_only_what_should_be_trained_is() -> None:
+    model = small()
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"answer_adapter.encoder.weight", "answer_adapter.encoder.bias"}
+    assert not model.target_surface(torch.randn(2, 9)).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"surface_channels": 7}, "fit the 6 channels"),
+        ({"output_nodes": ["back", "left"]}, "equally wide, got 9 in and 15 out"),
+        ({"injection": "drip"}, "got 'drip'"),
+        ({"adapter": "magic"}, "got 'magic'"),
+        ({"num_steps": 0}, "num_steps must be positive"),
+        ({"num_steps": (5, 4)}, "num_steps must be positive"),
+    ],
+)
+def test_bad_arguments_are_named(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small(**options)
+    with pytest.raises(ValueError, match="embedding must have 9 features, got 8"):
+        small()(torch.zeros(1, 8))
