@@ -14,10 +14,10 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from cellgraph.data import Split, split_pairs
 from cellgraph.experiment import Experiment, describe_device
@@ -27,14 +27,32 @@ from cellgraph.nn import BACKENDS
 from cellgraph.nn.segment import has_torch_scatter
 from cellgraph.teacher import EmbeddingCache, default_cache_folder, load_teacher
 
-OmegaConf.register_new_resolver("cellgraph.run_folder", lambda resume, new: resume or new, replace=True)
-
 CONFIG = "config.yaml"
+
+USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
+
+
+def run_folder(resume: str | None, new: str) -> str:
+    """The folder of a run: the one to resume, which must be there, or a new one."""
+    if resume is not None and not (Path(resume) / CONFIG).is_file():
+        raise ValueError(f"{resume} is no run folder of cellgraph train: {CONFIG} is missing")
+    return resume or new
+
+
+OmegaConf.register_new_resolver("cellgraph.run_folder", run_folder, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://cellgraph.conf", config_name="train")
 def train(config: DictConfig) -> float:
-    """Train and evaluate; the mean reciprocal rank on the validation set is what a sweep may optimise."""
+    """Train and evaluate. A sweep optimises the mean reciprocal rank on the validation pairs."""
+    try:
+        return _train(config)
+    except USER_ERRORS as error:
+        # Hydra would put a line of its own before the message.
+        sys.exit(f"cellgraph train: {_one_line(error)}")
+
+
+def _train(config: DictConfig) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
     resume = config.resume is not None
     if resume:
@@ -43,9 +61,13 @@ def train(config: DictConfig) -> float:
             raise ValueError(f"resume takes the settings of the run that it resumes, got also {', '.join(given)}")
         config = load_config(folder)
     else:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise ValueError(f"a value is missing: give {', '.join(f'{key}=...' for key in missing)}")
         write_atomically(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True).encode())
-    evaluation = experiment(config, folder).run(functools.partial(make_split, config), resume=resume)
-    return float(evaluation.rows[-1]["mrr"])
+    job = experiment(config, folder)
+    job.run(functools.partial(make_split, config), resume=resume)
+    return job.validation_mrr
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -151,12 +173,13 @@ def main() -> None:
             train()
         else:
             VERBS[verb](arguments)
-    except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
+    except USER_ERRORS as error:
         sys.exit(f"cellgraph {verb}: {_one_line(error)}")
 
 
 def _one_line(error: BaseException) -> str:
-    """The message of an error; the cause's where Hydra wrapped it in the name of the part that it was building."""
-    while error.__cause__ is not None and isinstance(error, HydraException):
-        error = error.__cause__
-    return " ".join(str(error).split())
+    """The message of an error, without what Hydra and OmegaConf wrap around it."""
+    if isinstance(error, (InstantiationException, InterpolationResolutionError)) and error.__cause__ is not None:
+        return _one_line(error.__cause__)
+    text = " ".join(str(error).split())
+    return text.split(" full_key:")[0].split(" Config search path:")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import lightning
@@ -55,6 +55,7 @@ class Experiment:
         adapters_first: Updates of the adapters alone, before the updates of the whole network. The trained baselines
             have as many updates as both together.
         console: Where progress is told.
+        validation_mrr: Mean reciprocal rank on the validation pairs, once trained.
     """
 
     folder: Path
@@ -66,6 +67,7 @@ class Experiment:
     start: str = "ridge"
     adapters_first: int = 0
     console: Console | None = None
+    validation_mrr: float = field(default=float("nan"), init=False)
 
     def run(self, split: Callable[[], Split], *, resume: bool = False) -> Evaluation:
         """Do the job from texts to table, or what is left of it.
@@ -120,6 +122,7 @@ class Experiment:
             resume=resume,
             resume_hint=f"cellgraph train resume={self.folder}",
         )
+        self.validation_mrr = result.metrics["val/mrr"]
         model.save_pretrained(self.folder / "model")
         plot_run(self.folder / "metrics.csv", self.folder)
         return before + result.seconds
