@@ -64,7 +64,7 @@ class Experiment:
     model: Callable[..., CellGraph]
     objective: Objective
     settings: TrainSettings
-    start: str = "ridge"
+    start: str = "identity"
     adapters_first: int = 0
     console: Console | None = None
     validation_mrr: float = field(default=float("nan"), init=False)
@@ -180,7 +180,9 @@ class Experiment:
         return predictions
 
     def _control_settings(self) -> TrainSettings:
-        return replace(self.settings, max_steps=self.settings.max_steps + self.adapters_first, compile=False)
+        multipliers = {name: factor for name, factor in self.settings.lr_multipliers.items() if "adapter" in name}
+        max_steps = self.settings.max_steps + self.adapters_first
+        return replace(self.settings, max_steps=max_steps, lr_multipliers=multipliers, compile=False)
 
     def _fit(self, model: nn.Module, embedded: dict[str, EmbeddedPairs], settings: TrainSettings) -> float:
         objective = copy.deepcopy(self.objective)

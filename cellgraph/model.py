@@ -22,6 +22,7 @@ from cellgraph.nn import AutoencoderAdapter, GMLPCell, LinearAdapter, PCAAdapter
 from cellgraph.rollout import rollout
 
 INJECTIONS = ("once", "held")
+STARTS = ("identity", "ridge")
 ADAPTERS: dict[str, type[LinearAdapter]] = {
     "linear": LinearAdapter,
     "pca": PCAAdapter,
@@ -198,15 +199,15 @@ class CellGraph(nn.Module):
         with torch.no_grad():
             return self.answer_adapter.encode(answer)
 
-    def fit_adapters(self, question: Tensor, answer: Tensor, *, start: str = "ridge") -> dict[str, float]:
+    @torch.no_grad()
+    def fit_adapters(self, question: Tensor, answer: Tensor, *, start: str = "identity") -> dict[str, float]:
         """Fit the adapters in closed form to training pairs, before the training proper.
 
         Args:
             question: Training questions, ``[num_pairs, teacher_width]``.
             answer: Their answers, ``[num_pairs, teacher_width]``.
-            start: ``"ridge"``: the question adapter maps each question to the surface of the ridge regression's
-                answer, so the new network is ridge regression; ``"reconstruction"``: it maps each question to a surface
-                that stands for the question itself, in the frame of the answers.
+            start: ``"identity"``: the new network answers each question with the question itself, moved to the mean of
+                the answers; ``"ridge"``: with what ridge regression says.
 
         Returns:
             The adapters' reconstruction errors on these embeddings, shares of the variance.
@@ -214,16 +215,19 @@ class CellGraph(nn.Module):
         Raises:
             ValueError: If ``start`` is unknown, or the embeddings' width is not the adapters'.
         """
-        if start not in ("ridge", "reconstruction"):
-            raise ValueError(f"start must be 'ridge' or 'reconstruction', got {start!r}")
+        if start not in STARTS:
+            raise ValueError(f"start must be one of {STARTS}, got {start!r}")
         self.answer_adapter.fit(answer)
         self.question_adapter.load_state_dict(self.answer_adapter.state_dict())
         errors = {
             "question_reconstruction_error": self.question_adapter.reconstruction_error(question),
             "answer_reconstruction_error": self.answer_adapter.reconstruction_error(answer),
         }
+        target = self.target_surface(answer)
         if start == "ridge":
-            regress(self.question_adapter, question, self.target_surface(answer))
+            regress(self.question_adapter, question, target)
+        else:
+            self.question_adapter.move(target.mean(0) - self.question_adapter.encode(question).mean(0))
         return errors
 
     def parameter_counts(self) -> dict[str, int]:

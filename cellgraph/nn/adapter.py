@@ -55,6 +55,12 @@ class LinearAdapter(nn.Module):
         """Fit to training embeddings ``[num_embeddings, in_features]``: nothing to do for the random frame."""
         _check_width(embeddings, self.in_features, "embeddings")
 
+    @torch.no_grad()
+    def move(self, shift: Tensor) -> None:
+        """Add a constant ``[out_features]`` to every surface that :meth:`encode` gives."""
+        last = self.encoder[-1] if isinstance(self.encoder, nn.Sequential) else self.encoder
+        last.bias += shift
+
     def reconstruction_error(self, embeddings: Tensor) -> float:
         """Share of the embeddings' variance that is lost on the way to the surface and back, 0 (none) upwards."""
         with torch.no_grad():
@@ -78,8 +84,8 @@ class PCAAdapter(LinearAdapter):
 
     :meth:`fit` makes the surface the leading components of the centred embeddings, scaled by one number to unit root
     mean square, so that angles are kept (`Pearson 1901 <https://doi.org/10.1080/14786440109462720>`_; the best linear
-    squeeze in squared error). Where the surface is wider than the embedding, all components are kept and spread evenly
-    over the surface by a random matrix with orthonormal columns.
+    squeeze in squared error). A random matrix with orthonormal columns spreads the components evenly over the surface,
+    so that no cell holds much more than another; where the surface is wider than the embedding, all are kept.
     """
 
     def fit(self, embeddings: Tensor) -> None:
@@ -96,8 +102,7 @@ class PCAAdapter(LinearAdapter):
         values, vectors = torch.linalg.eigh((centred.T @ centred).double())
         kept = min(self.in_features, self.out_features)
         frame = vectors.flip(1)[:, :kept].T.to(embeddings.dtype)
-        if self.out_features > self.in_features:
-            frame = nn.init.orthogonal_(torch.empty(self.out_features, kept, dtype=frame.dtype)) @ frame
+        frame = nn.init.orthogonal_(torch.empty(self.out_features, kept, dtype=frame.dtype)) @ frame
         power = values.flip(0)[:kept].sum() / (len(embeddings) * self.out_features)
         self._set(frame, scale=float(power.clamp_min(1e-12).rsqrt()), mean=mean)
 

@@ -103,7 +103,7 @@ class GMLPCell(NeighbourSum):
 
     def reset_parameters(self) -> None:
         """Draw the random weights anew; the transport is left at zero."""
-        nn.init.normal_(self.position, std=0.02)
+        nn.init.normal_(self.position, std=0.5)
         nn.init.uniform_(self.in_weight, -(self.channels**-0.5), self.channels**-0.5)
         nn.init.normal_(self.gate_weight, std=0.02)
         nn.init.zeros_(self.out_weight)

@@ -1,0 +1,225 @@
+"""Baselines in closed form: what no network needs to be trained for.
+
+All are fitted on training embeddings only, in float64, and map a question embedding to an answer embedding.
+``num_parameters`` counts the numbers a fitted baseline stores to do so.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+#: Penalties tried by :class:`Ridge`, four a decade: from no regularisation to nearly the mean answer.
+PENALTIES = tuple(10 ** (quarter / 4) for quarter in range(-24, 17))
+
+
+class Baseline(ABC):
+    """A map from question embeddings to answer embeddings with a closed form.
+
+    Shapes:
+        - **question:** ``[num_pairs, question_width]``
+        - **answer:** ``[num_pairs, answer_width]``
+    """
+
+    #: Fewest training pairs that determine the map.
+    min_pairs = 1
+    #: Whether questions and answers must share one width.
+    square = False
+
+    def __init__(self) -> None:
+        self.question_width, self.answer_width = 0, 0
+
+    @property
+    def num_parameters(self) -> int:
+        """How many fitted numbers the map stores."""
+        self._check_fitted()
+        return self._num_parameters()
+
+    def fit(self, question: Tensor, answer: Tensor) -> Baseline:
+        """Fit to training pairs.
+
+        Raises:
+            ValueError: If the embeddings do not pair up, have the wrong width or are not finite, or are too few.
+        """
+        name = type(self).__name__
+        if question.dim() != 2 or answer.dim() != 2 or len(question) != len(answer):
+            raise ValueError(
+                f"{name} needs question and answer [num_pairs, width], got {list(question.shape)} "
+                f"and {list(answer.shape)}"
+            )
+        if len(question) < self.min_pairs:
+            raise ValueError(f"{name} needs at least {self.min_pairs} training pair(s), got {len(question)}")
+        if self.square and question.size(1) != answer.size(1):
+            raise ValueError(
+                f"{name} needs questions and answers of one width, got {question.size(1)} and {answer.size(1)}"
+            )
+        if not (question.isfinite().all() and answer.isfinite().all()):
+            raise ValueError(f"{name} needs finite embeddings, got NaN or infinity")
+        self.question_width, self.answer_width = question.size(1), answer.size(1)
+        self._fit(question.detach().double(), answer.detach().double())
+        return self
+
+    def predict(self, question: Tensor) -> Tensor:
+        """Answer embeddings for question embeddings, ``[num_pairs, answer_width]`` in their dtype.
+
+        Raises:
+            ValueError: If nothing was fitted, or the width is another than in :meth:`fit`.
+        """
+        self._check_fitted()
+        if question.dim() != 2 or question.size(1) != self.question_width:
+            raise ValueError(
+                f"{type(self).__name__} needs question [num_pairs, {self.question_width}], got {list(question.shape)}"
+            )
+        return self._predict(question.detach().double()).to(question.dtype)
+
+    def _check_fitted(self) -> None:
+        if not self.question_width:
+            raise ValueError(f"{type(self).__name__} must be fitted first")
+
+    @abstractmethod
+    def _fit(self, question: Tensor, answer: Tensor) -> None: ...
+
+    @abstractmethod
+    def _predict(self, question: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _num_parameters(self) -> int: ...
+
+
+class MeanAnswer(Baseline):
+    """The mean of the training answers, whatever the question: what a collapsed model learns."""
+
+    def _fit(self, question: Tensor, answer: Tensor) -> None:
+        self.mean = answer.mean(0)
+
+    def _predict(self, question: Tensor) -> Tensor:
+        return self.mean.to(question.device).expand(len(question), -1)
+
+    def _num_parameters(self) -> int:
+        return self.answer_width
+
+
+class Identity(Baseline):
+    r"""The question itself, raw or moved by the difference of the training means: :math:`q - \bar q + \bar a`.
+
+    Args:
+        centred: Whether to move it.
+    """
+
+    square = True
+
+    def __init__(self, *, centred: bool = False) -> None:
+        super().__init__()
+        self.centred = centred
+
+    def _fit(self, question: Tensor, answer: Tensor) -> None:
+        shift = answer.mean(0) - question.mean(0)
+        self.shift = shift if self.centred else torch.zeros_like(shift)
+
+    def _predict(self, question: Tensor) -> Tensor:
+        return question + self.shift.to(question.device)
+
+    def _num_parameters(self) -> int:
+        return self.answer_width if self.centred else 0
+
+
+class _Affine(Baseline):
+    """Common form of the linear maps: ``q @ weight + bias``."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def _predict(self, question: Tensor) -> Tensor:
+        return question @ self.weight.to(question.device) + self.bias.to(question.device)
+
+    def _num_parameters(self) -> int:
+        return self.weight.numel() + self.bias.numel()
+
+
+class Procrustes(_Affine):
+    r"""The rotation or reflection that carries the centred questions nearest to the centred answers.
+
+    (Schönemann 1966, `doi 10.1007/BF02289451 <https://doi.org/10.1007/BF02289451>`_.)
+
+    .. math::
+        R = U V^\top, \qquad U S V^\top = (Q - \bar q)^\top (A - \bar a), \qquad \hat a = (q - \bar q) R + \bar a
+    """
+
+    square = True
+
+    def _fit(self, question: Tensor, answer: Tensor) -> None:
+        question_mean, answer_mean = question.mean(0), answer.mean(0)
+        u, _, vh = torch.linalg.svd((question - question_mean).T @ (answer - answer_mean))
+        self.weight = u @ vh
+        self.bias = answer_mean - question_mean @ self.weight
+
+
+class Ridge(_Affine):
+    r"""Affine least squares with a squared penalty chosen by generalised cross-validation on the training pairs.
+
+    (Hoerl and Kennard 1970, `doi 10.1080/00401706.1970.10488634 <https://doi.org/10.1080/00401706.1970.10488634>`_;
+    Golub, Heath and Wahba 1979, `doi 10.1080/00401706.1979.10489751
+    <https://doi.org/10.1080/00401706.1979.10489751>`_.)
+
+    .. math::
+        W = (X^\top X + \alpha I)^{-1} X^\top Y, \qquad
+        \mathrm{GCV}(\alpha) = \frac{n \lVert Y - X W \rVert^2}{(n - 1 - \sum_j s_j^2 / (s_j^2 + \alpha))^2}
+
+    with centred :math:`X` and :math:`Y`, the singular values :math:`s_j` of :math:`X` and the bias unpenalised. One
+    eigendecomposition serves all penalties.
+
+    Args:
+        penalties: Values of :math:`\alpha` to try, in units of the mean of :math:`s_j^2`, so that neither the number
+            of pairs nor the scale of the embeddings matters.
+
+    Attributes:
+        alpha: The penalty chosen, absolute, as scikit-learn's ``Ridge(alpha=...)`` takes it.
+
+    Raises:
+        ValueError: If there is no penalty or one is not positive.
+    """
+
+    min_pairs = 2
+
+    def __init__(self, *, penalties: Sequence[float] = PENALTIES) -> None:
+        super().__init__()
+        if not penalties or min(penalties) <= 0:
+            raise ValueError(f"Ridge needs positive penalties, got {list(penalties)}")
+        self.penalties = tuple(penalties)
+        self.alpha = float("nan")
+
+    def _fit(self, question: Tensor, answer: Tensor) -> None:
+        question_mean, answer_mean = question.mean(0), answer.mean(0)
+        x, y = question - question_mean, answer - answer_mean
+        power, basis = torch.linalg.eigh(x.T @ x)
+        power = power.clamp_min(0)
+        moments = basis.T @ (x.T @ y)
+        # Directions without variance explain nothing, and would divide by zero.
+        present = power > power.max() * 1e-12
+        explained = torch.where(present, moments.square().sum(1) / power.where(present, torch.ones_like(power)), 0.0)
+        unexplained = (y.square().sum() - explained.sum()).clamp_min(0)
+
+        def gcv(alpha: float) -> float:
+            kept = power / (power + alpha)
+            residual = unexplained + (explained * (1 - kept).square()).sum()
+            freedom = len(x) - 1 - kept.sum()
+            return float(residual / freedom.square())
+
+        unit = float(power.mean().clamp_min(torch.finfo(power.dtype).tiny))
+        self.alpha = min((penalty * unit for penalty in self.penalties), key=gcv)
+        self.weight = basis @ (moments / (power + self.alpha)[:, None])
+        self.bias = answer_mean - question_mean @ self.weight
+
+
+def closed_forms() -> dict[str, Baseline]:
+    """A new one of each, by the names they bear in the table."""
+    return {
+        "mean answer": MeanAnswer(),
+        "identity (raw)": Identity(),
+        "identity (centred)": Identity(centred=True),
+        "Procrustes": Procrustes(),
+        "ridge": Ridge(),
+    }
