@@ -1,0 +1,96 @@
+"""The question-answer pair and the file it is kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+__all__ = ["QAPair", "normalise_text", "save_pairs"]
+
+_WORDS = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class QAPair:
+    """A question and its answer, with what is needed to keep them on one side of a split.
+
+    Args:
+        question: What is asked.
+        answer: What is answered.
+        topic: What the pair is about; pairs of one topic stay together when the set is split.
+        category: What kind of pair it is, for reports only.
+        dialogue: Name of the conversation the pair was cut from, empty for a pair that stands alone.
+        turn: Place of the question in its dialogue, counted from zero.
+
+    Example:
+        >>> QAPair("What is a cell?", "A node of the lattice.", topic="lattice").topic
+        'lattice'
+    """
+
+    question: str
+    answer: str
+    topic: str = ""
+    category: str = ""
+    dialogue: str = ""
+    turn: int = 0
+
+
+def normalise_text(text: str) -> str:
+    """Returns the words of a text in lower case: two texts that differ in case, spacing or punctuation become equal.
+
+    A text without any word (``"?!"``) keeps its signs, so that such texts do not all become equal to the empty one.
+
+    Args:
+        text: Any text.
+
+    Example:
+        >>> normalise_text("What is  AI ?") == normalise_text("what is ai")
+        True
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(_WORDS.findall(folded)) or " ".join(folded.split())
+
+
+def save_pairs(path: str | os.PathLike[str], pairs: Iterable[QAPair]) -> Path:
+    """Writes pairs to a JSONL file, one object a line, that :func:`read_pairs` reads back unchanged.
+
+    The file appears whole or not at all: it is written beside its place and renamed, so that an interrupted or failed
+    write leaves an older file untouched.
+
+    Args:
+        path: File to write, with suffix ``.jsonl`` or ``.ndjson``; its folder is created when missing.
+        pairs: The pairs.
+
+    Raises:
+        ValueError: If the suffix is another one.
+        OSError: If the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".jsonl", ".ndjson"):
+        raise ValueError(f"pairs are saved as .jsonl or .ndjson, got {path.name!r}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            for pair in pairs:
+                file.write(json.dumps(asdict(pair), ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner may read
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

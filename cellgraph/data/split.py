@@ -1,0 +1,159 @@
+"""Splits of question-answer pairs in which nothing crosses from training to the held-out parts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from .pairs import QAPair, normalise_text
+
+__all__ = ["Split", "group_pairs", "split_pairs"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The three parts of a set of pairs.
+
+    Args:
+        train: Pairs to learn from.
+        validation: Pairs to choose by: early stopping, checkpoints, settings.
+        test: Pairs to judge by, once.
+    """
+
+    train: list[QAPair]
+    validation: list[QAPair]
+    test: list[QAPair]
+
+
+def group_pairs(pairs: Sequence[QAPair]) -> list[list[int]]:
+    """Groups pairs that must not be parted: the connected components over equal question, answer, topic, dialogue.
+
+    Texts are compared by :func:`normalise_text`; an empty topic or dialogue connects nothing.
+
+    Args:
+        pairs: The pairs.
+
+    Returns:
+        The indices of the pairs of each group, both in ascending order.
+
+    Example:
+        >>> group_pairs([QAPair("Who?", "I"), QAPair("Why?", "So", topic="a"), QAPair("who", "You", topic="A")])
+        [[0, 1, 2]]
+    """
+    first: dict[tuple[str, str], int] = {}
+    rows, columns = [], []
+    for index, pair in enumerate(pairs):
+        for field, text in (
+            ("question", normalise_text(pair.question)),
+            ("answer", normalise_text(pair.answer)),
+            ("topic", normalise_text(pair.topic)),
+            ("dialogue", pair.dialogue),
+        ):
+            if text:
+                rows.append(first.setdefault((field, text), index))
+                columns.append(index)
+    links = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(len(pairs), len(pairs)))
+    groups: dict[int, list[int]] = defaultdict(list)
+    if pairs:
+        for index, label in enumerate(connected_components(links, directed=False)[1].tolist()):
+            groups[label].append(index)
+    return sorted(groups.values())
+
+
+def split_pairs(pairs: Sequence[QAPair], *, test: int | float, validation: int | float, seed: int) -> Split:
+    """Splits pairs into training, validation and test by group, so that nothing in one part is known from another.
+
+    Pairs with an equal question, answer, topic or dialogue stay together (:func:`group_pairs`). Groups are drawn in an
+    order that depends on the seed and their texts alone, not on the order of the pairs; where the drawn ones do not
+    add up to the number wanted, the closest sum that groups can make is taken. The test part is drawn first: it stays
+    the same when the size of the validation part changes.
+
+    Args:
+        pairs: The pairs.
+        test: Number of pairs wanted for the test (int), or their fraction of all (float).
+        validation: The same for validation.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: If the sizes are negative, leave nothing to train on, or cannot be had from the groups to within
+            one half (a group is too large).
+
+    Example:
+        >>> pairs = [QAPair(f"What is {i}?", f"It is {i}.", topic=f"topic {i // 2}") for i in range(10)]
+        >>> split = split_pairs(pairs, test=4, validation=0.2, seed=0)
+        >>> len(split.train), len(split.validation), len(split.test)
+        (4, 2, 4)
+    """
+    wanted = {"test": _count(test, len(pairs), "test"), "validation": _count(validation, len(pairs), "validation")}
+    if sum(wanted.values()) >= len(pairs):
+        raise ValueError(
+            f"{len(pairs)} pairs cannot give {wanted['test']} for test and {wanted['validation']} for validation "
+            "and leave some for training"
+        )
+    groups = sorted(group_pairs(pairs), key=lambda group: _draw(seed, [pairs[i] for i in group]))
+    largest = max(map(len, groups))
+    parts: dict[str, list[QAPair]] = {}
+    for name, number in wanted.items():
+        chosen = _choose([len(group) for group in groups], number)
+        indices = sorted(i for position in chosen for i in groups[position])
+        groups = [group for position, group in enumerate(groups) if position not in chosen]
+        if abs(len(indices) - number) > number / 2 or not groups:
+            raise ValueError(
+                f"cannot hold out {number} of {len(pairs)} pairs for {name}: pairs that share a question, answer, "
+                f"topic or dialogue stay together; the largest group has {largest}, the closest sum is {len(indices)}"
+            )
+        parts[name] = [pairs[i] for i in indices]
+    train = [pairs[i] for i in sorted(i for group in groups for i in group)]
+    return Split(train=train, validation=parts["validation"], test=parts["test"])
+
+
+def _count(size: int | float, total: int, name: str) -> int:
+    if isinstance(size, bool) or not isinstance(size, (int, float)):
+        raise ValueError(f"{name} must be a number of pairs or a fraction of them, got {size!r}")
+    if isinstance(size, float):
+        if not 0 <= size < 1:
+            raise ValueError(f"{name} as a fraction must be at least 0 and below 1, got {size}")
+        return round(size * total)
+    if size < 0:
+        raise ValueError(f"{name} must not be negative, got {size}")
+    return size
+
+
+def _draw(seed: int, members: Sequence[QAPair]) -> bytes:
+    """Returns the place of a group in the draw: a hash, which unlike a generator is the same in every version."""
+    name = min(normalise_text(pair.question) for pair in members)  # no other group has this question
+    return hashlib.sha256(f"{seed}\n{name}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _choose(sizes: Sequence[int], wanted: int) -> set[int]:
+    """Returns positions of groups whose sizes sum as close to the wanted number as possible, earlier ones first."""
+    chosen, left = set(), wanted
+    for position, size in enumerate(sizes):
+        if size <= left:
+            chosen.add(position)
+            left -= size
+    if left == 0:
+        return chosen
+
+    # Subset sum: bit s of `reachable` says that the groups so far can add up to s. Sizes above twice the number
+    # wanted are worse than none.
+    cut = (1 << (2 * wanted + 1)) - 1
+    steps = [1]
+    for size in sizes:
+        if steps[-1] >> wanted & 1:
+            break
+        steps.append((steps[-1] | steps[-1] << size) & cut if size <= 2 * wanted else steps[-1])
+    nearest = (total for distance in range(wanted + 1) for total in (wanted - distance, wanted + distance))
+    total = next(total for total in nearest if steps[-1] >> total & 1)
+    chosen = set()
+    for position in range(len(steps) - 2, -1, -1):
+        if not steps[position] >> total & 1:
+            chosen.add(position)
+            total -= sizes[position]
+    return chosen
