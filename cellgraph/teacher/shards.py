@@ -1,0 +1,88 @@
+"""Shards: the files of an embedding cache, written once, checked whenever they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from cellgraph.files import write_atomically
+
+#: What a shard's file name ends in; files being written and files set aside end otherwise.
+SUFFIX = ".safetensors"
+KEY_BYTES = 32
+
+
+class CorruptShardError(Exception):
+    """A shard does not hold what it should."""
+
+
+def write_shard(folder: Path, fingerprint: str, keys: Sequence[bytes], embeddings: Tensor) -> Path:
+    """Write embeddings under their keys as a new file, whose name no other process can choose.
+
+    Raises:
+        OSError: If the folder cannot be written or the disk is full.
+    """
+    tensors = {
+        "keys": torch.from_numpy(np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES).copy()),
+        "embeddings": embeddings.contiguous(),
+    }
+    metadata = {"fingerprint": fingerprint, **{name: _digest(value) for name, value in tensors.items()}}
+    path = folder / f"{uuid.uuid4().hex}{SUFFIX}"
+    write_atomically(path, save(tensors, metadata))
+    return path
+
+
+def read_keys(path: Path, fingerprint: str) -> list[bytes]:
+    """The keys of a shard, in the order of its embeddings.
+
+    Raises:
+        CorruptShardError: If the file is damaged or belongs to another teacher.
+        OSError: If it cannot be read.
+    """
+    keys = _read(path, fingerprint, "keys")
+    if keys.dtype != torch.uint8 or keys.ndim != 2 or keys.size(1) != KEY_BYTES:
+        raise CorruptShardError(f"keys are {keys.dtype} {tuple(keys.shape)}")
+    content = keys.numpy().tobytes()
+    return [content[start : start + KEY_BYTES] for start in range(0, len(content), KEY_BYTES)]
+
+
+def read_embeddings(path: Path, fingerprint: str, width: int) -> Tensor:
+    """The embeddings of a shard.
+
+    Shapes:
+        - result: ``[num_keys, width]``, float32
+
+    Raises:
+        CorruptShardError: If the file is damaged, belongs to another teacher or has another width.
+        OSError: If it cannot be read.
+    """
+    embeddings = _read(path, fingerprint, "embeddings")
+    if embeddings.dtype != torch.float32 or embeddings.ndim != 2 or embeddings.size(1) != width:
+        raise CorruptShardError(f"expected float32 of width {width}, got {embeddings.dtype} {tuple(embeddings.shape)}")
+    return embeddings
+
+
+def _read(path: Path, fingerprint: str, name: str) -> Tensor:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensor: Tensor = file.get_tensor(name)
+    except SafetensorError as error:
+        raise CorruptShardError(str(error)) from error
+    if metadata.get("fingerprint") != fingerprint:
+        raise CorruptShardError("it belongs to another teacher")
+    if metadata.get(name) != _digest(tensor):
+        raise CorruptShardError(f"the checksum of its {name} is wrong")
+    return tensor
+
+
+def _digest(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.numpy().data).hexdigest()
