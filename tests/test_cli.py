@@ -1,0 +1,227 @@
+"""The command line, in processes of its own: the whole job, its files, its errors and its interruptions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+FAST = (
+    "teacher=lsa",
+    "teacher.width=16",
+    "lattice=small",
+    "model.num_steps=3",
+    "model.surface_channels=1",
+    "cell.channels=8",
+    "cell.hidden=16",
+    "data=file",
+    "training.compile=false",
+    "training.max_steps=12",
+    "training.val_every=4",
+    "training.checkpoint_every=2",
+    "training.batch_size=16",
+    "training.warmup_steps=2",
+    "adapters_first=5",
+    "data.test=40",
+    "data.validation=20",
+)
+
+ANIMALS = "heron otter badger falcon beetle salmon spider weasel magpie lizard".split()
+PLACES = "river forest meadow desert harbour mountain orchard cellar".split()
+TOPICS = "eats sleeps hunts hides".split()
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """320 pairs about animals and places, a topic for each animal and place."""
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    rows = [
+        {"question": f"Where is it that the {a} {t} near the {p}?", "answer": f"the {a} {t} by the {p}", "topic": a + p}
+        for a in ANIMALS
+        for p in PLACES
+        for t in TOPICS
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-c", "from cellgraph.cli import main; main()", *map(str, arguments)]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "CELLGRAPH_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def run(folder: Path, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        env=environment(folder) | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, pairs: Path) -> tuple[Path, str]:
+    """A run folder of the whole job, and what was printed."""
+    folder = tmp_path_factory.mktemp("job")
+    done = run(folder, "train", *FAST, f"data.source.path={pairs}", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done.stdout
+
+
+def test_the_run_folder_is_complete(finished: tuple[Path, str]) -> None:
+    run_folder, printed = finished
+    for name in ("config.yaml", "evaluation.json", "evaluation.md", "loss.png", "similarity.png"):
+        assert (run_folder / name).stat().st_size > 0
+    assert (run_folder / "model" / "model.safetensors").is_file()
+    assert list((run_folder / "tensorboard").rglob("events.out.tfevents*"))
+    steps = [int(row["step"]) for row in csv.DictReader((run_folder / "metrics.csv").open())]
+    assert steps[-1] == 12
+    assert "Held-out pairs" in printed
+
+
+def test_the_table_has_every_row_and_column(finished: tuple[Path, str]) -> None:
+    table = json.loads((finished[0] / "evaluation.json").read_text())
+    names = [row["name"] for row in table["rows"]]
+    assert names == [
+        "mean answer",
+        "identity (raw)",
+        "identity (centred)",
+        "Procrustes",
+        "ridge",
+        "adapters alone",
+        "linear + MLP",
+        "lattice",
+    ]
+    wanted = {"cosine_surface", "cosine_teacher", "cosine_centred", "recall_at_1", "recall_at_5", "recall_at_10"}
+    wanted |= {"mrr", "mrr_low", "mrr_high", "parameters", "pairs_train", "pairs_test", "seconds_train"}
+    for row in table["rows"]:
+        assert wanted <= row.keys()
+        assert row["mrr_low"] <= row["mrr"] <= row["mrr_high"]
+    assert table["pairs_train"] == table["rows"][0]["pairs_train"]
+    mlp, lattice = table["rows"][-2:]
+    assert mlp["parameters"] == pytest.approx(lattice["parameters"], rel=0.03)
+
+
+def test_no_topic_question_or_answer_crosses(finished: tuple[Path, str]) -> None:
+    parts = {}
+    for part in ("train", "validation", "test"):
+        lines = (finished[0] / "pairs" / f"{part}.jsonl").read_text().splitlines()
+        parts[part] = [json.loads(line) for line in lines]
+    assert [len(rows) for rows in parts.values()] == [260, 20, 40]
+    for column in ("question", "answer", "topic"):
+        seen = [{row[column] for row in rows} for rows in parts.values()]
+        assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+
+
+def test_evaluate_gives_the_same_table_again(finished: tuple[Path, str]) -> None:
+    run_folder = finished[0]
+    before = json.loads((run_folder / "evaluation.json").read_text())
+    done = run(run_folder.parent, "evaluate", "run")
+    assert done.returncode == 0, done.stderr
+    after = json.loads((run_folder / "evaluation.json").read_text())
+    for row, again in zip(before["rows"], after["rows"], strict=True):
+        assert {k: v for k, v in row.items() if k != "seconds_train"} == pytest.approx(
+            {k: v for k, v in again.items() if k != "seconds_train"}
+        )
+
+
+def test_info_and_help(finished: tuple[Path, str]) -> None:
+    folder = finished[0].parent
+    assert "backends: auto, scatter" in run(folder, "info").stdout
+    assert "gmlp: " in run(folder, "info", "run").stdout
+    assert "cellgraph evaluate" in run(folder, "--help").stdout
+    assert "lattice: cube, small" in run(folder, "train", "--help").stdout
+    assert "_target_: cellgraph.GMLPCell" in run(folder, "train", "--cfg", "job").stdout
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, pairs: Path, finished: tuple[Path, str]) -> None:
+    arguments = ("train", *FAST, f"data.source.path={pairs}", "hydra.run.dir=run")
+    process = subprocess.Popen(
+        command(*arguments), cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 240
+    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "run" / "model").exists(), "the run was over before it could be killed"
+    done = run(tmp_path, "train", "resume=run")
+    assert done.returncode == 0, done.stderr
+    resumed = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
+    assert resumed == (finished[0] / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
+    done = run(tmp_path, "train", "-m", *FAST, f"data.source.path={pairs}", "hydra.sweep.dir=sweep", "seed=0,1")
+    assert done.returncode == 0, done.stderr
+    tables = [json.loads((tmp_path / "sweep" / job / "evaluation.json").read_text()) for job in ("0", "1")]
+    assert tables[0]["rows"][-1]["cosine_teacher"] != tables[1]["rows"][-1]["cosine_teacher"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fly"], "expected one of train, evaluate, info, got 'fly'"),
+        (["train", "nonsense=1"], "Could not override 'nonsense'"),
+        (["train", "training.lrr=1"], "Could not override 'training.lrr'"),
+        (["train", "lattice=huge"], "Could not find 'lattice/huge' Available options in 'lattice': cube small"),
+        (["train", "data=file"], "a value is missing: give data.source.path=..."),
+        (["train", "data=file", "data.source.path=no.jsonl"], "no.jsonl"),
+        (["train", "resume=nowhere"], "nowhere is no run folder of cellgraph train: config.yaml is missing"),
+        (["train", "cell.heads=7"], "heads divide hidden, got 64, 128, 7"),
+        (["evaluate", "nowhere"], "nowhere is no run folder"),
+        (["info", "nowhere"], "holds no saved network"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = run(tmp_path, *arguments)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    assert message in lines[0]
+
+
+def test_bad_data_files_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "columns.csv").write_text("frage,antwort\nWho?,Me\n")
+    for name, message in (("empty.jsonl", "empty"), ("columns.csv", "question")):
+        done = run(tmp_path, "train", "teacher=lsa", "data=file", f"data.source.path={name}")
+        assert done.returncode != 0
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert message in done.stderr
+
+
+def test_a_foreign_configuration_builds_nothing_else(tmp_path: Path, finished: tuple[Path, str]) -> None:
+    (tmp_path / "run").mkdir()
+    text = (finished[0] / "config.yaml").read_text()
+    (tmp_path / "run" / "config.yaml").write_text(text.replace("cellgraph.GMLPCell", "os.system"))
+    done = run(tmp_path, "evaluate", "run")
+    assert done.returncode != 0
+    assert "may only build parts of cellgraph, got _target_: os.system" in done.stderr
+
+
+def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, finished: tuple[Path, str]) -> None:
+    import shutil
+
+    shutil.copytree(finished[0], tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    done = run(tmp_path, "train", "resume=run")
+    assert done.returncode != 0
+    assert "last.ckpt" in done.stderr
+    assert "Traceback" not in done.stderr

