@@ -1,0 +1,42 @@
+"""Training: objectives, the Lightning module, and runs that can be stopped and resumed."""
+
+from cellgraph.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, model_weights, read_checkpoint
+from cellgraph.training.ema import EMA
+from cellgraph.training.embedded import Batch, EmbeddedPairs
+from cellgraph.training.interruption import GracefulStop, TrainingInterrupted
+from cellgraph.training.loader import DialogueLoader
+from cellgraph.training.metrics_log import CSVLog, MetricsWriter
+from cellgraph.training.module import LatticeModule, NonFiniteError
+from cellgraph.training.objectives import Objective
+from cellgraph.training.progress import TrainingProgress
+from cellgraph.training.randomness import GlobalGenerators
+from cellgraph.training.run import TrainResult, TrainSettings, train
+from cellgraph.training.stopping import Stopping
+from cellgraph.training.trainer import build_trainer, fit, run_checkpoint
+
+__all__ = [
+    "EMA",
+    "AtomicCheckpointIO",
+    "Batch",
+    "CSVLog",
+    "DialogueLoader",
+    "EmbeddedPairs",
+    "GlobalGenerators",
+    "GracefulStop",
+    "LatticeModule",
+    "MetricsWriter",
+    "NonFiniteError",
+    "Objective",
+    "RunCheckpoint",
+    "Stopping",
+    "TrainResult",
+    "TrainSettings",
+    "TrainingInterrupted",
+    "TrainingProgress",
+    "build_trainer",
+    "fit",
+    "model_weights",
+    "read_checkpoint",
+    "run_checkpoint",
+    "train",
+]

@@ -1,0 +1,146 @@
+"""Embedded pairs: questions and answers as vectors, single or as the turns of dialogues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class EmbeddedPairs:
+    """Question and answer embeddings, row by row, and the dialogues they are turns of.
+
+    Args:
+        question: Embedded questions.
+        answer: Embedded answers.
+        dialogue: Name of each row's dialogue; an empty string is a dialogue of one turn. All single when absent.
+        turn: Place of each row in its dialogue; the order of the rows when absent.
+
+    Shapes:
+        - **question:** ``[num_pairs, question_width]``
+        - **answer:** ``[num_pairs, answer_width]``
+
+    Attributes:
+        group: Number of each answer among the distinct ones, ``[num_pairs]``, equal for equal answers.
+        dialogues: Row numbers of the turns of each dialogue, in the order in which dialogues first appear.
+
+    Raises:
+        ValueError: If shapes do not fit, there is no pair, or a value is not finite.
+
+    Example:
+        >>> pairs = EmbeddedPairs(torch.eye(3), torch.eye(3), dialogue=["a", "", "a"])
+        >>> pairs.dialogues
+        [[0, 2], [1]]
+    """
+
+    def __init__(
+        self,
+        question: Tensor,
+        answer: Tensor,
+        *,
+        dialogue: Sequence[str] | None = None,
+        turn: Sequence[int] | None = None,
+    ) -> None:
+        for name, rows in (("question", question), ("answer", answer)):
+            if rows.ndim != 2 or not rows.is_floating_point():
+                raise ValueError(f"{name} must be floating point [num_pairs, width], got {rows.dtype} {[*rows.shape]}")
+            bad = (~torch.isfinite(rows)).any(1).nonzero().flatten()
+            if len(bad):
+                raise ValueError(
+                    f"{name} must be finite, got NaN or infinity in {len(bad)} rows, first in {int(bad[0])}"
+                )
+        if len(question) != len(answer) or not len(question):
+            raise ValueError(f"expected as many questions as answers, at least one, got {len(question)}, {len(answer)}")
+        for name, column in (("dialogue", dialogue), ("turn", turn)):
+            if column is not None and len(column) != len(question):
+                raise ValueError(f"{name} must have {len(question)} entries, got {len(column)}")
+        self.question, self.answer = question.contiguous(), answer.contiguous()
+        self.group = torch.unique(answer, dim=0, return_inverse=True)[1]
+        self.dialogues = _dialogues(len(question), dialogue, turn)
+
+    def __len__(self) -> int:
+        return len(self.question)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} pairs, {len(self.dialogues)} dialogues)"
+
+
+class Batch:
+    """Some turns of some dialogues at once, padded at the end to the longest.
+
+    Attributes:
+        question: ``[dialogues, turns, question_width]``
+        answer: ``[dialogues, turns, answer_width]``
+        index: Row of each turn in the :class:`EmbeddedPairs`, ``[dialogues, turns]``, -1 for padding.
+        group: Number of each answer among the distinct ones, ``[dialogues, turns]``.
+        mask: Which turns are real, ``[dialogues, turns]``; ``None`` when all are.
+        starts: Whether these are the first turns of their dialogues; else they continue the batch before.
+        epoch: Passes over the data so far, a fraction within one.
+    """
+
+    # Lightning walks through and deep-copies dataclasses at every step; a plain class with `to` it leaves alone.
+    __slots__ = ("answer", "epoch", "group", "index", "mask", "question", "starts")
+
+    def __init__(
+        self,
+        question: Tensor,
+        answer: Tensor,
+        index: Tensor,
+        group: Tensor,
+        mask: Tensor | None,
+        *,
+        starts: bool = True,
+        epoch: float = 0.0,
+    ) -> None:
+        self.question, self.answer, self.index, self.group, self.mask = question, answer, index, group, mask
+        self.starts, self.epoch = starts, epoch
+
+    @classmethod
+    def gather(cls, pairs: EmbeddedPairs, index: Tensor, *, starts: bool = True, epoch: float = 0.0) -> Batch:
+        """The rows ``index``, ``[dialogues, turns]``, -1 for padding."""
+        mask = None if index.size(1) == 1 and bool((index >= 0).all()) else index >= 0
+        rows = index if mask is None else index.clamp(min=0)
+        question, answer = pairs.question[rows], pairs.answer[rows]
+        return cls(question, answer, index, pairs.group[rows], mask, starts=starts, epoch=epoch)
+
+    def to(self, device: torch.device | str, **options: Any) -> Batch:
+        """The batch on a device; itself when it is there."""
+        device = torch.device(device)
+        if self.question.device == device:
+            return self
+        mask = None if self.mask is None else self.mask.to(device, **options)
+        question, answer = self.question.to(device, **options), self.answer.to(device, **options)
+        index, group = self.index.to(device, **options), self.group.to(device, **options)
+        return Batch(question, answer, index, group, mask, starts=self.starts, epoch=self.epoch)
+
+    def asking(self, question: Tensor) -> Batch:
+        """The batch with other question embeddings, of the same shape."""
+        return Batch(question, self.answer, self.index, self.group, self.mask, starts=self.starts, epoch=self.epoch)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name, on the CPU."""
+        named = {"question": self.question, "answer": self.answer, "index": self.index, "mask": self.mask}
+        return {name: x.detach().cpu().contiguous() for name, x in named.items() if x is not None}
+
+    def __len__(self) -> int:
+        return int(self.question.size(0) * self.question.size(1)) if self.mask is None else int(self.mask.sum())
+
+
+def _dialogues(num_pairs: int, dialogue: Sequence[str] | None, turn: Sequence[int] | None) -> list[list[int]]:
+    if dialogue is None:
+        return [[row] for row in range(num_pairs)]
+    named: dict[str, list[int]] = {}
+    dialogues: list[list[int]] = []
+    for row, name in enumerate(dialogue):
+        if name and name in named:
+            named[name].append(row)
+        else:
+            dialogues.append([row])
+            if name:
+                named[name] = dialogues[-1]
+    if turn is not None:
+        for rows in named.values():
+            rows.sort(key=lambda row: turn[row])
+    return dialogues

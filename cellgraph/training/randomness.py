@@ -1,0 +1,48 @@
+"""Randomness: the states of the global generators, kept in the checkpoint."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+
+
+class GlobalGenerators(lightning.Callback):
+    """Saves the states of Python's, NumPy's and PyTorch's global generators and restores them where training goes on.
+
+    The module's own generator is in the checkpoint by itself; these are for what draws without one, such as dropout.
+    """
+
+    def __init__(self) -> None:
+        self._pending: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states as plain types and tensors."""
+        name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - the global state is the point
+        return {
+            "python": random.getstate(),
+            "numpy": (str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Note the states; what still happens before training may draw."""
+        self._pending = state_dict
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Restore them."""
+        if self._pending is None:
+            return
+        version, keys, gauss = self._pending["python"]
+        random.setstate((version, tuple(keys), gauss))
+        name, numpy_keys, position, has_gauss, numpy_gauss = self._pending["numpy"]
+        np.random.set_state((name, numpy_keys.numpy().astype(np.uint32), position, has_gauss, numpy_gauss))  # noqa: NPY002
+        torch.set_rng_state(self._pending["torch"].cpu())
+        states = self._pending["cuda"]
+        if states and torch.cuda.is_available() and len(states) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([state.cpu() for state in states])
+        self._pending = None

@@ -1,0 +1,82 @@
+"""The schedule: learning rates over the updates and over the groups of parameters."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+# Decay pulls towards zero. Biases, norms and positions gain nothing from that, a temperature has its own range, and
+# the transport starts as the map that carries the signal: zero would cut the lattice in two.
+_UNDECAYED = re.compile(r"bias|norm|position|transport|log_scale")
+
+
+def warmup_cosine(step: int, *, warmup_steps: int, max_steps: int, floor: float = 0.0) -> float:
+    r"""Factor of the learning rate at an update: a linear rise, then half a cosine (`Loshchilov and Hutter 2017
+    <https://arxiv.org/abs/1608.03983>`_, without restarts).
+
+    .. math::
+        f(t) = \begin{cases} (t + 1) / w & t < w \\
+        f_\mathrm{min} + (1 - f_\mathrm{min}) \, \frac{1 + \cos(\pi (t - w) / (T - w))}{2} & t \ge w \end{cases}
+
+    Args:
+        step: Number of the update, from 0.
+        warmup_steps: Updates of the rise.
+        max_steps: Updates of the whole schedule; the factor stays at ``floor`` after it.
+        floor: Factor at the end.
+
+    Example:
+        >>> [round(warmup_cosine(t, warmup_steps=2, max_steps=6), 3) for t in range(7)]
+        [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    done = min((step - warmup_steps) / max(max_steps - warmup_steps, 1), 1.0)
+    return floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2
+
+
+def parameter_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    *,
+    lr: float,
+    weight_decay: float,
+    multipliers: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
+    """Groups for an optimiser: by learning rate, and with or without weight decay.
+
+    Parameters with one axis and those named after a bias, a norm, a position, a transport or a temperature do not
+    decay.
+
+    Args:
+        parameters: Names and parameters; frozen ones are left out.
+        lr: Learning rate.
+        weight_decay: Weight decay.
+        multipliers: Factors of the learning rate by the beginning of a name; the longest that fits counts.
+
+    Raises:
+        ValueError: If a multiplier is negative or fits no parameter.
+    """
+    multipliers = dict(multipliers or {})
+    unused = set(multipliers)
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    names: list[str] = []
+    for name, parameter in parameters:
+        if not parameter.requires_grad:
+            continue
+        names.append(name)
+        fitting = [prefix for prefix in multipliers if name.startswith(prefix)]
+        unused -= set(fitting)
+        multiplier = multipliers[max(fitting, key=len)] if fitting else 1.0
+        decays = parameter.ndim > 1 and not _UNDECAYED.search(name.rpartition(".")[2])
+        group = groups.setdefault(
+            (multiplier, decays), {"params": [], "lr": lr * multiplier, "weight_decay": weight_decay if decays else 0.0}
+        )
+        group["params"].append(parameter)
+    if unused:
+        raise ValueError(f"lr multipliers {sorted(unused)} fit no parameter, there are {names}")
+    if any(multiplier < 0 for multiplier in multipliers.values()):
+        raise ValueError(f"lr multipliers must not be negative, got {multipliers}")
+    return list(groups.values())

@@ -1,0 +1,219 @@
+"""Checkpoints and the log on disk: whole or absent, plain, and clear about what is wrong."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+
+from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph.training import (
+    AtomicCheckpointIO,
+    CSVLog,
+    EmbeddedPairs,
+    Objective,
+    TrainSettings,
+    model_weights,
+    read_checkpoint,
+    train,
+)
+
+PAIRS = EmbeddedPairs(torch.randn(20, 6), torch.randn(20, 6))
+SETTINGS = TrainSettings(max_steps=6, batch_size=5, warmup_steps=1, val_every=3, checkpoint_every=2, accelerator="cpu")
+
+
+def lattice_model(channels=8):
+    return CellGraph(GMLPCell(Lattice((2, 3, 3)), channels, hidden=8), teacher_width=6, num_steps=2)
+
+
+def run(folder, model=None, settings=SETTINGS, **options):
+    model = lattice_model() if model is None else model
+    return train(model, Objective(), PAIRS, PAIRS, settings=settings, folder=folder, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, run(folder)
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A run's folder to be damaged."""
+    for path in finished[0].rglob("*"):
+        if path.is_file():
+            target = tmp_path / path.relative_to(finished[0])
+            target.parent.mkdir(exist_ok=True, parents=True)
+            target.write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def test_checkpoints_are_plain_and_complete(finished):
+    folder, result = finished
+    for name in ("last.ckpt", "best.ckpt"):
+        checkpoint = torch.load(folder / "checkpoints" / name, weights_only=True)
+        assert {"state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops", "update_state"} <= set(
+            checkpoint
+        )
+        assert {"EMA", "GlobalGenerators", "MetricsWriter", "RunCheckpoint", "Stopping"} == set(checkpoint["callbacks"])
+    best = model_weights(read_checkpoint(folder / "checkpoints" / "best.ckpt"))
+    assert best.keys() == result.model.state_dict().keys()
+    assert all(torch.equal(value, best[name]) for name, value in result.model.state_dict().items())
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_folder_with_a_run_is_not_trained_over(finished):
+    before = (finished[0] / "checkpoints" / "last.ckpt").read_bytes()
+    with pytest.raises(ValueError, match="holds a run already"):
+        run(finished[0])
+    assert (finished[0] / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_more_updates_are_more_updates(copied):
+    result = run(copied, settings=TrainSettings(**{**vars(SETTINGS), "max_steps": 9}), resume=True)
+    assert result.steps == 9
+    assert [row["step"] for row in result.history] == [3, 6, 9]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "text", "empty", "other"])
+def test_a_damaged_checkpoint_is_named_and_so_is_the_other(copied, damage):
+    last, best = copied / "checkpoints" / "last.ckpt", copied / "checkpoints" / "best.ckpt"
+    content = bytearray(last.read_bytes())
+    if damage == "flipped":
+        # In a weight, where only a check sum can see it.
+        weight = read_checkpoint(last)["state_dict"]["model.cell.in_weight"].numpy().tobytes()
+        content[content.index(weight) + len(weight) // 2] ^= 0x10
+    damaged = {"cut": content[: len(content) // 2], "flipped": content, "text": b"no checkpoint\n", "empty": b""}
+    if damage == "other":
+        torch.save([1, 2], last)
+    else:
+        last.write_bytes(damaged[damage])
+    with pytest.raises(ValueError, match="is damaged") as caught:
+        run(copied, resume=True)
+    message = str(caught.value)
+    assert message.startswith(f"the checkpoint {last} is damaged (")
+    assert message.endswith(f"; {best} beside it may be used instead")
+    assert "\n" not in message
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "executed"),))
+
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {}, "payload": Payload()}, path)
+    with pytest.raises(ValueError, match="is damaged"):
+        read_checkpoint(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_missing_checkpoints(tmp_path):
+    with pytest.raises(ValueError, match=f"there is no checkpoint {tmp_path}/checkpoints/last.ckpt"):
+        run(tmp_path, resume=True)
+    with pytest.raises(ValueError, match="needs the folder of the run, got none"):
+        run(None, resume=True)
+
+
+def test_a_checkpoint_of_another_model_or_other_data(copied):
+    with pytest.raises(
+        ValueError, match=r"is of another model: model.cell.\w+ is \[.*\] there and \[.*\] here"
+    ) as caught:
+        run(copied, model=lattice_model(channels=12), resume=True)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="its batch_size was 5, now it is 4"):
+        run(copied, settings=TrainSettings(**{**vars(SETTINGS), "max_steps": 9, "batch_size": 4}), resume=True)
+
+
+@pytest.mark.parametrize("failing", ["write", "fsync"])
+def test_a_full_disk_leaves_the_checkpoint_before(copied, monkeypatch, failing):
+    last = copied / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if failing == "fsync":
+        monkeypatch.setattr("os.fsync", full)
+    else:
+        monkeypatch.setattr("cellgraph.training.checkpoint.write_atomically", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        run(copied, settings=TrainSettings(**{**vars(SETTINGS), "max_steps": 9}), resume=True)
+    monkeypatch.undo()
+    assert caught.value.errno == errno.ENOSPC
+    if failing == "write":
+        assert f"cannot write the checkpoint {last}" in str(caught.value)
+        assert "is untouched" in str(caught.value)
+    else:
+        assert f"cannot write the log {copied / 'metrics.csv'}" in str(caught.value)
+    assert last.read_bytes() == before
+    assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+    resumed = run(copied, settings=TrainSettings(**{**vars(SETTINGS), "max_steps": 9}), resume=True)
+    assert resumed.steps == 9
+
+
+def test_a_write_that_fails_half_way_leaves_the_file_before(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    checkpoints = AtomicCheckpointIO()
+    checkpoints.save_checkpoint({"state_dict": {"a": torch.ones(3)}}, path)
+    monkeypatch.setattr("os.replace", lambda *args: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(OSError, match=f"cannot write the checkpoint {path}: Input/output error; {path} from before"):
+        checkpoints.save_checkpoint({"state_dict": {"a": torch.zeros(3)}}, path)
+    assert torch.equal(checkpoints.load_checkpoint(path)["state_dict"]["a"], torch.ones(3))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write to read-only folders")
+def test_a_read_only_folder(tmp_path):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        with pytest.raises(OSError, match="Permission denied"):
+            run(tmp_path / "run")
+    finally:
+        tmp_path.chmod(stat.S_IRWXU)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody can write to")
+def test_a_folder_that_nobody_can_write_to():
+    with pytest.raises(OSError, match="/proc/run"):
+        run(Path("/proc/run"))
+
+
+def test_a_file_in_the_folder_s_place(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(OSError, match="run"):
+        run(tmp_path / "run")
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return [{name: cell for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+
+
+def test_the_log_goes_on_where_the_run_does(tmp_path):
+    path = tmp_path / "metrics.csv"
+    log = CSVLog(path)
+    log.start(step=0)
+    log.log_metrics({"a": 1.0}, 1)
+    log.log_metrics({"a": 2.0}, 2)
+    log.log_metrics({"b": 0.5, "a": 3.0}, 2)
+    log.log_metrics({"a": 9.0}, 3)
+    # A row that a crash cut off.
+    with path.open("a") as file:
+        file.write("4,1")
+    again = CSVLog(path)
+    again.start(step=2)
+    again.log_metrics({"c": 7.0}, 3)
+    assert read(path) == [
+        {"step": "1", "a": "1.0"},
+        {"step": "2", "a": "2.0"},
+        {"step": "2", "a": "3.0", "b": "0.5"},
+        {"step": "3", "c": "7.0"},
+    ]
+    CSVLog(path).start(step=0)
+    assert read(path) == []

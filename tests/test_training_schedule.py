@@ -1,0 +1,117 @@
+"""The schedule in closed form, the groups of the optimiser, and retrieval, each against a slow way to say it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph.training import LatticeModule, Objective
+from cellgraph.training.retrieval import reciprocal_ranks
+from cellgraph.training.schedule import parameter_groups, warmup_cosine
+
+
+@pytest.fixture
+def module():
+    model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 8, hidden=8), teacher_width=6, num_steps=2)
+    multipliers = {"question_adapter": 0.5, "question_adapter.encoder.bias": 0.25}
+    return LatticeModule(
+        model,
+        Objective(),
+        lr=0.2,
+        weight_decay=0.1,
+        warmup_steps=4,
+        max_steps=12,
+        min_lr=0.1,
+        lr_multipliers=multipliers,
+    )
+
+
+def test_the_optimiser_follows_the_closed_form(module):
+    config = module.configure_optimizers()
+    optimizer, schedule = config["optimizer"], config["lr_scheduler"]["scheduler"]
+    assert config["lr_scheduler"]["interval"] == "step"
+    for step in range(15):
+        if step < 4:
+            expected = 0.2 * (step + 1) / 4
+        else:
+            expected = 0.2 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(step - 4, 8) / 8)))
+        for group in optimizer.param_groups:
+            assert group["lr"] == pytest.approx(expected * group["initial_lr"] / 0.2, rel=1e-9)
+        assert module.learning_rate(step) == pytest.approx(expected, rel=1e-9)
+        optimizer.step()
+        schedule.step()
+
+
+def test_a_schedule_of_warm_up_alone_has_no_gap():
+    assert [warmup_cosine(t, warmup_steps=3, max_steps=3) for t in range(3)] == [1 / 3, 2 / 3, 1.0]
+    assert warmup_cosine(1, warmup_steps=50, max_steps=10) == 2 / 50
+
+
+def test_groups_are_split_by_decay_and_by_multiplier(module):
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    names = {id(p): name for name, p in [*module.model.named_parameters(), *module.objective.named_parameters()]}
+    rate = {names[id(p)]: group["initial_lr"] for group in groups for p in group["params"]}
+    decay = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
+    trained = {name for name, p in module.model.named_parameters() if p.requires_grad} | {"log_scale"}
+    assert rate.keys() == trained
+    assert "answer_adapter.encoder.weight" not in rate
+    decayed = {name for name, value in decay.items() if value == 0.1}
+    assert decayed == {
+        "cell.in_weight",
+        "cell.out_weight",
+        "cell.gate_weight",
+        "question_adapter.encoder.weight",
+        "question_adapter.decoder.weight",
+        "answer_adapter.decoder.weight",
+    }
+    assert {value for name, value in decay.items() if name not in decayed} == {0.0}
+    assert rate["question_adapter.encoder.weight"] == pytest.approx(0.1)
+    assert rate["question_adapter.encoder.bias"] == pytest.approx(0.05)
+    assert rate["cell.in_weight"] == rate["log_scale"] == pytest.approx(0.2)
+
+
+def test_multipliers_must_fit():
+    named = list(nn.Linear(2, 2).named_parameters())
+    with pytest.raises(ValueError, match=r"lr multipliers \['cell'\] fit no parameter, there are \['weight', 'bias'\]"):
+        parameter_groups(named, lr=1.0, weight_decay=0.0, multipliers={"cell": 2.0})
+    with pytest.raises(ValueError, match="must not be negative"):
+        parameter_groups(named, lr=1.0, weight_decay=0.0, multipliers={"bias": -1.0})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": 0.0}, "lr must be positive"),
+        ({"warmup_steps": -1}, "warmup_steps must not be negative and max_steps positive, got -1 and 1000"),
+        ({"betas": (0.9, 1.0)}, "betas must be two numbers"),
+    ],
+)
+def test_bad_settings(options, message):
+    with pytest.raises(ValueError, match=message):
+        LatticeModule(nn.Linear(1, 1), Objective(), **options)
+
+
+def test_reciprocal_ranks_by_sorting():
+    generator = torch.Generator().manual_seed(0)
+    answer = torch.randn(40, 6, generator=generator)
+    answer[7] = answer[3]
+    prediction = answer + 0.8 * torch.randn(40, 6, generator=generator)
+    group = torch.unique(answer, dim=0, return_inverse=True)[1]
+    expected = []
+    for i in range(40):
+        rivals = [j for j in range(40) if j == i or group[j] != group[i]]
+        scores = {j: float(torch.cosine_similarity(prediction[i], answer[j], dim=0)) for j in rivals}
+        expected.append(1 / (1 + sorted(rivals, key=lambda j: -scores[j]).index(i)))
+    assert len(set(expected)) > 3
+    assert reciprocal_ranks(prediction, answer, group, chunk=9).tolist() == pytest.approx(expected)
+
+
+def test_what_is_no_answer_ranks_last():
+    answer = torch.eye(4)
+    prediction = torch.full((4, 4), torch.nan)
+    assert reciprocal_ranks(prediction, answer, torch.arange(4)).tolist() == [0.25] * 4
+    assert reciprocal_ranks(torch.ones(4, 4), answer, torch.arange(4)).tolist() == [0.25] * 4
