@@ -18,6 +18,7 @@ from cellgraph.data import docstring_pairs, split_pairs
 from cellgraph.teacher import EmbeddingCache, LSATeacher
 from cellgraph.training import EmbeddedPairs, Objective, TrainSettings, train
 
+
 def main() -> None:
     torch.manual_seed(0)
     pairs = docstring_pairs(limit=900, packages=["numpy", "scipy"])

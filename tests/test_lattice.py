@@ -145,7 +145,7 @@ def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
 
 
 def test_unknown_and_empty_faces_are_named() -> None:
-    with pytest.raises(ValueError, match="has the faces .*top.*, got 'front'"):
+    with pytest.raises(ValueError, match=r"has the faces .*top.*, got 'front'"):
         Lattice((3, 3)).face("front")
     with pytest.raises(ValueError, match="no cell on the face 'top'"):
         Lattice((2, 2), mask=[[0, 0], [1, 1]]).face("top")

@@ -15,9 +15,7 @@ from cellgraph.lattice import BOUNDARIES
 
 def small(num_steps: int = 4, *, cell: dict | None = None, **options: object) -> CellGraph:
     cell_options = {"hidden": 8, "heads": 2, **(cell or {})}
-    return CellGraph(
-        GMLPCell(Lattice((3, 3, 3)), 6, **cell_options), teacher_width=9, num_steps=num_steps, **options
-    )
+    return CellGraph(GMLPCell(Lattice((3, 3, 3)), 6, **cell_options), teacher_width=9, num_steps=num_steps, **options)
 
 
 @given(st.data())
@@ -101,9 +99,9 @@ def test_a_rollout_too_short_is_refused_with_the_numbers() -> None:
         small(num_steps=1)
     with pytest.raises(ValueError, match="num_steps=1"):
         small()(torch.randn(1, 9), num_steps=1)
+    mask = torch.ones(3, 2, 2)
+    mask[1] = 0
     with pytest.raises(ValueError, match="4 of 4 cells are cut off"):
-        mask = torch.ones(3, 2, 2)
-        mask[1] = 0
         CellGraph(GMLPCell(Lattice((3, 2, 2), mask=mask)), teacher_width=4)
 
 

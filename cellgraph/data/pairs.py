@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from cellgraph.files import write_atomically
 
 __all__ = ["QAPair", "normalise_text", "save_pairs"]
 
@@ -74,23 +75,6 @@ def save_pairs(path: str | os.PathLike[str], pairs: Iterable[QAPair]) -> Path:
     path = Path(path)
     if path.suffix.lower() not in (".jsonl", ".ndjson"):
         raise ValueError(f"pairs are saved as .jsonl or .ndjson, got {path.name!r}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            for pair in pairs:
-                file.write(json.dumps(asdict(pair), ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner may read
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    lines = "".join(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in pairs)
+    write_atomically(path, lines.encode())
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

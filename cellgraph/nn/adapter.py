@@ -16,8 +16,8 @@ class LinearAdapter(nn.Module):
         \mathrm{encode}(e) = E\,e + b, \qquad \mathrm{decode}(s) = D\,s + c
 
     New, :math:`E` is a random matrix with orthonormal rows (or columns, where the surface is the wider) times
-    :math:`\sqrt{\mathrm{out\_features}}`, which gives a unit-norm embedding a surface of about unit root mean square, and
-    :math:`D` undoes it. Nothing is lost when the surface is at least as wide as the embedding.
+    :math:`\sqrt{\mathrm{out\_features}}`, which gives a unit-norm embedding a surface of about unit root mean
+    square, and :math:`D` undoes it. Nothing is lost when the surface is at least as wide as the embedding.
 
     Args:
         in_features: Width of the teacher's embeddings.
@@ -36,8 +36,8 @@ class LinearAdapter(nn.Module):
         if min(in_features, out_features) < 1:
             raise ValueError(f"an adapter needs positive widths, got {in_features} and {out_features}")
         self.in_features, self.out_features = in_features, out_features
-        self.encoder = nn.Linear(in_features, out_features)
-        self.decoder = nn.Linear(out_features, in_features)
+        self.encoder: nn.Module = nn.Linear(in_features, out_features)
+        self.decoder: nn.Module = nn.Linear(out_features, in_features)
         frame = nn.init.orthogonal_(torch.empty(out_features, in_features))
         self._set(frame, scale=out_features**0.5, mean=torch.zeros(in_features))
 
@@ -59,7 +59,8 @@ class LinearAdapter(nn.Module):
     def move(self, shift: Tensor) -> None:
         """Add a constant ``[out_features]`` to every surface that :meth:`encode` gives."""
         last = self.encoder[-1] if isinstance(self.encoder, nn.Sequential) else self.encoder
-        last.bias += shift
+        assert isinstance(last, nn.Linear)
+        last.bias.add_(shift)
 
     def reconstruction_error(self, embeddings: Tensor) -> float:
         """Share of the embeddings' variance that is lost on the way to the surface and back, 0 (none) upwards."""
@@ -73,6 +74,8 @@ class LinearAdapter(nn.Module):
 
     @torch.no_grad()
     def _set(self, frame: Tensor, *, scale: float, mean: Tensor) -> None:
+        assert isinstance(self.encoder, nn.Linear)
+        assert isinstance(self.decoder, nn.Linear)
         self.encoder.weight.copy_(frame * scale)
         self.encoder.bias.copy_(-scale * frame @ mean)
         self.decoder.weight.copy_(frame.T / scale)

@@ -70,7 +70,8 @@ class GMLPCell(NeighbourSum):
         super().__init__(lattice, backend=backend)
         if min(channels, hidden, heads) < 1 or hidden % heads:
             raise ValueError(
-                f"channels, hidden and heads must be positive and heads divide hidden, got {channels}, {hidden}, {heads}"
+                "channels, hidden and heads must be positive and heads divide hidden, "
+                f"got {channels}, {hidden}, {heads}"
             )
         if not 0 <= memory_channels < channels:
             raise ValueError(f"memory_channels must leave a channel of the {channels} free, got {memory_channels}")

@@ -129,6 +129,4 @@ class NeighbourSum(MessagePassing):
         if x.dim() != 3 or x.size(1) != nodes:
             raise ValueError(f"x must be [batch, {nodes}, channels], got {list(x.shape)}")
         if weight.dim() != 3 or weight.size(0) != directions + 1 or weight.size(1) not in (1, nodes):
-            raise ValueError(
-                f"weight must be [{directions + 1}, 1 or {nodes}, {x.size(-1)}], got {list(weight.shape)}"
-            )
+            raise ValueError(f"weight must be [{directions + 1}, 1 or {nodes}, {x.size(-1)}], got {list(weight.shape)}")

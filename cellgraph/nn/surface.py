@@ -45,9 +45,7 @@ class Surface(nn.Module):
         self.faces = None if isinstance(nodes, Tensor) else [nodes] if isinstance(nodes, str) else list(nodes)
         mask = nodes if isinstance(nodes, Tensor) else _union(lattice, nodes)
         if mask.shape != (lattice.num_nodes,) or mask.dtype != torch.bool:
-            raise ValueError(
-                f"nodes must be a boolean mask [{lattice.num_nodes}], got {mask.dtype} {list(mask.shape)}"
-            )
+            raise ValueError(f"nodes must be a boolean mask [{lattice.num_nodes}], got {mask.dtype} {list(mask.shape)}")
         if not mask.any():
             raise ValueError(f"a surface needs at least one cell, the mask over {lattice.num_nodes} cells has none")
         self.mask = mask
