@@ -116,7 +116,7 @@ def experiment(config: DictConfig, folder: Path) -> Experiment:
         objective=build(config.objective),
         settings=build(config.training),
         start=config.start,
-        adapters_first=config.adapters_first,
+        adapters_first=dict(config.adapters_first),
     )
 
 

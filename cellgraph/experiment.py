@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -52,8 +53,9 @@ class Experiment:
         objective: What the network and the trained baselines are trained for.
         settings: How they are trained.
         start: How the adapters start, see :meth:`~cellgraph.CellGraph.fit_adapters`.
-        adapters_first: Updates of the adapters alone, before the updates of the whole network. The trained baselines
-            have as many updates as both together.
+        adapters_first: Settings in which a first stage of training differs, in which the lattice, which a new network
+            passes unchanged, is left out: the adapters learn cheaply what they can do alone. Without ``max_steps``
+            there is no such stage. The trained baselines go through the same two stages.
         console: Where progress is told.
         validation_mrr: Mean reciprocal rank on the validation pairs, once trained.
     """
@@ -65,7 +67,7 @@ class Experiment:
     objective: Objective
     settings: TrainSettings
     start: str = "identity"
-    adapters_first: int = 0
+    adapters_first: Mapping[str, Any] = field(default_factory=dict)
     console: Console | None = None
     validation_mrr: float = field(default=float("nan"), init=False)
 
@@ -106,11 +108,8 @@ class Experiment:
         begin = time.perf_counter()
         model = self._new_model(embedded["train"])
         resume = resume and any((self.folder / "checkpoints").glob("*.ckpt"))
-        if self.adapters_first and not resume:
-            adapters = AdaptersAlone(model.question_adapter, model.answer_adapter)
-            first = replace(self._control_settings(), max_steps=self.adapters_first)
-            self._fit(adapters, embedded, first)
-            model.train()
+        if not resume:
+            self._train_adapters(model, embedded)
         before = time.perf_counter() - begin
         result = train(
             model,
@@ -161,28 +160,42 @@ class Experiment:
         self._say(", ".join(f"{name.replace('_', ' ')} {error:.4f}" for name, error in errors.items()))
         return model
 
+    def _train_adapters(self, model: CellGraph, embedded: dict[str, EmbeddedPairs]) -> float:
+        """The first stage: the adapters of a new network by themselves."""
+        if not self.adapters_first.get("max_steps"):
+            return 0.0
+        self._say("first stage: the adapters without the lattice")
+        adapters = AdaptersAlone(model.question_adapter, model.answer_adapter)
+        seconds = self._fit(adapters, embedded, replace(self._control_settings(adapters), **self.adapters_first))
+        model.train()
+        return seconds
+
     def _controls(self, embedded: dict[str, EmbeddedPairs], question: Tensor) -> dict[str, Prediction]:
-        """The trained baselines: the same adapters, start, loss and number of updates, but no cube."""
+        """The trained baselines: the same adapters, start, loss, stages and number of updates, but no lattice."""
         model = self._new_model(embedded["train"])
+        first = self._train_adapters(model, embedded)
         counts = model.parameter_counts()
         hidden = LinearMLP.hidden_for(sum(counts.values()) - counts["adapters"], model.input_surface.width)
-        controls: dict[str, nn.Module] = {
-            ADAPTERS_ALONE: AdaptersAlone(model.question_adapter, model.answer_adapter),
-            LINEAR_MLP: LinearMLP(
-                copy.deepcopy(model.question_adapter), copy.deepcopy(model.answer_adapter), hidden=hidden
-            ),
+        adapters = model.question_adapter, model.answer_adapter
+        controls: dict[str, AdaptersAlone] = {
+            ADAPTERS_ALONE: AdaptersAlone(*copy.deepcopy(adapters)),
+            LINEAR_MLP: LinearMLP(*copy.deepcopy(adapters), hidden=hidden),
         }
         predictions = {}
         for name, control in controls.items():
             self._say(f"baseline: {name}")
-            seconds = self._fit(control, embedded, self._control_settings())
-            predictions[name] = predict(control, question, seconds_train=seconds)  # type: ignore[arg-type]
+            seconds = first + self._fit(control, embedded, self._control_settings(control))
+            predictions[name] = predict(control, question, seconds_train=seconds)
         return predictions
 
-    def _control_settings(self) -> TrainSettings:
-        multipliers = {name: factor for name, factor in self.settings.lr_multipliers.items() if "adapter" in name}
-        max_steps = self.settings.max_steps + self.adapters_first
-        return replace(self.settings, max_steps=max_steps, lr_multipliers=multipliers, compile=False)
+    def _control_settings(self, control: AdaptersAlone) -> TrainSettings:
+        """The settings of the whole network, what they say of its cells said of the control's own parts."""
+        parts = {name.split(".")[0] for name, _ in control.named_parameters()}
+        multipliers: dict[str, float] = {}
+        for name, factor in self.settings.lr_multipliers.items():
+            own = [name] if "adapter" in name else sorted(part for part in parts if "adapter" not in part)
+            multipliers |= dict.fromkeys(own, factor)
+        return replace(self.settings, lr_multipliers=multipliers, compile=False)
 
     def _fit(self, model: nn.Module, embedded: dict[str, EmbeddedPairs], settings: TrainSettings) -> float:
         objective = copy.deepcopy(self.objective)

@@ -28,7 +28,8 @@ FAST = (
     "training.checkpoint_every=2",
     "training.batch_size=16",
     "training.warmup_steps=2",
-    "adapters_first=5",
+    "adapters_first.max_steps=5",
+    "adapters_first.batch_size=16",
     "data.test=40",
     "data.validation=20",
 )
