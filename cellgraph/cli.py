@@ -25,7 +25,7 @@ from cellgraph.files import write_atomically
 from cellgraph.model import CellGraph
 from cellgraph.nn import BACKENDS
 from cellgraph.nn.segment import has_torch_scatter
-from cellgraph.teacher import EmbeddingCache, default_cache_folder, load_teacher
+from cellgraph.teacher import EmbeddingCache, default_cache_folder
 
 CONFIG = "config.yaml"
 
@@ -100,17 +100,16 @@ def info(arguments: Sequence[str]) -> None:
 
 
 def experiment(config: DictConfig, folder: Path) -> Experiment:
-    """The experiment that a configuration describes; a teacher fitted earlier in the folder is taken from there."""
+    """The experiment that a configuration describes."""
     for target in targets(OmegaConf.to_container(config)):
         # A run folder may come from somebody else: its configuration may name this library's parts and no others.
         if not target.startswith("cellgraph."):
             raise ValueError(f"a configuration may only build parts of cellgraph, got _target_: {target}")
     torch.manual_seed(config.seed)
     build = functools.partial(instantiate, _convert_="all")
-    kept = folder / "teacher"
     return Experiment(
         folder,
-        teacher=load_teacher(kept) if kept.exists() else build(config.teacher),
+        teacher=build(config.teacher),
         cache=EmbeddingCache(default_cache_folder()),
         model=build(config.model),
         objective=build(config.objective),

@@ -29,8 +29,8 @@ from cellgraph.analysis import (
 )
 from cellgraph.data import QAPair, Split, read_pairs, save_pairs
 from cellgraph.model import CellGraph
-from cellgraph.teacher import EmbeddingCache, Teacher
-from cellgraph.training import EmbeddedPairs, Objective, TrainSettings, train
+from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
+from cellgraph.training import EmbeddedPairs, Objective, TrainSettings, run_checkpoint, train
 
 PARTS = ("train", "validation", "test")
 
@@ -77,7 +77,13 @@ class Experiment:
         Args:
             split: Gives the pairs; a run that is resumed reads its own instead.
             resume: Go on from the folder's last checkpoint.
+
+        Raises:
+            ValueError: If the folder holds a run already and ``resume`` was not asked for.
         """
+        last = run_checkpoint(self.folder)
+        if last.exists() and not resume:
+            raise ValueError(f"{self.folder} holds a run already ({last.name}): resume it or choose another folder")
         pairs = self.load_pairs() if resume and self._has_pairs() else self._keep_pairs(split())
         counts = ", ".join(f"{len(getattr(pairs, part)):,} {part}" for part in PARTS)
         self._say(f"pairs: {counts}")
@@ -90,10 +96,13 @@ class Experiment:
         return Split(**{part: read_pairs(self._pairs(part)) for part in PARTS})
 
     def embed(self, pairs: Split) -> dict[str, EmbeddedPairs]:
-        """Fit the teacher to the training texts where it needs that, and embed every part."""
-        if not (self.folder / "teacher").exists():
+        """Fit the teacher to the training texts where it needs that and was not fitted before, and embed every part."""
+        kept = self.folder / "teacher"
+        if kept.exists():
+            self.teacher = load_teacher(kept)
+        else:
             self.teacher.fit([text for pair in pairs.train for text in (pair.question, pair.answer)])
-            self.teacher.save_pretrained(self.folder / "teacher")
+            self.teacher.save_pretrained(kept)
         embedded = {}
         for part in PARTS:
             rows: Sequence[QAPair] = getattr(pairs, part)
@@ -107,7 +116,7 @@ class Experiment:
         """Train the network and save it as ``model/``; the time it took, in seconds."""
         begin = time.perf_counter()
         model = self._new_model(embedded["train"])
-        resume = resume and any((self.folder / "checkpoints").glob("*.ckpt"))
+        resume = resume and run_checkpoint(self.folder).exists()
         if not resume:
             self._train_adapters(model, embedded)
         before = time.perf_counter() - begin
