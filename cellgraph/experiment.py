@@ -25,6 +25,7 @@ from cellgraph.analysis import (
     predict,
     predict_closed_forms,
     print_evaluation,
+    read_metrics,
     save_evaluation,
 )
 from cellgraph.data import QAPair, Split, read_pairs, save_pairs
@@ -135,8 +136,18 @@ class Experiment:
         plot_run(self.folder / "metrics.csv", self.folder)
         return before + result.seconds
 
-    def evaluate(self, pairs: Split, embedded: dict[str, EmbeddedPairs], *, seconds_train: float = 0.0) -> Evaluation:
-        """Judge the saved network on the held-out pairs beside its baselines; write and show the table."""
+    def evaluate(
+        self, pairs: Split, embedded: dict[str, EmbeddedPairs], *, seconds_train: float | None = None
+    ) -> Evaluation:
+        """Judge the saved network on the held-out pairs beside its baselines; write and show the table.
+
+        Args:
+            pairs: The pairs.
+            embedded: Their embeddings.
+            seconds_train: Time that training took; that of the updates in ``metrics.csv`` by default.
+        """
+        if seconds_train is None:
+            seconds_train = float(read_metrics(self.folder / "metrics.csv")["seconds"][1][-1])
         model = CellGraph.from_pretrained(self.folder / "model")
         fitted, test = embedded["train"], embedded["test"]
         predictions = predict_closed_forms(fitted.question, fitted.answer, test.question)

@@ -133,6 +133,7 @@ def test_evaluate_gives_the_same_table_again(finished: tuple[Path, str]) -> None
     done = run(run_folder.parent, "evaluate", "run")
     assert done.returncode == 0, done.stderr
     after = json.loads((run_folder / "evaluation.json").read_text())
+    assert 0 < after["rows"][-1]["seconds_train"] <= before["rows"][-1]["seconds_train"]
     for row, again in zip(before["rows"], after["rows"], strict=True):
         assert {k: v for k, v in row.items() if k != "seconds_train"} == pytest.approx(
             {k: v for k, v in again.items() if k != "seconds_train"}
