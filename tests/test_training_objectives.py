@@ -106,7 +106,7 @@ def test_surface_is_cosine_and_squared_error(rows):
     total, terms = only("surface", mse_weight=0.5)(prediction, prediction, answer=answer, target_surface=answer)
     expected = sum(1 - cosine(p, a) for p, a in zip(prediction, answer, strict=True)) / ROWS
     squared = float(np.mean((prediction.numpy() - answer.numpy()) ** 2))
-    assert float(terms["surface_cosine"]) == pytest.approx(expected, rel=1e-9)
+    assert float(terms["surface_angle"]) == pytest.approx(expected, rel=1e-9)
     assert float(terms["surface_mse"]) == pytest.approx(squared, rel=1e-9)
     assert float(total) == pytest.approx(expected + 0.5 * squared, rel=1e-9)
 

@@ -19,7 +19,9 @@ class Objective(nn.Module):
 
     **surface**: the predicted surface :math:`s` points at the answer's surface :math:`z` and has its values,
 
-    .. math:: 1 - \cos(s, z) + \mathrm{mse\_weight} \cdot \mathrm{mean} \, (s - z)^2 .
+    .. math:: 1 - \cos(s, z) + \mathrm{mse\_weight} \cdot \mathrm{mean} \, (s - z)^2 ,
+
+    reported also in its parts, ``surface_angle`` (:math:`1 - \cos`) and ``surface_mse``.
 
     **internal**: the states :math:`x` of the cells stay
 
@@ -75,7 +77,7 @@ class Objective(nn.Module):
         >>> answer = torch.eye(4)
         >>> total, terms = objective(answer, answer, answer=answer, target_surface=answer)
         >>> sorted(terms)
-        ['dialogue', 'surface', 'surface_cosine', 'surface_mse']
+        ['dialogue', 'surface', 'surface_angle', 'surface_mse']
     """
 
     def __init__(
@@ -204,9 +206,9 @@ class Objective(nn.Module):
         return f"{weights}, negatives={self.negatives!r}, direction={self.direction!r}, centred={self.centred}"
 
     def _surface(self, surface: Tensor, target: Tensor) -> dict[str, Tensor]:
-        cosine = 1 - F.cosine_similarity(surface, target, dim=-1).mean()
+        angle = 1 - F.cosine_similarity(surface, target, dim=-1).mean()
         mse = F.mse_loss(surface, target)
-        return {"surface": cosine + self.mse_weight * mse, "surface_cosine": cosine, "surface_mse": mse}
+        return {"surface": angle + self.mse_weight * mse, "surface_angle": angle, "surface_mse": mse}
 
     def _internal(self, states: Tensor) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}
