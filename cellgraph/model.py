@@ -237,9 +237,9 @@ class CellGraph(nn.Module):
 
     def compile_step(self) -> None:
         """Compile the cell in place; without a compiler, warn once and stay as it is."""
-        needed = "triton" if next(self.parameters()).is_cuda else "a C++ compiler"
-        if needed == "a C++ compiler" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
-            warnings.warn(f"torch.compile needs {needed}, found none: the step runs uncompiled", stacklevel=2)
+        on_cpu = not next(self.parameters()).is_cuda
+        if on_cpu and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+            warnings.warn("torch.compile needs a C++ compiler, found none: the step runs uncompiled", stacklevel=2)
             return
         self.cell.compile(dynamic=False)
 

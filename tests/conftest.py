@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -15,12 +12,3 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
-
-
-@pytest.fixture(scope="session")
-def data_folder() -> Path:
-    """Folder of real data: ``CELLGRAPH_DATA``, or ``shared/data`` beside the checkout."""
-    folder = Path(os.environ.get("CELLGRAPH_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} is absent (set CELLGRAPH_DATA)")
-    return folder

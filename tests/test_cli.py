@@ -185,6 +185,7 @@ def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
         (["train", "data=file"], "a value is missing: give data.source.path=..."),
         (["train", "data=file", "data.source.path=no.jsonl"], "no.jsonl"),
         (["train", "resume=nowhere"], "nowhere is no run folder of cellgraph train: config.yaml is missing"),
+        (["train", "training.lr=abc"], "training setting lr must be a number, got 'abc'"),
         (["train", "cell.heads=7"], "heads divide hidden, got 64, 128, 7"),
         (["evaluate", "nowhere"], "nowhere is no run folder"),
         (["info", "nowhere"], "holds no saved network"),

@@ -28,7 +28,7 @@ class NeighbourSum(MessagePassing):
     ``segment``  the same messages, summed by ``torch_scatter.segment_csr``, where that is installed
     ``stencil``  shifted slices of the full grid; made to be compiled
     ``conv``     a depthwise convolution over the full grid; weights shared by all cells only
-    ``auto``     ``stencil`` (see ``benchmarks/RESULTS.md`` for the measurement behind it)
+    ``auto``     ``stencil``
     ============ ====================================================================================
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import lightning
@@ -72,6 +72,13 @@ class TrainSettings:
     seed: int = 0
     compile: bool = False
     accelerator: str = "auto"
+
+    def __post_init__(self) -> None:
+        # Settings come from command lines, where a number is easily mistyped into a word.
+        for setting in fields(self):
+            value, default = getattr(self, setting.name), setting.default
+            if isinstance(default, (int, float)) and not isinstance(value, (int, float)):
+                raise ValueError(f"training setting {setting.name} must be a number, got {value!r}")
 
 
 @dataclass(frozen=True)
