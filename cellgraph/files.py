@@ -1,4 +1,4 @@
-"""Files that are whole or absent, never half written."""
+"""Files that are whole or absent, never half written, and the folder for those that can be made again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """For what can be made again: ``$CELLGRAPH_CACHE``, else ``cellgraph`` in the user's cache folder (XDG)."""
+    chosen = os.environ.get("CELLGRAPH_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    # The XDG specification has relative paths ignored.
+    base = Path(shared) if shared and Path(shared).is_absolute() else Path("~/.cache").expanduser()
+    return base / "cellgraph"
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:

@@ -236,8 +236,13 @@ class CellGraph(nn.Module):
         return self.cell.parameter_counts() | {"adapters": sum(p.numel() for p in adapters)}
 
     def compile_step(self) -> None:
-        """Compile the cell in place; without a compiler, warn once and stay as it is."""
+        """Make the step fast, in place: fused on a CPU, compiled elsewhere; without a compiler, warn and stay as it is.
+
+        A cell with a backend of its own choice is compiled with it.
+        """
         on_cpu = not next(self.parameters()).is_cuda
+        if self.cell.backend == "fused" or (on_cpu and self.cell.backend == "auto" and self.cell.use_fused()):
+            return
         if on_cpu and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
             warnings.warn("torch.compile needs a C++ compiler, found none: the step runs uncompiled", stacklevel=2)
             return

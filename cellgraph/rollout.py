@@ -72,7 +72,11 @@ def rollout(
     masks = _update_masks(cell, x, num_steps, generator)
     chunk = checkpoint_every if checkpoint_every and torch.is_grad_enabled() else 1
     states = [x]
+    stops_early = tolerance > 0 and not torch.is_grad_enabled()
     done = 0
+    if num_steps and held is None and not trajectory and not stops_early and cell.fuses(x):
+        x = cell.walk(x, masks, num_steps=num_steps, checkpoint_every=checkpoint_every)
+        done = num_steps
     while done < num_steps:
         steps = min(chunk, num_steps - done)
         part = None if masks is None else masks[done : done + steps]
@@ -83,7 +87,7 @@ def rollout(
         else:
             x = _walk(cell, x, steps, part, held, injected, states if trajectory else None)
         done += steps
-        if tolerance > 0 and not torch.is_grad_enabled() and float((x - before).abs().max()) <= tolerance:
+        if stops_early and float((x - before).abs().max()) <= tolerance:
             break
     return Rollout(
         x=x,

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cellgraph.lattice import Lattice
+from cellgraph.nn.fused import FusedSteps, load_operators
 from cellgraph.nn.neighbour_sum import NeighbourSum
 
 SHARING = ("shared", "layer", "cell")
@@ -79,6 +80,8 @@ class GMLPCell(NeighbourSum):
             raise ValueError(f"sharing must be one of {SHARING}, got {sharing!r}")
         if sharing != "shared" and backend == "conv":
             raise ValueError(f"backend 'conv' shares its weights between all cells, got sharing={sharing!r}")
+        if sharing != "shared" and backend == "fused":
+            raise ValueError(f"backend 'fused' shares its weights between all cells, got sharing={sharing!r}")
         if not 0.0 < update_rate <= 1.0:
             raise ValueError(f"update_rate must be in (0, 1], got {update_rate}")
         self.channels, self.hidden, self.heads = channels, hidden, heads
@@ -101,6 +104,9 @@ class GMLPCell(NeighbourSum):
         self.register_buffer("layer", lattice.layer, persistent=False)
         self.cells_per_layer = torch.bincount(lattice.layer, minlength=lattice.shape[0]).tolist()
         self.reset_parameters()
+        self._fused: FusedSteps | None = None
+        if backend == "fused" and not self.use_fused():
+            raise ValueError("backend 'fused' needs a C++ compiler and a lattice with one neighbour a direction")
 
     def reset_parameters(self) -> None:
         """Draw the random weights anew; the transport is left at zero."""
@@ -131,6 +137,8 @@ class GMLPCell(NeighbourSum):
             update_mask: Which cells update, ``[batch, num_nodes, 1]``; all of them, at the expected
                 ``update_rate``, when absent.
         """
+        if self.fuses(x):
+            return self.walk(x, None if update_mask is None else update_mask[None], num_steps=1)
         h = self._norm(x + self.position, self.norm_weight, self.norm_bias)
         u, v = F.gelu(self._linear(h, self.in_weight, self.in_bias)).chunk(2, dim=-1)
         v = self._norm(v, self.gate_norm_weight, self.gate_norm_bias)
@@ -140,6 +148,44 @@ class GMLPCell(NeighbourSum):
         update = update + self.neighbour_sum(x, self._per_node(self.transport, 1))
         share = self.update_rate if update_mask is None else update_mask
         return x + (update * share).to(x.dtype)
+
+    def use_fused(self) -> bool:
+        """From here on take steps by the fused operator wherever it fits, see :meth:`fuses`; whether that can be.
+
+        It computes the same function in a compiled C++ library, built at its first use on a machine. Without a
+        compiler a warning says so and nothing changes.
+        """
+        if self.sharing == "shared" and FusedSteps.takes(self.edge_index, self.edge_direction) and load_operators():
+            lattice = self.lattice
+            self._fused = FusedSteps(
+                self.edge_index, self.edge_direction, num_nodes=lattice.num_nodes, num_directions=lattice.num_directions
+            )
+        return self._fused is not None
+
+    def fuses(self, x: Tensor) -> bool:
+        """Whether steps from such a state are taken by the fused operator."""
+        return self._fused is not None and FusedSteps.fits(x, self.channels, self.hidden)
+
+    def walk(self, x: Tensor, masks: Tensor | None, *, num_steps: int, checkpoint_every: int = 0) -> Tensor:
+        """Take several steps by the fused operator.
+
+        Args:
+            x: State for which :meth:`fuses` is true, ``[batch, num_nodes, channels]``.
+            masks: Update masks, ``[num_steps, batch, num_nodes, 1]``.
+            num_steps: Number of steps.
+            checkpoint_every: Keep for backward the state at every so many steps only; at 0 that of every step.
+                Activations within a step are always computed again.
+        """
+        assert self._fused is not None
+        gate_weight = self.gate_weight[:, 0].repeat_interleave(self.hidden // self.heads, dim=-1)
+        parameters = [
+            self.position,
+            *(self.norm_weight[0], self.norm_bias[0], self.in_weight[0], self.in_bias[0]),
+            *(self.gate_norm_weight[0], self.gate_norm_bias[0], gate_weight, self.gate_bias[0]),
+            *(self.out_weight[0], self.out_bias[0], self.transport[:, 0]),
+        ]
+        every = checkpoint_every or 1
+        return self._fused.walk(x, masks, parameters, share=self.update_rate, num_steps=num_steps, every=every)
 
     def parameter_counts(self) -> dict[str, int]:
         """Number of parameters of the gMLP part, of the transport and of the learned positions."""

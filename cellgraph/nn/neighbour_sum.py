@@ -11,7 +11,7 @@ from cellgraph.lattice import Lattice
 from cellgraph.nn.segment import has_torch_scatter, segment_sum
 from cellgraph.nn.stencil import pad, stencil
 
-BACKENDS = ("auto", "scatter", "segment", "stencil", "conv")
+BACKENDS = ("auto", "scatter", "segment", "stencil", "conv", "fused")
 
 
 class NeighbourSum(MessagePassing):
@@ -28,7 +28,8 @@ class NeighbourSum(MessagePassing):
     ``segment``  the same messages, summed by ``torch_scatter.segment_csr``, where that is installed
     ``stencil``  shifted slices of the full grid; made to be compiled
     ``conv``     a depthwise convolution over the full grid; weights shared by all cells only
-    ``auto``     ``stencil``
+    ``fused``    ``stencil``, but a :class:`~cellgraph.nn.GMLPCell` on a CPU takes whole steps by one C++ operator
+    ``auto``     ``stencil``; ``fused`` once a cell's :meth:`~cellgraph.nn.GMLPCell.use_fused` was called
     ============ ====================================================================================
 
     Args:

@@ -20,7 +20,8 @@ def stencil(grid: Tensor, weight: Tensor, offsets: Offsets, periodic: Sequence[b
         - **weight:** ``[len(offsets) + 1, *ones or shape, channels]``
         - **output:** ``[batch, *shape, channels]``
     """
-    if torch.is_grad_enabled() and (grid.requires_grad or weight.requires_grad):
+    transformed = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+    if torch.is_grad_enabled() and (grid.requires_grad or weight.requires_grad) and not transformed:
         return _Stencil.apply(grid, weight, offsets, tuple(periodic))
     return _weighted_sum(pad(grid, periodic), weight, offsets, grid.shape[1:-1])
 

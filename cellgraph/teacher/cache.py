@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cellgraph.files import cache_folder
 from cellgraph.teacher.protocol import Teacher, checked_texts
 from cellgraph.teacher.shards import SUFFIX, CorruptShardError, read_embeddings, read_keys, write_shard
 
@@ -21,14 +22,8 @@ logger = logging.getLogger(__name__)
 
 
 def default_cache_folder() -> Path:
-    """Where embeddings are kept: ``$CELLGRAPH_CACHE``, else ``cellgraph`` in the user's cache folder (XDG)."""
-    chosen = os.environ.get("CELLGRAPH_CACHE")
-    if chosen:
-        return Path(chosen).expanduser() / "embeddings"
-    shared = os.environ.get("XDG_CACHE_HOME")
-    # The XDG specification has relative paths ignored.
-    base = Path(shared) if shared and Path(shared).is_absolute() else Path("~/.cache").expanduser()
-    return base / "cellgraph" / "embeddings"
+    """Where embeddings are kept: ``embeddings`` in :func:`~cellgraph.files.cache_folder`."""
+    return cache_folder() / "embeddings"
 
 
 @dataclass
