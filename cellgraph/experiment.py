@@ -149,6 +149,7 @@ class Experiment:
         if seconds_train is None:
             seconds_train = float(read_metrics(self.folder / "metrics.csv")["seconds"][1][-1])
         model = CellGraph.from_pretrained(self.folder / "model")
+        model.cell.use_fused()
         fitted, test = embedded["train"], embedded["test"]
         predictions = predict_closed_forms(fitted.question, fitted.answer, test.question)
         predictions |= self._controls(embedded, test.question)

@@ -241,10 +241,10 @@ class CellGraph(nn.Module):
         A cell with a backend of its own choice is compiled with it.
         """
         on_cpu = not next(self.parameters()).is_cuda
-        if self.cell.backend == "fused" or (on_cpu and self.cell.backend == "auto" and self.cell.use_fused()):
-            return
         if on_cpu and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
-            warnings.warn("torch.compile needs a C++ compiler, found none: the step runs uncompiled", stacklevel=2)
+            warnings.warn("a fast step needs a C++ compiler, found none: the step runs uncompiled", stacklevel=2)
+            return
+        if self.cell.backend == "fused" or (on_cpu and self.cell.backend == "auto" and self.cell.use_fused()):
             return
         self.cell.compile(dynamic=False)
 
