@@ -32,15 +32,26 @@ struct Neighbours {
 
 // The parameters, in the order in which they are handed over.
 enum {
-  position, norm_weight, norm_bias, in_weight, in_bias, gate_norm_weight, gate_norm_bias, gate_weight, gate_bias,
-  out_weight, out_bias, transport, num_parameters
+  position,
+  norm_weight,
+  norm_bias,
+  in_weight,
+  in_bias,
+  gate_norm_weight,
+  gate_norm_bias,
+  gate_weight,
+  gate_bias,
+  out_weight,
+  out_bias,
+  transport,
+  num_parameters
 };
 
 // What is written down about all the cells of a sample during a step.
 template <class A, class S>
 struct Record {
   Buffer<S> u, v, hat, slope, grad_gate;
-  Buffer<A> rstd, spare, again;  // `spare`: one state; `again`: those of the steps that backward runs again
+  Buffer<A> rstd, spare, again;     // `spare`: one state; `again`: those of the steps that backward runs again
   Tensor h, pushed, gated, grad_y;  // the factors of the two large weights' gradients
 
   Record(Index nodes, Index channels, Index hidden, Index every, bool backward)
@@ -74,7 +85,10 @@ class Cell {
 
  public:
   Cell(const Neighbours& neighbours, TensorList t, double share)
-      : n(neighbours), channels(t[position].size(1)), hidden(t[gate_bias].numel()), share(share),
+      : n(neighbours),
+        channels(t[position].size(1)),
+        hidden(t[gate_bias].numel()),
+        share(share),
         w_in(t[in_weight].const_data_ptr<A>(), channels, 2 * hidden, 1, channels),
         w_out(t[out_weight].const_data_ptr<A>(), hidden, channels, 1, hidden),
         w_in_back(t[in_weight].const_data_ptr<A>(), 2 * hidden, channels, channels, 1),
@@ -207,8 +221,8 @@ class Cell {
 
   // Its backward: sum_k w_k scale_j grad(i - o_k), added to `sum`; the weights' gradient goes to `grad_weight`.
   template <int M, class T, class F>
-  CELLGRAPH_INLINE void scatter(Index i, const V* row, const T* grad, const F& scale, Index width,
-                                const A* weight, A* grad_weight, V* sum) const {
+  CELLGRAPH_INLINE void scatter(Index i, const V* row, const T* grad, const F& scale, Index width, const A* weight,
+                                A* grad_weight, V* sum) const {
     const int vectors = M ? M : width / L;
     for (Index d = 0; d <= n.directions; ++d, weight += width, grad_weight += width) {
       Index j = d == n.directions ? i : n.to[d * n.nodes + i];
@@ -238,8 +252,7 @@ class Cell {
         sum[c] = load<A>(hand.products.data() + (i - begin) * channels + c * L) + load<A>(p[out_bias] + c * L);
       gather<NC>(i, x, channels, p[transport], sum);
       A m = mask ? mask[i] : share;
-      for (int c = 0; c < nc(); ++c)
-        store(next + i * channels + c * L, load<A>(x + i * channels + c * L) + m * sum[c]);
+      for (int c = 0; c < nc(); ++c) store(next + i * channels + c * L, load<A>(x + i * channels + c * L) + m * sum[c]);
     }
   }
 
@@ -281,8 +294,8 @@ class Cell {
     for (Index i = begin; i < end; ++i) {
       V row[most_h], sum[most_h];
       for (int c = 0; c < nh(); ++c) row[c] = load<A>(k.v.data() + i * hidden + c * L), sum[c] = V{};
-      scatter<NH>(i, row, k.grad_gate.data(), [](Index) { return A(1); }, hidden, p[gate_weight],
-                  g[gate_weight].data(), sum);
+      scatter<NH>(
+          i, row, k.grad_gate.data(), [](Index) { return A(1); }, hidden, p[gate_weight], g[gate_weight].data(), sum);
       for (int c = 0; c < nh(); ++c) row[c] = load<A>(k.hat.data() + i * hidden + c * L);
       normalise_backward<NH>(row, nh(), k.rstd.data()[i], p[gate_norm_weight], g[gate_norm_weight].data(),
                              g[gate_norm_bias].data(), sum);
@@ -307,8 +320,9 @@ class Cell {
         add(g[position].data() + i * channels + c * L, sum[c]);
         sum[c] += load<A>(grad + i * channels + c * L);
       }
-      scatter<NC>(i, xi, grad, [&](Index j) { return mask ? mask[j] : share; }, channels, p[transport],
-                  g[transport].data(), sum);
+      scatter<NC>(
+          i, xi, grad, [&](Index j) { return mask ? mask[j] : share; }, channels, p[transport], g[transport].data(),
+          sum);
       for (int c = 0; c < nc(); ++c) store(grad_x + i * channels + c * L, sum[c]);
     }
   }
@@ -328,8 +342,8 @@ class Cell {
 
   // grad <- rstd (grad w - mean(grad w) - hat mean(grad w hat)), where `hat` is the normalised row.
   template <int M>
-  static CELLGRAPH_INLINE void normalise_backward(const V* hat, int vectors, A rstd, const A* weight,
-                                                  A* grad_weight, A* grad_bias, V* grad) {
+  static CELLGRAPH_INLINE void normalise_backward(const V* hat, int vectors, A rstd, const A* weight, A* grad_weight,
+                                                  A* grad_bias, V* grad) {
     if (M) vectors = M;
     V sum{}, product{};
     for (int c = 0; c < vectors; ++c) {

@@ -38,10 +38,17 @@ class Matrix {
     for (int64_t n = 0; n < width_; n += block) {
       const Packed* from = packed_.data() + n * depth_;
       switch (std::min<int64_t>(most, (width_ - n) / L)) {
-        case 4: columns<4>(rows, stride, count, from, out + n); break;
-        case 3: columns<3>(rows, stride, count, from, out + n); break;
-        case 2: columns<2>(rows, stride, count, from, out + n); break;
-        default: columns<1>(rows, stride, count, from, out + n);
+        case 4:
+          columns<4>(rows, stride, count, from, out + n);
+          break;
+        case 3:
+          columns<3>(rows, stride, count, from, out + n);
+          break;
+        case 2:
+          columns<2>(rows, stride, count, from, out + n);
+          break;
+        default:
+          columns<1>(rows, stride, count, from, out + n);
       }
     }
   }
