@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cellgraph.lattice import Lattice
 from cellgraph.nn.neighbour_sum import NeighbourSum
+from cellgraph.nn.triton_gate import fits_gated_step, gated_step
 
 SHARING = ("shared", "layer", "cell")
 
@@ -132,7 +133,10 @@ class GMLPCell(NeighbourSum):
                 ``update_rate``, when absent.
         """
         h = self._norm(x + self.position, self.norm_weight, self.norm_bias)
-        u, v = F.gelu(self._linear(h, self.in_weight, self.in_bias)).chunk(2, dim=-1)
+        uv = F.gelu(self._linear(h, self.in_weight, self.in_bias))
+        if self.backend == "triton" and self.sharing == "shared" and fits_gated_step(self.channels, self.hidden):
+            return self._fused(uv, x, update_mask)
+        u, v = uv.chunk(2, dim=-1)
         v = self._norm(v, self.gate_norm_weight, self.gate_norm_bias)
         gate_weight = self._per_node(self.gate_weight, 1).repeat_interleave(self.hidden // self.heads, dim=-1)
         gate = self._per_node(self.gate_bias) + self.neighbour_sum(v, gate_weight)
@@ -140,6 +144,23 @@ class GMLPCell(NeighbourSum):
         update = update + self.neighbour_sum(x, self._per_node(self.transport, 1))
         share = self.update_rate if update_mask is None else update_mask
         return x + (update * share).to(x.dtype)
+
+    def _fused(self, uv: Tensor, x: Tensor, update_mask: Tensor | None) -> Tensor:
+        # A rate is folded into the weights, which are small; only a mask has to reach the kernel.
+        rate = self.update_rate if update_mask is None else 1.0
+        return gated_step(
+            uv,
+            x,
+            self.gate_norm_weight[0],
+            self.gate_norm_bias[0],
+            self.gate_weight.repeat_interleave(self.hidden // self.heads, dim=-1),
+            self.gate_bias[0],
+            (rate * self.out_weight[0]).to(uv.dtype),
+            rate * self.out_bias[0],
+            rate * self.transport,
+            update_mask,
+            self.neighbours,
+        )
 
     def parameter_counts(self) -> dict[str, int]:
         """Number of parameters of the gMLP part, of the transport and of the learned positions."""
