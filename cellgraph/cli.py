@@ -25,6 +25,7 @@ from cellgraph.files import write_atomically
 from cellgraph.model import CellGraph
 from cellgraph.nn import BACKENDS
 from cellgraph.nn.segment import has_torch_scatter
+from cellgraph.nn.triton_stencil import triton_obstacle
 from cellgraph.teacher import EmbeddingCache, default_cache_folder
 
 CONFIG = "config.yaml"
@@ -94,8 +95,8 @@ def info(arguments: Sequence[str]) -> None:
     for package in ("cellgraph", "torch", "torch_geometric", "transformers", "lightning", "hydra-core"):
         print(f"{package} {importlib.metadata.version(package)}")
     print(f"device: {describe_device()}")
-    missing = () if has_torch_scatter() else ("segment",)
-    print(f"backends: {', '.join(name for name in BACKENDS if name not in missing)}")
+    missing = {"segment": not has_torch_scatter(), "triton": triton_obstacle() is not None}
+    print(f"backends: {', '.join(name for name in BACKENDS if not missing.get(name))}")
     print(f"embedding cache: {default_cache_folder()}")
 
 

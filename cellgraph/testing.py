@@ -95,4 +95,4 @@ def assert_compiles(cell: GMLPCell, *, tolerance: float = 1e-4) -> None:
 def _state(cell: GMLPCell, batch: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     shape = batch, cell.lattice.num_nodes, cell.channels
-    return torch.randn(shape, generator=generator).to(cell.position.dtype)
+    return torch.randn(shape, generator=generator).to(cell.position)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cellgraph.lattice import Lattice
 from cellgraph.nn.fused import FusedSteps, load_operators
 from cellgraph.nn.neighbour_sum import NeighbourSum
+from cellgraph.nn.triton_gate import fits_gated_step, gated_step
 
 SHARING = ("shared", "layer", "cell")
 
@@ -106,7 +107,7 @@ class GMLPCell(NeighbourSum):
         self.reset_parameters()
         self._fused: FusedSteps | None = None
         if backend == "fused" and not self.use_fused():
-            raise ValueError("backend 'fused' needs a C++ compiler and a lattice with one neighbour a direction")
+            raise ValueError("backend 'fused' needs a C++ compiler")
 
     def reset_parameters(self) -> None:
         """Draw the random weights anew; the transport is left at zero."""
@@ -140,7 +141,10 @@ class GMLPCell(NeighbourSum):
         if self.fuses(x):
             return self.walk(x, None if update_mask is None else update_mask[None], num_steps=1)
         h = self._norm(x + self.position, self.norm_weight, self.norm_bias)
-        u, v = F.gelu(self._linear(h, self.in_weight, self.in_bias)).chunk(2, dim=-1)
+        uv = F.gelu(self._linear(h, self.in_weight, self.in_bias))
+        if self.backend == "triton" and self.sharing == "shared" and fits_gated_step(self.channels, self.hidden):
+            return self._gated_step(uv, x, update_mask)
+        u, v = uv.chunk(2, dim=-1)
         v = self._norm(v, self.gate_norm_weight, self.gate_norm_bias)
         gate_weight = self._per_node(self.gate_weight, 1).repeat_interleave(self.hidden // self.heads, dim=-1)
         gate = self._per_node(self.gate_bias) + self.neighbour_sum(v, gate_weight)
@@ -155,11 +159,8 @@ class GMLPCell(NeighbourSum):
         It computes the same function in a compiled C++ library, built at its first use on a machine. Without a
         compiler a warning says so and nothing changes.
         """
-        if self.sharing == "shared" and FusedSteps.takes(self.edge_index, self.edge_direction) and load_operators():
-            lattice = self.lattice
-            self._fused = FusedSteps(
-                self.edge_index, self.edge_direction, num_nodes=lattice.num_nodes, num_directions=lattice.num_directions
-            )
+        if self.sharing == "shared" and load_operators():
+            self._fused = FusedSteps(self.neighbours[:-1])
         return self._fused is not None
 
     def fuses(self, x: Tensor) -> bool:
@@ -186,6 +187,23 @@ class GMLPCell(NeighbourSum):
         ]
         every = checkpoint_every or 1
         return self._fused.walk(x, masks, parameters, share=self.update_rate, num_steps=num_steps, every=every)
+
+    def _gated_step(self, uv: Tensor, x: Tensor, update_mask: Tensor | None) -> Tensor:
+        # A rate is folded into the weights, which are small; only a mask has to reach the kernel.
+        rate = self.update_rate if update_mask is None else 1.0
+        return gated_step(
+            uv,
+            x,
+            self.gate_norm_weight[0],
+            self.gate_norm_bias[0],
+            self.gate_weight.repeat_interleave(self.hidden // self.heads, dim=-1),
+            self.gate_bias[0],
+            (rate * self.out_weight[0]).to(uv.dtype),
+            rate * self.out_bias[0],
+            rate * self.transport,
+            update_mask,
+            self.neighbours,
+        )
 
     def parameter_counts(self) -> dict[str, int]:
         """Number of parameters of the gMLP part, of the transport and of the learned positions."""

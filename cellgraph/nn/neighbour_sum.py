@@ -10,8 +10,9 @@ from torch_geometric.nn import MessagePassing
 from cellgraph.lattice import Lattice
 from cellgraph.nn.segment import has_torch_scatter, segment_sum
 from cellgraph.nn.stencil import pad, stencil
+from cellgraph.nn.triton_stencil import neighbour_table, triton_obstacle, triton_sum
 
-BACKENDS = ("auto", "scatter", "segment", "stencil", "conv", "fused")
+BACKENDS = ("auto", "scatter", "segment", "stencil", "conv", "fused", "triton")
 
 
 class NeighbourSum(MessagePassing):
@@ -29,6 +30,8 @@ class NeighbourSum(MessagePassing):
     ``stencil``  shifted slices of the full grid; made to be compiled
     ``conv``     a depthwise convolution over the full grid; weights shared by all cells only
     ``fused``    ``stencil``, but a :class:`~cellgraph.nn.GMLPCell` on a CPU takes whole steps by one C++ operator
+    ``triton``   Triton kernels for GPUs, where triton is installed; checked in Triton's interpreter and
+                 compiled for a GPU, but run and timed on none yet
     ``auto``     ``stencil``; ``fused`` once a cell's :meth:`~cellgraph.nn.GMLPCell.use_fused` was called
     ============ ====================================================================================
 
@@ -37,13 +40,15 @@ class NeighbourSum(MessagePassing):
         backend: One of the table's names.
 
     Raises:
-        ValueError: If the backend is unknown, or is ``segment`` without torch_scatter.
+        ValueError: If the backend is unknown, is ``segment`` without torch_scatter, or ``triton`` without triton or a
+            GPU (``TRITON_INTERPRET=1`` set before the start runs it anywhere, slowly).
     """
 
     edge_index: Tensor
     edge_direction: Tensor
     edge_pointer: Tensor
     grid_index: Tensor
+    neighbours: Tensor
 
     def __init__(self, lattice: Lattice, *, backend: str = "auto") -> None:
         super().__init__(aggr="add", node_dim=-2)
@@ -51,6 +56,8 @@ class NeighbourSum(MessagePassing):
             raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
         if backend == "segment" and not has_torch_scatter():
             raise ValueError("backend 'segment' needs torch_scatter: pip install cellgraph[scatter]")
+        if backend == "triton" and (obstacle := triton_obstacle()):
+            raise ValueError(obstacle)
         self.lattice = lattice
         self.backend = backend
         self.periodic = [kind == "periodic" for kind in lattice.boundary]
@@ -60,6 +67,7 @@ class NeighbourSum(MessagePassing):
         self.register_buffer("edge_direction", lattice.edge_direction, persistent=False)
         self.register_buffer("edge_pointer", pointer, persistent=False)
         self.register_buffer("grid_index", lattice.grid_index, persistent=False)
+        self.register_buffer("neighbours", neighbour_table(lattice), persistent=False)
 
     def neighbour_sum(self, x: Tensor, weight: Tensor) -> Tensor:
         """Sum ``x`` over the neighbourhoods.
@@ -85,6 +93,8 @@ class NeighbourSum(MessagePassing):
         if self.backend == "segment":
             messages = self._edge_weight(weight) * x.index_select(-2, self.edge_index[0])
             return weight[-1] * x + segment_sum(messages, self.edge_pointer)
+        if self.backend == "triton":
+            return triton_sum(x, weight, self.neighbours, False, torch.promote_types(x.dtype, weight.dtype))
         return self._conv(x, weight) if self.backend == "conv" else self._stencil(x, weight)
 
     def message(self, x_j: Tensor, weight: Tensor) -> Tensor:

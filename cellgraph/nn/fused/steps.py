@@ -13,26 +13,17 @@ class FusedSteps:
     """The neighbours of a lattice as the operator wants them, and the operator.
 
     Args:
-        edge_index: Edges from neighbour to cell, ``[2, num_edges]``.
-        edge_direction: The direction of each edge, ``[num_edges]``.
-        num_nodes: Number of cells.
-        num_directions: Number of directions.
+        neighbours: The neighbour of every cell in every direction, -1 where there is none,
+            ``[num_directions, num_nodes]``.
     """
 
-    def __init__(self, edge_index: Tensor, edge_direction: Tensor, *, num_nodes: int, num_directions: int) -> None:
-        source, target = edge_index.cpu().int()
-        direction = edge_direction.cpu()
-        self.source = torch.full((num_directions, num_nodes), -1, dtype=torch.int32)
-        self.target = self.source.clone()
-        self.source[direction, target.long()] = source
-        self.target[direction, source.long()] = target
-        self.reach = int((source - target).abs().max()) if source.numel() else 0
-
-    @staticmethod
-    def takes(edge_index: Tensor, edge_direction: Tensor) -> bool:
-        """Whether no cell has two neighbours in one direction."""
-        pairs = torch.stack([edge_direction, edge_index[1]])
-        return pairs.unique(dim=1).size(1) == pairs.size(1)
+    def __init__(self, neighbours: Tensor) -> None:
+        self.source = neighbours.cpu().int().contiguous()
+        self.target = torch.full_like(self.source, -1)
+        direction, target = (self.source >= 0).nonzero(as_tuple=True)
+        source = self.source[direction, target]
+        self.target[direction, source.long()] = target.int()
+        self.reach = int((source - target).abs().max()) if len(source) else 0
 
     @staticmethod
     def fits(x: Tensor, channels: int, hidden: int) -> bool:
