@@ -19,6 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
+from cellgraph.answering.command import ask, fit_decoder, read_questions
 from cellgraph.data import Split, split_pairs
 from cellgraph.experiment import Experiment, describe_device
 from cellgraph.files import write_atomically
@@ -72,13 +73,24 @@ def _train(config: DictConfig) -> float:
 
 
 def evaluate(arguments: Sequence[str]) -> None:
-    """Judge a run's network again, beside its baselines."""
+    """Judge a run's network again, beside its baselines; with --questions, by category of question."""
     parser = argparse.ArgumentParser(prog="cellgraph evaluate", description=evaluate.__doc__)
     parser.add_argument("run", type=Path, help="run folder of `cellgraph train`")
-    folder = parser.parse_args(arguments).run
-    job = experiment(load_config(folder), folder)
+    parser.add_argument(
+        "--questions",
+        nargs="*",
+        metavar="[CATEGORY=]FILE",
+        help="pairs in any format that training reads, by their column `category` or all of one; `test`, which is also "
+        "meant where nothing is named, are the run's held-out pairs",
+    )
+    given = parser.parse_args(arguments)
+    job = experiment(load_config(given.run), given.run)
     pairs = job.load_pairs()
-    job.evaluate(pairs, job.embed(pairs))
+    if given.questions is None:
+        job.evaluate(pairs, job.embed(pairs))
+    else:
+        asked = [pair for source in given.questions or ["test"] for pair in read_questions(source, pairs)]
+        job.evaluate_questions(pairs, job.embed(pairs), asked)
 
 
 def info(arguments: Sequence[str]) -> None:
@@ -149,7 +161,7 @@ def targets(node: Any) -> list[str]:
     return [target for value in node for target in targets(value)] if isinstance(node, list) else []
 
 
-VERBS = {"train": train, "evaluate": evaluate, "info": info}
+VERBS = {"train": train, "evaluate": evaluate, "ask": ask, "fit-decoder": fit_decoder, "info": info}
 
 
 def main() -> None:
@@ -158,7 +170,7 @@ def main() -> None:
     if verb in ("-h", "--help"):
         print(f"usage: cellgraph {{{','.join(VERBS)}}} ...\n\n{__doc__}\n")
         for name, function in VERBS.items():
-            print(f"  cellgraph {name:<10}{(function.__doc__ or '').splitlines()[0]}")
+            print(f"  cellgraph {name:<13}{(function.__doc__ or '').splitlines()[0]}")
         return
     if verb == "--version":
         print(importlib.metadata.version("cellgraph"))

@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import torch
 from rich.console import Console
+from rich.markdown import Markdown
 from torch import Tensor, nn
 
 from cellgraph.analysis import (
@@ -28,6 +29,15 @@ from cellgraph.analysis import (
     read_metrics,
     save_evaluation,
 )
+from cellgraph.answering import FinishedRun
+from cellgraph.answering.questions import (
+    categorise,
+    judge_questions,
+    nearest_cosine,
+    save_report,
+    similarity_threshold,
+)
+from cellgraph.answering.questions import markdown as questions_markdown
 from cellgraph.data import QAPair, Split, read_pairs, save_pairs
 from cellgraph.model import CellGraph
 from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
@@ -37,6 +47,9 @@ PARTS = ("train", "validation", "test")
 
 #: Names of the trained systems in the table.
 LATTICE, ADAPTERS_ALONE, LINEAR_MLP = "lattice", "adapters alone", "linear + MLP"
+
+#: The systems of the table by category, and their names there.
+JUDGED = {"identity (raw)": "teacher alone", "ridge": "ridge", ADAPTERS_ALONE: ADAPTERS_ALONE, LATTICE: LATTICE}
 
 
 @dataclass
@@ -151,9 +164,7 @@ class Experiment:
         model = CellGraph.from_pretrained(self.folder / "model")
         model.cell.use_fused()
         fitted, test = embedded["train"], embedded["test"]
-        predictions = predict_closed_forms(fitted.question, fitted.answer, test.question)
-        predictions |= self._controls(embedded, test.question)
-        predictions[LATTICE] = predict(model, test.question, seconds_train=seconds_train)
+        predictions = self.predictions(model, embedded, test.question, seconds_train=seconds_train)
         evaluation = evaluate(
             predictions,
             test.answer,
@@ -171,6 +182,64 @@ class Experiment:
         save_evaluation(evaluation, self.folder, examples)
         print_evaluation(evaluation, examples, console=self.console)
         return evaluation
+
+    def evaluate_questions(self, pairs: Split, embedded: dict[str, EmbeddedPairs], asked: Sequence[QAPair]) -> None:
+        """Judge the saved network and its baselines on questions by category; write and show the tables.
+
+        Answers are looked for in the bank of all the run's answers and those of the questions asked.
+
+        Args:
+            pairs: The pairs of the run.
+            embedded: Their embeddings.
+            asked: The questions; one whose category is empty is given one, see
+                :func:`~cellgraph.answering.questions.categorise`.
+        """
+        run = FinishedRun.load(self.folder, self.cache)
+        question, answer = run.embed([pair.question for pair in asked]), run.embed([pair.answer for pair in asked])
+        train = embedded["train"].question
+        found = categorise(
+            [pair.question for pair in asked],
+            nearest_cosine(question, train),
+            [pair.question for pair in pairs.train],
+            threshold=similarity_threshold(embedded["validation"].question, train),
+        )
+        own = run.answers()
+        bank = run.bank([*own, *(pair.answer for pair in asked)])
+        self._say("calibrating the confidence")
+        confidence = run.confidence(bank)
+        predictions = self.predictions(run.model, embedded, question)
+        report = judge_questions(
+            {shown: predictions[name].embedding for name, shown in JUDGED.items()},
+            answer,
+            bank.position[len(own) :],
+            [pair.category or category for pair, category in zip(asked, found, strict=True)],
+            bank=bank,
+            confidence=confidence,
+            trusted=LATTICE,
+        )
+        save_report(report, self.folder)
+        (self.console or Console()).print(Markdown(questions_markdown(report)))
+
+    def predictions(
+        self,
+        model: CellGraph,
+        embedded: dict[str, EmbeddedPairs],
+        question: Tensor,
+        *,
+        seconds_train: float = 0.0,
+    ) -> dict[str, Prediction]:
+        """What the baselines, fitted and trained here and now, and the network answer to questions.
+
+        Args:
+            model: The trained network.
+            embedded: Embeddings of the pairs.
+            question: Embeddings of the questions, ``[num_questions, teacher_width]``.
+            seconds_train: Time that training the network took.
+        """
+        fitted = embedded["train"]
+        predictions = predict_closed_forms(fitted.question, fitted.answer, question)
+        predictions |= self._controls(embedded, question)
+        return predictions | {LATTICE: predict(model, question, seconds_train=seconds_train)}
 
     def _new_model(self, fitted: EmbeddedPairs) -> CellGraph:
         lightning.seed_everything(self.settings.seed, verbose=False)

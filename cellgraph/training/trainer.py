@@ -99,7 +99,7 @@ def build_trainer(
             purge_step=first_step + 1 if first_step else None,
         )
         outputs = [CSVLog(folder / METRICS), board]
-    with _quiet():
+    with quiet():
         return lightning.Trainer(
             accelerator=accelerator,
             devices=devices,
@@ -152,7 +152,7 @@ def fit(
     if resume_from is not None:
         resume_from = Path(resume_from)
         _check_fits(module, read_checkpoint(resume_from), resume_from)
-    with _quiet():
+    with quiet():
         trainer.fit(module, train_loader, val_loader, ckpt_path=resume_from)
 
 
@@ -193,7 +193,7 @@ def _check_fits(module: LatticeModule, checkpoint: dict[str, Any], path: Path) -
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Lightning's notes about devices and loops; its warnings stay, but for those that do not apply."""
     names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
     levels = {name: logging.getLogger(name).level for name in names}
@@ -204,6 +204,8 @@ def _quiet() -> Iterator[None]:
             # Everything is in memory: there is nothing for workers to do. Parts of a model may be frozen on purpose.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*but have no `val_dataloader`.*")
+            # What goes on finds its own checkpoints.
+            warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
             warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
             yield

@@ -1,0 +1,169 @@
+"""The answer bank: known answers, and which of them lie nearest to an embedding."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cellgraph.analysis import distinct_answers
+from cellgraph.data import read_pairs
+
+#: Neighbours of each answer in the graph of approximate search, and how many are looked at while searching it. Malkov
+#: and Yashunin 2016 (arXiv 1603.09320) recommend 5 to 48 neighbours; the tests hold what these settings find.
+HNSW_NEIGHBOURS, HNSW_SEARCHED = 32, 128
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An answer of the bank that was found.
+
+    Attributes:
+        text: The answer.
+        score: Cosine of its embedding with the one that was searched for.
+        rank: 1 for the nearest.
+    """
+
+    text: str
+    score: float
+    rank: int
+
+
+class AnswerBank:
+    """Distinct answers and their embeddings, searched by the cosine by which training and evaluation judge.
+
+    Answers that are one candidate to the evaluation (:func:`~cellgraph.analysis.distinct_answers`) are one here.
+
+    Args:
+        texts: The answers.
+        embeddings: The teacher's embeddings of them.
+        approximate: Whether to search a graph of neighbours (HNSW, by faiss) instead of comparing with every answer:
+            for banks of a million answers rather than thousands.
+
+    Shapes:
+        - **embeddings:** ``[num_texts, width]``
+
+    Raises:
+        ValueError: If there are fewer than two distinct answers, an embedding is not finite, or faiss is wanted and
+            not installed.
+
+    Example:
+        >>> bank = AnswerBank(["Yes.", "No.", "yes."], torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
+        >>> len(bank), bank.nearest(torch.tensor([[3.0, 4.0]]), k=2)[0][0]
+        (2, Candidate(text='No.', score=0.800000011920929, rank=1))
+    """
+
+    def __init__(self, texts: Sequence[str], embeddings: Tensor, *, approximate: bool = False) -> None:
+        if embeddings.dim() != 2 or len(texts) != len(embeddings):
+            raise ValueError(
+                f"expected one embedding for each of {len(texts)} answers, [num_texts, width], "
+                f"got {list(embeddings.shape)}"
+            )
+        if not embeddings.isfinite().all():
+            raise ValueError("the embeddings of an answer bank must be finite, got NaN or infinity")
+        first, self.position = distinct_answers(embeddings, texts)
+        if len(first) < 2:
+            raise ValueError(f"an answer bank needs at least 2 distinct answers, got {len(first)}")
+        self.texts = [texts[index] for index in first.tolist()]
+        self.embeddings = F.normalize(embeddings[first].float(), dim=1)
+        self._index = _graph(self.embeddings) if approximate else None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} answers{', approximate' if self.approximate else ''})"
+
+    @property
+    def approximate(self) -> bool:
+        """Whether a search may miss an answer."""
+        return self._index is not None
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash of what is searched."""
+        content = hashlib.sha256()
+        for text in self.texts:
+            content.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+        content.update(self.embeddings.numpy().tobytes())
+        return content.hexdigest()
+
+    def scores(self, embeddings: Tensor) -> Tensor:
+        """Cosines of embeddings with all the answers, ``[num_embeddings, num_answers]``; 0 for a zero vector."""
+        return F.normalize(embeddings.detach().float().cpu(), dim=1) @ self.embeddings.T
+
+    def search(self, embeddings: Tensor, *, k: int) -> tuple[Tensor, Tensor]:
+        """Cosines and positions of the nearest answers, nearest first; fewer than ``k`` where the bank is smaller.
+
+        Shapes:
+            - **embeddings:** ``[num_embeddings, width]``
+            - **output:** two of ``[num_embeddings, min(k, num_answers)]``
+
+        Raises:
+            ValueError: If ``k`` is not positive or the width is another.
+        """
+        width = self.embeddings.size(1)
+        if k < 1 or embeddings.dim() != 2 or embeddings.size(1) != width:
+            raise ValueError(f"expected k >= 1 and embeddings [num, {width}], got k = {k} and {list(embeddings.shape)}")
+        k = min(k, len(self))
+        if self._index is None:
+            best = self.scores(embeddings).topk(k, dim=1)
+            return best.values, best.indices
+        score, position = self._index.search(F.normalize(embeddings.detach().float().cpu(), dim=1).numpy(), k)
+        return torch.from_numpy(score), torch.from_numpy(position)
+
+    def nearest(self, embeddings: Tensor, *, k: int) -> list[list[Candidate]]:
+        """The nearest answers to each embedding, in words."""
+        score, position = self.search(embeddings, k=k)
+        return [
+            # A graph may reach fewer than k answers and says -1 for the others.
+            [Candidate(self.texts[i], s, rank) for rank, (s, i) in enumerate(zip(*row, strict=True), 1) if i >= 0]
+            for row in zip(score.tolist(), position.tolist(), strict=True)
+        ]
+
+
+def read_answers(path: str | os.PathLike[str]) -> list[str]:
+    """Read answers of one's own: one a line, or the column ``answer`` of a file that :func:`read_pairs` reads.
+
+    Raises:
+        ValueError: If there is none, or the file is damaged.
+        OSError: If it cannot be opened.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".txt", ""):
+        return [pair.answer for pair in read_pairs(path, question="answer")]
+    return read_lines(path)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank.
+
+    Raises:
+        ValueError: If there is none, or the file is not UTF-8.
+        OSError: If it cannot be opened.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.object[error.start]:#04x})") from None
+    if not any(lines):
+        raise ValueError(f"{path}: no text in it, the file is empty")
+    return [line for line in lines if line]
+
+
+def _graph(embeddings: Tensor) -> Any:
+    try:
+        import faiss
+    except ImportError:
+        raise ValueError("approximate search needs faiss: pip install cellgraph[faiss]") from None
+    index = faiss.IndexHNSWFlat(embeddings.size(1), HNSW_NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = index.hnsw.efSearch = HNSW_SEARCHED
+    index.add(embeddings.numpy())
+    return index

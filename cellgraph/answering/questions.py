@@ -1,0 +1,260 @@
+"""Questions by category: the share of meaningful answers, system by system, and what the confidence is worth."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cellgraph.analysis import bootstrap_interval, bootstrap_intervals
+from cellgraph.analysis.metrics import recall_at_k
+from cellgraph.answering.bank import AnswerBank
+from cellgraph.answering.confidence import Confidence, reliability, score_features
+from cellgraph.answering.meaning import first_right, meaningful
+from cellgraph.files import write_atomically
+
+KS = (1, 5, 10)
+SIMILAR, EVERYDAY, TECHNICAL, GENERAL = "similar to training", "everyday", "hard technical", "general"
+ALL = "all"
+#: A term in fewer than this share of the training questions is a rare one.
+RARE = 0.01
+#: Rare terms in a hard technical question.
+RARE_TERMS = 2
+RULES = (
+    f"{SIMILAR}: the nearest training question has at least the cosine that a quarter of the validation questions "
+    f"reach; else {EVERYDAY}: speaks of I, you or we and names nothing spelt like code; else {TECHNICAL}: at least "
+    f"{RARE_TERMS} terms that fewer than {RARE:.0%} of the training questions have; else {GENERAL}"
+)
+_PERSONS = frozenset(("i", "i'm", "me", "my", "mine", "you", "you're", "your", "yours", "we", "us", "our", "ours"))
+#: Underscores, dots, digits or capitals inside a word, as in max_norm, np.fft, conv2d and DataLoader.
+_CODE = re.compile(r"\w*_\w*|\w+(?:\.\w+)+|[a-z]+\d\w*|\w*[a-z][A-Z]\w*|\w+\(\)")
+_EDGES = "?!.,;:'\"()[]{}`"
+
+
+@dataclass(frozen=True)
+class QuestionReport:
+    """The figures of several systems on questions by category.
+
+    Attributes:
+        rows: One for each category and system: ``category``, ``system``, ``count``, and for k = 1, 5, 10 the share of
+            questions with a meaningful answer among the first k, ``meaningful_at_k``, its interval ``..._low`` and
+            ``..._high``, and ``true_at_k`` for the true answer alone.
+        trust: One for each category: ``category``, ``count``, share ``answered`` (not "I do not know"), share of those
+            ``right`` and its interval (``None`` where nothing was answered), and ``answered_without``, the share
+            answered although every meaningful answer is taken from the bank.
+        calibration_error: Expected calibration error of the confidence, see :func:`~.confidence.reliability`.
+        reliability: The table behind it.
+        threshold: Least confidence of an answer.
+        precision: What that was chosen for.
+        equivalence: Cosine from which on an answer is equivalent to the true one.
+        bank: Number of distinct answers searched.
+        rules: How questions without a category were given one.
+    """
+
+    rows: list[dict[str, Any]]
+    trust: list[dict[str, Any]]
+    calibration_error: float
+    reliability: list[dict[str, Any]]
+    threshold: float | None
+    precision: float
+    equivalence: float
+    bank: int
+    rules: str = RULES
+
+
+def similarity_threshold(validation: Tensor, train: Tensor) -> float:
+    """The cosine with their nearest training question that a quarter of the validation questions reach."""
+    return float(nearest_cosine(validation, train).double().quantile(0.75))
+
+
+def nearest_cosine(questions: Tensor, train: Tensor) -> Tensor:
+    """Cosine of each question with the nearest training question, ``[num_questions]``."""
+    unit = F.normalize(train, dim=1).T
+    return torch.cat([(F.normalize(rows, dim=1) @ unit).amax(1) for rows in questions.split(1024)])
+
+
+def categorise(
+    questions: Sequence[str], nearest: Tensor, train_questions: Sequence[str], *, threshold: float
+) -> list[str]:
+    """A category for each question, by :data:`RULES`.
+
+    Args:
+        questions: The questions.
+        nearest: From :func:`nearest_cosine`.
+        train_questions: The training questions, for the terms that are common in them.
+        threshold: From :func:`similarity_threshold`.
+
+    Example:
+        >>> asked = ["How are you?", "What does zeta_reg of kappa do?", "What is it?"]
+        >>> categorise(asked, torch.zeros(3), ["What does it do?", "What is that of?"], threshold=0.9)
+        ['everyday', 'hard technical', 'general']
+    """
+    seen = Counter(term for question in train_questions for term in set(_terms(question)))
+    return [
+        SIMILAR
+        if cosine >= threshold
+        else EVERYDAY
+        if _PERSONS.intersection(_terms(question)) and not any(_CODE.fullmatch(word) for word in _words(question))
+        else TECHNICAL
+        if sum(seen[term] < RARE * len(train_questions) for term in set(_terms(question))) >= RARE_TERMS
+        else GENERAL
+        for question, cosine in zip(questions, nearest.tolist(), strict=True)
+    ]
+
+
+def judge_questions(
+    predictions: Mapping[str, Tensor],
+    answers: Tensor,
+    target: Tensor,
+    categories: Sequence[str],
+    *,
+    bank: AnswerBank,
+    confidence: Confidence,
+    trusted: str,
+    num_resamples: int = 10_000,
+) -> QuestionReport:
+    """Judge what systems answer to questions.
+
+    Args:
+        predictions: Predicted answer embeddings by system; their order is that of the rows.
+        answers: True answer embeddings.
+        target: Position of each true answer in the bank.
+        categories: Category of each question.
+        bank: Where answers are looked for.
+        confidence: Learned on validation pairs; says as well what counts as equivalent.
+        trusted: The system that the confidence is about.
+        num_resamples: Resamples of the bootstrap.
+
+    Shapes:
+        - **predictions**, **answers:** ``[num_questions, width]``
+        - **target:** ``[num_questions]``
+    """
+    right = meaningful(bank, answers, target, threshold=confidence.equivalence)
+    true = torch.zeros_like(right).scatter(1, target[:, None], True)
+    named = list(dict.fromkeys(sorted(categories, key=_order)))
+    members = {name: torch.tensor([category == name for category in categories]) for name in named}
+    if len(named) > 1:
+        members[ALL] = torch.ones(len(categories), dtype=torch.bool)
+    found = {name: (first_right(s, right), first_right(s, true)) for name, s in _scored(bank, predictions)}
+    rows = []
+    for category, inside in members.items():
+        for system, (some, exact) in found.items():
+            values = torch.stack([recall_at_k(some[inside], k) for k in KS], dim=1)
+            row: dict[str, Any] = {"category": category, "system": system, "count": int(inside.sum())}
+            for k, interval in zip(KS, bootstrap_intervals(values, num_resamples=num_resamples), strict=True):
+                row |= dict(zip(_names(f"meaningful_at_{k}"), interval, strict=True))
+                row[f"true_at_{k}"] = float(recall_at_k(exact[inside], k).mean())
+            rows.append(row)
+
+    scores = bank.scores(predictions[trusted])
+    probability = confidence.probability(score_features(scores.topk(2, dim=1).values))
+    came = first_right(scores, right) <= 1
+    error, table = reliability(probability, came)
+    # With every right answer gone, whatever is said is wrong.
+    left = scores.masked_fill(right, -1.0).topk(2, dim=1).values
+    known, without = confidence.known(probability), confidence.known(confidence.probability(score_features(left)))
+    trust = []
+    for category, inside in members.items():
+        row = {"category": category, "count": int(inside.sum()), "answered": float(known[inside].double().mean())}
+        said = came[inside & known].double()
+        row |= dict.fromkeys(_names("right"))
+        if len(said):
+            row |= dict(zip(_names("right"), bootstrap_interval(said, num_resamples=num_resamples), strict=True))
+        trust.append(row | {"answered_without": float(without[inside].double().mean())})
+    return QuestionReport(
+        rows=rows,
+        trust=trust,
+        calibration_error=error,
+        reliability=table,
+        threshold=confidence.threshold,
+        precision=confidence.precision,
+        equivalence=confidence.equivalence,
+        bank=len(bank),
+    )
+
+
+def markdown(report: QuestionReport) -> str:
+    """The report as Markdown text."""
+    lines = ["# Questions by category", "", *_caption(report), ""]
+    lines += _table(["category", "n", "system", *(f"meaningful@{k} [95 %]" for k in KS), *(f"true@{k}" for k in KS)])
+    for row in report.rows:
+        shares = [_share(row, f"meaningful_at_{k}") for k in KS]
+        exact = [f"{row[f'true_at_{k}']:.3f}" for k in KS]
+        lines.append(_line([row["category"], str(row["count"]), row["system"], *shares, *exact]))
+    said = "none" if report.threshold is None else f"{report.threshold:.3f}"
+    lines += ["", "## Confidence", ""]
+    lines += [
+        f'Below {said} the answer is "I do not know", chosen on the validation pairs so that {report.precision:.0%} of '
+        f"the answers given are meaningful. Expected calibration error here: {report.calibration_error:.3f}. "
+        "Without: share answered although no meaningful answer is in the bank.",
+        "",
+    ]
+    lines += _table(["category", "n", "answered", "right when answered [95 %]", "answered without"])
+    for row in report.trust:
+        right = "-" if row["right"] is None else _share(row, "right")
+        cells = [row["category"], str(row["count"]), f"{row['answered']:.3f}", right, f"{row['answered_without']:.3f}"]
+        lines.append(_line(cells))
+    lines += ["", *_table(["confidence", "n", "mean confidence", "right"])]
+    for row in report.reliability:
+        cells = [f"{row['low']:.1f}-{row['high']:.1f}", str(row["count"]), f"{row['confidence']:.3f}"]
+        lines.append(_line([*cells, f"{row['right']:.3f}"]))
+    return "\n".join(lines) + "\n"
+
+
+def save_report(report: QuestionReport, folder: Path) -> None:
+    """Write ``questions.json`` and ``questions.md``, each whole or not at all."""
+    content = json.dumps(asdict(report), indent=2, allow_nan=False) + "\n"
+    write_atomically(folder / "questions.json", content.encode())
+    write_atomically(folder / "questions.md", markdown(report).encode())
+
+
+def _scored(bank: AnswerBank, predictions: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+    return [(name, bank.scores(embedding)) for name, embedding in predictions.items()]
+
+
+def _order(category: str) -> tuple[int, str]:
+    known = (SIMILAR, GENERAL, TECHNICAL, EVERYDAY)
+    return (known.index(category) if category in known else len(known), category)
+
+
+def _words(question: str) -> list[str]:
+    return [word.strip(_EDGES).removesuffix("'s") for word in question.split()]
+
+
+def _terms(question: str) -> list[str]:
+    return [word.casefold() for word in _words(question) if word]
+
+
+def _names(name: str) -> tuple[str, str, str]:
+    return name, f"{name}_low", f"{name}_high"
+
+
+def _share(row: dict[str, Any], name: str) -> str:
+    mean, low, high = (row[part] for part in _names(name))
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _caption(report: QuestionReport) -> list[str]:
+    return [
+        f"Searched: {report.bank:,} distinct answers. meaningful@k: share of questions for which the true answer, or "
+        f"one whose embedding has a cosine of at least {report.equivalence:.3f} with it, is among the first k; so near "
+        "are only 1 in 100 training answers to any answer of an unrelated pair. true@k: the true answer alone. "
+        "Bootstrap intervals over questions.",
+        f"Categories, where the file gives none: {report.rules}.",
+    ]
+
+
+def _table(headings: Sequence[str]) -> list[str]:
+    return [_line(headings), _line(["---"] + ["---:"] * (len(headings) - 1))]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,125 @@
+"""A finished run, ready to be asked: its network, its teacher, and what its pairs are good for."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cellgraph.analysis import predict
+from cellgraph.answering.bank import AnswerBank
+from cellgraph.answering.confidence import PRECISION, Confidence, score_features
+from cellgraph.answering.generator import GenerativeDecoder
+from cellgraph.answering.meaning import equivalence_threshold, first_right, meaningful
+from cellgraph.data import QAPair, Split, read_pairs
+from cellgraph.model import CellGraph
+from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
+
+PARTS = ("train", "validation", "test")
+#: Folder inside a run folder of what is learned for answering.
+ANSWERING = "answering"
+#: Questions predicted at a time: the state of a few large cubes fits a processor's caches, that of 64 does not.
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run folder of ``cellgraph train`` holds.
+
+    Attributes:
+        folder: The run folder.
+        model: The network.
+        teacher: The teacher it was trained with.
+        pairs: The pairs of the split.
+        cache: Where embeddings are kept.
+    """
+
+    folder: Path
+    model: CellGraph
+    teacher: Teacher
+    pairs: Split
+    cache: EmbeddingCache
+
+    @classmethod
+    def load(cls, folder: str | Path, cache: EmbeddingCache | None = None) -> FinishedRun:
+        """Read a run folder; nothing in it is executed.
+
+        Raises:
+            ValueError: If it is no folder of a finished run, or something in it is damaged.
+        """
+        folder = Path(folder)
+        for needed in ("model/config.json", "teacher/teacher.json", "pairs/train.jsonl"):
+            if not (folder / needed).is_file():
+                raise ValueError(f"{folder} is no folder of a finished cellgraph train: {needed} is missing")
+        return cls(
+            folder=folder,
+            model=CellGraph.from_pretrained(folder / "model"),
+            teacher=load_teacher(folder / "teacher"),
+            pairs=Split(**{part: read_pairs(folder / "pairs" / f"{part}.jsonl") for part in PARTS}),
+            cache=cache if cache is not None else EmbeddingCache(),
+        )
+
+    def embed(self, texts: list[str]) -> Tensor:
+        """The teacher's embeddings, through the cache: ``[num_texts, width]``."""
+        return self.cache.embed(self.teacher, texts, progress=True)
+
+    def answers(self) -> list[str]:
+        """The answers of all three parts, training first."""
+        return [pair.answer for part in PARTS for pair in getattr(self.pairs, part)]
+
+    def bank(self, texts: list[str] | None = None, *, approximate: bool = False) -> AnswerBank:
+        """A bank of answers: those of all the run's pairs, held-out ones included, unless others are given."""
+        texts = self.answers() if texts is None else texts
+        return AnswerBank(texts, self.embed(texts), approximate=approximate)
+
+    def equivalence_threshold(self) -> float:
+        """The cosine from which on answers are equivalent, see :func:`equivalence_threshold`."""
+        return equivalence_threshold(self.pairs.train, self.embed([pair.answer for pair in self.pairs.train]))
+
+    def confidence(self, bank: AnswerBank, *, precision: float = PRECISION) -> Confidence:
+        """How far to trust answers from a bank, learned on the validation pairs and kept in the run folder.
+
+        The validation questions are asked of the bank to which their own answers are added: their true answer is
+        there, among the same others as at asking.
+
+        Args:
+            bank: The bank to be asked.
+            precision: Share of the known answers that is to be meaningful.
+        """
+        key = hashlib.sha256()
+        for part in (bank.fingerprint, self.teacher.fingerprint, repr(precision)):
+            key.update(part.encode())
+        for name in ("config.json", "model.safetensors"):
+            key.update((self.folder / "model" / name).read_bytes())
+        path = self.folder / ANSWERING / f"confidence-{key.hexdigest()[:16]}.json"
+        if path.is_file():
+            return Confidence.load(path)
+        threshold = self.equivalence_threshold()
+        features, right = self._judged(bank, self.pairs.validation, threshold)
+        confidence = Confidence.fit(features, right, precision=precision, equivalence=threshold)
+        confidence.save(path)
+        return confidence
+
+    def decoder(self) -> GenerativeDecoder:
+        """The generative decoder that ``cellgraph fit-decoder`` made.
+
+        Raises:
+            ValueError: If there is none, or it is damaged.
+        """
+        folder = self.folder / ANSWERING / "decoder"
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"{self.folder} has no generative decoder yet: cellgraph fit-decoder {self.folder}")
+        return GenerativeDecoder.from_pretrained(folder)
+
+    def _judged(self, bank: AnswerBank, pairs: list[QAPair], threshold: float) -> tuple[Tensor, Tensor]:
+        """Features of the network's nearest answers to pairs, and whether the nearest is a meaningful one."""
+        answers = self.embed([pair.answer for pair in pairs])
+        whole = AnswerBank([*bank.texts, *(pair.answer for pair in pairs)], torch.cat([bank.embeddings, answers]))
+        target = whole.position[len(bank) :]
+        prediction = predict(self.model, self.embed([pair.question for pair in pairs]), batch_size=BATCH)
+        scores = whole.scores(prediction.embedding)
+        right = meaningful(whole, answers, target, threshold=threshold)
+        return score_features(scores.topk(2, dim=1).values), first_right(scores, right) <= 1

@@ -1,0 +1,117 @@
+"""The answer bank against comparisons in float64, and what counts as a right answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cellgraph.answering import AnswerBank
+from cellgraph.answering.bank import read_answers
+from cellgraph.answering.meaning import equivalence_threshold, first_right, meaningful
+from cellgraph.data import QAPair
+
+
+def cosines(x: Tensor, y: Tensor) -> np.ndarray:
+    a, b = x.double().numpy(), y.double().numpy()
+    return (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
+
+
+def test_nearest_answers_are_those_of_float64() -> None:
+    embeddings, queries = torch.randn(300, 24) * 3, torch.randn(20, 24)
+    bank = AnswerBank([f"answer {i}" for i in range(300)], embeddings)
+    expected = cosines(queries, embeddings)
+    for row, found in zip(expected, bank.nearest(queries, k=7), strict=True):
+        best = np.argsort(-row)[:7]
+        assert [candidate.text for candidate in found] == [f"answer {i}" for i in best]
+        assert [candidate.score for candidate in found] == pytest.approx(row[best].tolist(), abs=1e-6)
+        assert [candidate.rank for candidate in found] == list(range(1, 8))
+
+
+def test_equal_answers_are_one() -> None:
+    embeddings = torch.randn(4, 8)
+    embeddings[3] = embeddings[1]
+    bank = AnswerBank(["Yes.", "No.", "yes. ", "another text with the same embedding"], embeddings)
+    assert bank.texts == ["Yes.", "No."]
+    assert bank.position.tolist() == [0, 1, 0, 1]
+    assert len(bank.nearest(embeddings[:1], k=9)[0]) == 2
+
+
+def test_a_graph_finds_what_comparing_with_all_finds() -> None:
+    pytest.importorskip("faiss")
+    texts, embeddings, queries = [f"{i}" for i in range(3000)], torch.randn(3000, 32), torch.randn(200, 32)
+    exact, graph = AnswerBank(texts, embeddings), AnswerBank(texts, embeddings, approximate=True)
+    assert graph.approximate
+    assert not exact.approximate
+    (score, position), (near, found) = exact.search(queries, k=5), graph.search(queries, k=5)
+    shared = [len(set(a) & set(b)) / 5 for a, b in zip(position.tolist(), found.tolist(), strict=True)]
+    assert np.mean(shared) > 0.97
+    same = position == found
+    assert torch.allclose(score[same], near[same], atol=1e-5)
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    with pytest.raises(ValueError, match=r"pip install cellgraph\[faiss\]"):
+        AnswerBank(["a", "b"], torch.eye(2), approximate=True)
+
+
+def test_what_makes_no_bank() -> None:
+    with pytest.raises(ValueError, match="one embedding for each of 2 answers"):
+        AnswerBank(["a", "b"], torch.eye(3))
+    with pytest.raises(ValueError, match="at least 2 distinct answers, got 1"):
+        AnswerBank(["a", "A"], torch.eye(2))
+    with pytest.raises(ValueError, match="finite"):
+        AnswerBank(["a", "b"], torch.eye(2) * torch.nan)
+    bank = AnswerBank(["a", "b"], torch.eye(2))
+    with pytest.raises(ValueError, match="k >= 1"):
+        bank.search(torch.eye(2), k=0)
+    assert bank.fingerprint != AnswerBank(["a", "c"], torch.eye(2)).fingerprint
+
+
+def test_answers_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("first\n\n second \n")
+    (tmp_path / "rows.jsonl").write_text('{"answer": "one"}\n{"answer": "two"}\n')
+    (tmp_path / "rows.csv").write_text("answer,more\none,1\ntwo,2\n")
+    (tmp_path / "empty.txt").write_text(" \n")
+    assert read_answers(tmp_path / "lines.txt") == ["first", "second"]
+    assert read_answers(tmp_path / "rows.jsonl") == read_answers(tmp_path / "rows.csv") == ["one", "two"]
+    with pytest.raises(ValueError, match="empty"):
+        read_answers(tmp_path / "empty.txt")
+    with pytest.raises(OSError, match="nowhere"):
+        read_answers(tmp_path / "nowhere.txt")
+
+
+def test_strangers_set_the_threshold() -> None:
+    pairs = [QAPair(f"question {i}", f"answer {i}", topic=f"topic {i // 4}") for i in range(80)]
+    answers = torch.randn(80, 6)
+    similarity = cosines(answers, answers)
+    nearest = [max(similarity[i, j] for j in range(80) if i // 4 != j // 4) for i in range(80)]
+    assert equivalence_threshold(pairs, answers) == pytest.approx(np.quantile(nearest, 0.99), abs=1e-6)
+    assert equivalence_threshold(pairs, answers, accidents=0.5) == pytest.approx(np.median(nearest), abs=1e-6)
+    one_topic = [QAPair(pair.question, pair.answer, topic="one") for pair in pairs]
+    assert equivalence_threshold(one_topic, answers) == 1.0
+
+
+def test_rank_of_the_first_right_answer() -> None:
+    scores, right = torch.randn(50, 30).round(decimals=1), torch.rand(50, 30) < 0.1
+    right[0] = False
+    for found, row, good in zip(first_right(scores, right).tolist(), scores.tolist(), right.tolist(), strict=True):
+        if not any(good):
+            assert found == float("inf")
+            continue
+        best = max(score for score, is_right in zip(row, good, strict=True) if is_right)
+        wrong = [score for score, is_right in zip(row, good, strict=True) if not is_right]
+        assert found == 1 + sum(s > best for s in wrong) + sum(s == best for s in wrong) / 2
+
+
+def test_right_are_the_true_answer_and_its_like() -> None:
+    embeddings = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [-1.0, 0.0]])
+    bank = AnswerBank(list("abcd"), embeddings)
+    right = meaningful(bank, embeddings[[0, 2]], torch.tensor([0, 2]), threshold=0.95)
+    assert right.tolist() == [[True, True, False, False], [False, False, True, False]]
+    # Its own answer is right whatever the threshold.
+    assert meaningful(bank, embeddings[:1], torch.tensor([0]), threshold=2.0).tolist() == [[True, False, False, False]]

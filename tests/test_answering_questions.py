@@ -1,0 +1,126 @@
+"""Categories by rule, and the table by category against counting."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cellgraph.answering import AnswerBank, Confidence
+from cellgraph.answering.questions import (
+    EVERYDAY,
+    GENERAL,
+    SIMILAR,
+    TECHNICAL,
+    categorise,
+    judge_questions,
+    markdown,
+    nearest_cosine,
+    save_report,
+    similarity_threshold,
+)
+
+CONFIDENCE = Confidence(
+    weights=(8.0, 4.0), bias=-4.0, threshold=0.6, precision=0.8, num_questions=9, answered=0.5, equivalence=0.9
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "category"),
+    [
+        ("How are you today?", EVERYDAY),
+        ("What's your name?", EVERYDAY),
+        ("Can you explain max_norm of kappa?", TECHNICAL),
+        ("What does numpy.fft.rfft give you?", GENERAL),
+        ("What is the zeta of a kappa?", TECHNICAL),
+        ("What is the zeta?", GENERAL),
+        ("What does it do?", GENERAL),
+    ],
+)
+def test_rules(question: str, category: str) -> None:
+    train = ["What does it do?", "What is the use of a class?", "Can you explain a class in PyTorch?", "give you"] * 5
+    assert categorise([question], torch.tensor([0.2]), train, threshold=0.5) == [category]
+    assert categorise([question], torch.tensor([0.5]), train, threshold=0.5) == [SIMILAR]
+
+
+def test_similar_is_what_a_quarter_of_the_validation_reaches() -> None:
+    validation, train = torch.randn(41, 8), torch.randn(30, 8)
+    unit = [x.double().numpy() / np.linalg.norm(x.double().numpy(), axis=1, keepdims=True) for x in (validation, train)]
+    nearest = (unit[0] @ unit[1].T).max(1)
+    assert nearest_cosine(validation, train).numpy() == pytest.approx(nearest, abs=1e-6)
+    assert similarity_threshold(validation, train) == pytest.approx(np.quantile(nearest, 0.75), abs=1e-6)
+
+
+def test_the_table_is_what_counting_gives(tmp_path: Path) -> None:
+    embeddings = torch.randn(200, 3)
+    bank = AnswerBank([f"answer {i}" for i in range(200)], embeddings)
+    target = torch.arange(0, 120)
+    answers = embeddings[target]
+    systems = {"noisy": answers + 0.3 * torch.randn(120, 3), "blind": torch.randn(120, 3)}
+    categories = [GENERAL if i % 3 else "mine" for i in range(120)]
+    report = judge_questions(
+        systems, answers, target, categories, bank=bank, confidence=CONFIDENCE, trusted="noisy", num_resamples=200
+    )
+
+    unit = embeddings.double().numpy()
+    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+    right = unit[:120] @ unit.T >= 0.9
+    rows = {(row["category"], row["system"]): row for row in report.rows}
+    assert list(dict.fromkeys(row["category"] for row in report.rows)) == [GENERAL, "mine", "all"]
+    for name, prediction in systems.items():
+        scores = prediction.double().numpy() @ unit.T / prediction.double().norm(dim=1, keepdim=True).numpy()
+        order = np.argsort(-scores, axis=1)
+        for category in (GENERAL, "mine", "all"):
+            some = [i for i in range(120) if category in (categories[i], "all")]
+            row = rows[category, name]
+            assert row["count"] == len(some)
+            for k in (1, 5, 10):
+                meaningful = np.mean([right[i, order[i, :k]].any() for i in some])
+                assert row[f"meaningful_at_{k}"] == pytest.approx(meaningful)
+                assert row[f"true_at_{k}"] == pytest.approx(np.mean([i in order[i, :k] for i in some]))
+                assert row[f"meaningful_at_{k}_low"] <= meaningful + 1e-9
+                assert row[f"meaningful_at_{k}_high"] >= meaningful - 1e-9
+
+    scores = systems["noisy"].double().numpy() @ unit.T / systems["noisy"].double().norm(dim=1, keepdim=True).numpy()
+
+    def said(scores: np.ndarray) -> np.ndarray:
+        best = -np.sort(-scores, axis=1)
+        return 1 / (1 + np.exp(4 - 8 * best[:, 0] - 4 * (best[:, 0] - best[:, 1])))
+
+    known = said(scores) >= 0.6
+    came = right[np.arange(120), scores.argmax(1)]
+    total = report.trust[-1]
+    assert total["answered"] == pytest.approx(known.mean())
+    assert total["right"] == pytest.approx(came[known].mean())
+    assert total["answered_without"] == pytest.approx((said(np.where(right, -1, scores)) >= 0.6).mean())
+    assert sum(row["count"] for row in report.reliability) == 120
+
+    save_report(report, tmp_path)
+    assert json.loads((tmp_path / "questions.json").read_text())["bank"] == 200
+    text = (tmp_path / "questions.md").read_text()
+    assert text == markdown(report)
+    assert text.count("| noisy |") == 3
+    assert "at least 0.900" in text
+
+
+def test_nothing_answered_has_no_precision() -> None:
+    bank = AnswerBank(["a", "b", "c"], torch.eye(3))
+    never = Confidence(
+        weights=(0.0, 0.0), bias=-3.0, threshold=None, precision=0.8, num_questions=9, answered=0.0, equivalence=0.9
+    )
+    report = judge_questions(
+        {"it": torch.eye(3)},
+        torch.eye(3),
+        torch.arange(3),
+        [GENERAL] * 3,
+        bank=bank,
+        confidence=never,
+        trusted="it",
+        num_resamples=10,
+    )
+    assert [row["category"] for row in report.rows] == [GENERAL]
+    assert report.trust[0]["right"] is None
+    assert "| general | 3 | 0.000 | - | 0.000 |" in markdown(report)
