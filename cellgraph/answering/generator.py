@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -131,14 +132,17 @@ class GenerativeDecoder(nn.Module):
         prefix = self._prefix(embedding)
         mask = torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device)
         model: Any = self.model  # transformers' own annotations do not admit its models
-        rows = model.generate(
-            inputs_embeds=prefix,
-            attention_mask=mask,
-            max_new_tokens=self.max_tokens,
-            do_sample=False,
-            no_repeat_ngram_size=4,  # small models get caught in loops
-            pad_token_id=PAD,
-        )
+        with warnings.catch_warnings():
+            # That runs are counted in what is new only is as it should be: a prefix has no tokens.
+            warnings.filterwarnings("ignore", message="Passing `no_repeat_ngram_size` with `inputs_embeds`")
+            rows = model.generate(
+                inputs_embeds=prefix,
+                attention_mask=mask,
+                max_new_tokens=self.max_tokens,
+                do_sample=False,
+                no_repeat_ngram_size=4,  # small models get caught in loops
+                pad_token_id=PAD,
+            )
         self.train(training)
         return [" ".join(text.split()) for text in self.tokenizer.decode_batch(rows.tolist())]
 

@@ -54,9 +54,11 @@ class FinishedRun:
         for needed in ("model/config.json", "teacher/teacher.json", "pairs/train.jsonl"):
             if not (folder / needed).is_file():
                 raise ValueError(f"{folder} is no folder of a finished cellgraph train: {needed} is missing")
+        model = CellGraph.from_pretrained(folder / "model")
+        model.cell.use_fused()
         return cls(
             folder=folder,
-            model=CellGraph.from_pretrained(folder / "model"),
+            model=model,
             teacher=load_teacher(folder / "teacher"),
             pairs=Split(**{part: read_pairs(folder / "pairs" / f"{part}.jsonl") for part in PARTS}),
             cache=cache if cache is not None else EmbeddingCache(),
