@@ -90,7 +90,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         job.evaluate(pairs, job.embed(pairs))
     else:
         asked = [pair for source in given.questions or ["test"] for pair in read_questions(source, pairs)]
-        job.evaluate_questions(pairs, job.embed(pairs), asked)
+        job.evaluate_questions(job.embed(pairs), asked)
 
 
 def info(arguments: Sequence[str]) -> None:

@@ -30,13 +30,7 @@ from cellgraph.analysis import (
     save_evaluation,
 )
 from cellgraph.answering import FinishedRun
-from cellgraph.answering.questions import (
-    categorise,
-    judge_questions,
-    nearest_cosine,
-    save_report,
-    similarity_threshold,
-)
+from cellgraph.answering.questions import QuestionReport, judge_run, save_report
 from cellgraph.answering.questions import markdown as questions_markdown
 from cellgraph.data import QAPair, Split, read_pairs, save_pairs
 from cellgraph.model import CellGraph
@@ -183,42 +177,24 @@ class Experiment:
         print_evaluation(evaluation, examples, console=self.console)
         return evaluation
 
-    def evaluate_questions(self, pairs: Split, embedded: dict[str, EmbeddedPairs], asked: Sequence[QAPair]) -> None:
+    def evaluate_questions(self, embedded: dict[str, EmbeddedPairs], asked: Sequence[QAPair]) -> QuestionReport:
         """Judge the saved network and its baselines on questions by category; write and show the tables.
 
-        Answers are looked for in the bank of all the run's answers and those of the questions asked.
-
         Args:
-            pairs: The pairs of the run.
-            embedded: Their embeddings.
-            asked: The questions; one whose category is empty is given one, see
-                :func:`~cellgraph.answering.questions.categorise`.
+            embedded: Embeddings of the run's pairs.
+            asked: The questions with their answers, see :func:`~cellgraph.answering.questions.judge_run`.
         """
         run = FinishedRun.load(self.folder, self.cache)
-        question, answer = run.embed([pair.question for pair in asked]), run.embed([pair.answer for pair in asked])
-        train = embedded["train"].question
-        found = categorise(
-            [pair.question for pair in asked],
-            nearest_cosine(question, train),
-            [pair.question for pair in pairs.train],
-            threshold=similarity_threshold(embedded["validation"].question, train),
-        )
-        own = run.answers()
-        bank = run.bank([*own, *(pair.answer for pair in asked)])
-        self._say("calibrating the confidence")
-        confidence = run.confidence(bank)
-        predictions = self.predictions(run.model, embedded, question)
-        report = judge_questions(
-            {shown: predictions[name].embedding for name, shown in JUDGED.items()},
-            answer,
-            bank.position[len(own) :],
-            [pair.category or category for pair, category in zip(asked, found, strict=True)],
-            bank=bank,
-            confidence=confidence,
-            trusted=LATTICE,
-        )
+
+        def systems(question: Tensor) -> dict[str, Tensor]:
+            predictions = self.predictions(run.model, embedded, question)
+            return {shown: predictions[name].embedding for name, shown in JUDGED.items()}
+
+        self._say("calibrating the confidence and asking")
+        report = judge_run(run, asked, systems, trusted=LATTICE)
         save_report(report, self.folder)
         (self.console or Console()).print(Markdown(questions_markdown(report)))
+        return report
 
     def predictions(
         self,

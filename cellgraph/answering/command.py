@@ -70,11 +70,11 @@ def ask(arguments: Sequence[str]) -> None:
 
 def fit_decoder(arguments: Sequence[str]) -> None:
     """Fit the generative decoder of a run to its training answers; goes on where it was interrupted."""
-    from cellgraph.answering.fitting import DecoderSettings, fit_decoder, judge_decoder
+    from cellgraph.answering import fitting  # brings Lightning's training along
 
     parser = argparse.ArgumentParser(prog="cellgraph fit-decoder", description=fit_decoder.__doc__)
     parser.add_argument("run", type=Path, help="run folder of `cellgraph train`")
-    parser.add_argument("--max-epochs", type=int, default=DecoderSettings.max_epochs, help="most passes")
+    parser.add_argument("--max-epochs", type=int, default=fitting.DecoderSettings.max_epochs, help="most passes")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     run = FinishedRun.load(given.run)
@@ -86,12 +86,12 @@ def fit_decoder(arguments: Sequence[str]) -> None:
     torch.manual_seed(given.seed)
     decoder = GenerativeDecoder(train_tokenizer(texts["train"]), run.teacher.width)
     decoder.standardise(embeddings["train"])
-    fit_decoder(
+    fitting.fit_decoder(
         decoder,
         (embeddings["train"], decoder.tokens(texts["train"])),
         (embeddings["validation"], decoder.tokens(texts["validation"])),
         folder=folder,
-        settings=DecoderSettings(max_epochs=given.max_epochs, seed=given.seed),
+        settings=fitting.DecoderSettings(max_epochs=given.max_epochs, seed=given.seed),
         resume_hint=f"cellgraph fit-decoder {given.run}",
     )
     questions = run.embed([pair.question for pair in run.pairs.test])
@@ -101,7 +101,7 @@ def fit_decoder(arguments: Sequence[str]) -> None:
         "question (teacher alone)": questions,
         "mean answer": embeddings["train"].mean(0).expand(len(questions), -1),
     }
-    report = judge_decoder(decoder, texts["test"], sources)
+    report = fitting.judge_decoder(decoder, texts["test"], sources)
     write_atomically(folder / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     print(f"{len(questions):,} held-out answers, said from the embedding of")
     print(f"{'':<26}perplexity  token F1  chrF")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from cellgraph.analysis.metrics import recall_at_k
 from cellgraph.answering.bank import AnswerBank
 from cellgraph.answering.confidence import Confidence, reliability, score_features
 from cellgraph.answering.meaning import first_right, meaningful
+from cellgraph.answering.run import FinishedRun
+from cellgraph.data import QAPair
 from cellgraph.files import write_atomically
 
 KS = (1, 5, 10)
@@ -143,7 +145,8 @@ def judge_questions(
     members = {name: torch.tensor([category == name for category in categories]) for name in named}
     if len(named) > 1:
         members[ALL] = torch.ones(len(categories), dtype=torch.bool)
-    found = {name: (first_right(s, right), first_right(s, true)) for name, s in _scored(bank, predictions)}
+    scored = {name: bank.scores(embedding) for name, embedding in predictions.items()}
+    found = {name: (first_right(s, right), first_right(s, true)) for name, s in scored.items()}
     rows = []
     for category, inside in members.items():
         for system, (some, exact) in found.items():
@@ -154,7 +157,7 @@ def judge_questions(
                 row[f"true_at_{k}"] = float(recall_at_k(exact[inside], k).mean())
             rows.append(row)
 
-    scores = bank.scores(predictions[trusted])
+    scores = scored[trusted]
     probability = confidence.probability(score_features(scores.topk(2, dim=1).values))
     came = first_right(scores, right) <= 1
     error, table = reliability(probability, came)
@@ -178,6 +181,41 @@ def judge_questions(
         precision=confidence.precision,
         equivalence=confidence.equivalence,
         bank=len(bank),
+    )
+
+
+def judge_run(
+    run: FinishedRun,
+    asked: Sequence[QAPair],
+    systems: Callable[[Tensor], Mapping[str, Tensor]],
+    *,
+    trusted: str,
+) -> QuestionReport:
+    """Judge what systems answer to questions out of the bank of all the run's answers and those of the questions.
+
+    Args:
+        run: The run.
+        asked: The questions with their answers; one without a category is given one, see :func:`categorise`.
+        systems: Gives each system's predicted answer embeddings for question embeddings.
+        trusted: The system that the confidence is about.
+    """
+    texts = {part: [pair.question for pair in getattr(run.pairs, part)] for part in ("train", "validation")}
+    train, validation = run.embed(texts["train"]), run.embed(texts["validation"])
+    questions = [pair.question for pair in asked]
+    question = run.embed(questions)
+    found = categorise(
+        questions, nearest_cosine(question, train), texts["train"], threshold=similarity_threshold(validation, train)
+    )
+    own = run.answers()
+    bank = run.bank([*own, *(pair.answer for pair in asked)])
+    return judge_questions(
+        systems(question),
+        run.embed([pair.answer for pair in asked]),
+        bank.position[len(own) :],
+        [pair.category or category for pair, category in zip(asked, found, strict=True)],
+        bank=bank,
+        confidence=run.confidence(bank),
+        trusted=trusted,
     )
 
 
@@ -214,10 +252,6 @@ def save_report(report: QuestionReport, folder: Path) -> None:
     content = json.dumps(asdict(report), indent=2, allow_nan=False) + "\n"
     write_atomically(folder / "questions.json", content.encode())
     write_atomically(folder / "questions.md", markdown(report).encode())
-
-
-def _scored(bank: AnswerBank, predictions: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
-    return [(name, bank.scores(embedding)) for name, embedding in predictions.items()]
 
 
 def _order(category: str) -> tuple[int, str]:
