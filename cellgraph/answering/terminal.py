@@ -24,8 +24,9 @@ def converse(session: Session, show: Callable[[Answer], None], *, console: Conso
         console: Where the rest is told.
         history: File in which questions are remembered for the arrow keys, from session to session.
     """
-    memory = "each question builds on those before it" if session.remembers else "each question stands alone"
-    console.print(f"{len(session.bank):,} answers; {memory}. {HELP}", highlight=False, soft_wrap=True)
+    alone = "each question stands alone" + ("" if session.model.cell.memory_channels else ", the cells have no memory")
+    memory = "each question builds on those before it" if session.remembers else alone
+    console.print(f"{memory}; {HELP}", highlight=False, soft_wrap=True)
     for line in _lines(history):
         if line in (":quit", ":q"):
             return
