@@ -178,7 +178,7 @@ def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "expected one of train, evaluate, info, got 'fly'"),
+        (["fly"], "expected one of train, evaluate, ask, fit-decoder, info, got 'fly'"),
         (["train", "nonsense=1"], "Could not override 'nonsense'"),
         (["train", "training.lrr=1"], "Could not override 'training.lrr'"),
         (["train", "lattice=huge"], "Could not find 'lattice/huge' Available options in 'lattice': cube small"),

@@ -145,8 +145,8 @@ def reliability(probability: Tensor, right: Tensor, *, bins: int = 10) -> tuple[
         The error, and for each bin that is not empty ``low``, ``high``, ``count``, mean ``confidence`` and ``right``.
 
     Example:
-        >>> reliability(torch.tensor([0.9, 0.9, 0.1]), torch.tensor([True, False, False]))[0]  # (2 * 0.4 + 0.1) / 3
-        0.3
+        >>> reliability(torch.tensor([0.75, 0.75, 0.25]), torch.tensor([True, False, False]))[0]
+        0.25
     """
     probability, right = probability.double(), right.double()
     number = (probability * bins).floor().clamp(max=bins - 1).long()
@@ -157,7 +157,7 @@ def reliability(probability: Tensor, right: Tensor, *, bins: int = 10) -> tuple[
         edges = {"low": bin_number / bins, "high": (bin_number + 1) / bins}
         table.append(edges | {"count": int(inside.sum()), "confidence": said, "right": came})
     error = sum(row["count"] * abs(row["confidence"] - row["right"]) for row in table) / len(probability)
-    return round(error, 12), table
+    return error, table
 
 
 def _logistic(features: np.ndarray, right: np.ndarray) -> tuple[tuple[float, float], float]:
