@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import subprocess
@@ -37,7 +38,10 @@ CASES = [
     for masked in (False, True)
 ]
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+if importlib.util.find_spec("triton") is None:
+    pytestmark = pytest.mark.skip(reason="triton is not installed")
+elif DEVICE == "cpu" and importlib.metadata.version("triton").startswith("3.6."):
+    pytestmark = pytest.mark.skip(reason="the interpreter of Triton 3.6 does not work with numpy 2.4; 3.7's does")
 
 needs_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="there is no NVIDIA GPU")
 
