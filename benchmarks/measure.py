@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import gc
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -61,6 +62,7 @@ class Contender:
         share: Share of the setting's cells that one call really works on; its time is extrapolated by it.
         note: What a reader of the row must know.
         seconds: Seconds of a call, one value a round, extrapolated.
+        first_seconds: Seconds of the very first call, compilation included.
         peak_bytes: Memory that a call takes above what was there before it; ``None`` where that cannot be told.
     """
 
@@ -69,12 +71,13 @@ class Contender:
     share: float = 1.0
     note: str = ""
     seconds: list[float] = field(default_factory=list)
+    first_seconds: float | None = None
     peak_bytes: int | None = None
     _calls: int = 1
 
     def warm_up(self, device: torch.device, *, slot: float) -> None:
         """Call twice: once to compile and fill caches, once for the memory and to see how many calls fit a slot."""
-        self.call()
+        self.first_seconds = self._time(1)
         with PeakMemory(device) as peak:
             seconds = self._time(1)
         self.peak_bytes = peak.bytes if self.share == 1.0 else None
@@ -161,6 +164,7 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result
     Raises:
         MemoryError: If the process was killed, as the system does with one that takes too much.
     """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would say on standard error that it profiles
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
         try:

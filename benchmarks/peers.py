@@ -15,7 +15,7 @@ from cellgraph.nn import GMLPCell
 
 from .measure import Contender
 from .setting import Setting
-from .workload import build_cell, torch_call
+from .workload import TorchJob, build_cell
 
 PEERS = ("pyg", "segment_csr", "conv3d", "python_loop", "cax")
 
@@ -159,7 +159,8 @@ def peer_contender(setting: Setting, device: torch.device) -> Contender:
         from .cax_peer import cax_call
 
         note = "CAX's Perceive and Update in its jitted scan"
-        return Contender(setting, cax_call(build_cell(setting, torch.device("cpu"), backend="scatter"), setting, device), note=note)
+        cell = build_cell(setting, torch.device("cpu"), backend="scatter")
+        return Contender(setting, cax_call(cell, setting, device), note=note)
     done = replace(setting, shape=_LOOP_SHAPE) if name == "python_loop" else setting
     cell = build_cell(done, device, backend="scatter")
     step = TORCH_PEERS[name](cell)
@@ -169,7 +170,7 @@ def peer_contender(setting: Setting, device: torch.device) -> Contender:
             x = step(x)
         return x
 
-    call = torch_call(walk, cell.parameters(), done, device)
+    job = TorchJob(walk, cell.parameters(), done, device)
     share = done.num_cells / setting.num_cells
     note = "" if share == 1.0 else f"measured on {done.num_cells} cells, extrapolated by the number of cells"
-    return Contender(setting, call, share=share, note=note)
+    return Contender(setting, job, share=share, note=note)

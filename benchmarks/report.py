@@ -19,8 +19,8 @@ FIGURES = (
     "peak_bytes",
     "floor_ratio",
 )
-#: Columns that say the same in every row of most tables are left out of the printed one, not of the JSON.
-_HIDDEN = ("channels", "hidden", "samples_per_s_lower", "samples_per_s_upper", "note")
+#: Columns of the JSON that the printed table has elsewhere.
+_HIDDEN = ("samples_per_s_lower", "samples_per_s_upper", "note")
 
 
 @dataclass
@@ -80,6 +80,7 @@ class Report:
             peak_bytes=contender.peak_bytes,
             floor=floor,
             note=contender.note,
+            more={"first_call_s": contender.first_seconds},
         )
 
     def skip(self, what: object, reason: object) -> None:
@@ -101,13 +102,24 @@ class Report:
             f"load at the start {machine['load']}",
             "",
         ]
-        lines += _table(self.rows)
+        alike = _alike(self.rows)
+        if alike:
+            lines += [", ".join(f"{_heading(name)} {value}" for name, value in alike.items()), ""]
+        lines += _table([{name: row[name] for name in row if name not in alike} for row in self.rows])
         lines += [""] if self.rows else []
         notes = dict.fromkeys(f"{row['backend']}: {row['note']}" for row in self.rows if row["note"])
         lines += [f"- {note}" for note in notes]
         lines += [f"- not measured: {item['what']}: {item['reason']}" for item in self.skipped]
         lines += [""] if notes or self.skipped else []
         return "\n".join(lines + self.answers)
+
+
+def _alike(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Columns of the setting that are the same in all of several rows: they are said once, above the table."""
+    if len(rows) < 2:
+        return {}
+    names = (*(name for name in Setting("").columns() if name not in ("backend", "mode")), "rounds")
+    return {name: rows[0][name] for name in names if all(row[name] == rows[0][name] for row in rows)}
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -118,7 +130,9 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     cells = [[_heading(name) for name in shown]]
     cells += [[_cell(name, row.get(name), row) for name in shown] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(shown))]
-    lines = ["| " + " | ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in cells]
+    lines = [
+        "| " + " | ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in cells
+    ]
     lines.insert(1, "| " + " | ".join("-" * (width - 1) + ":" for width in widths) + " |")
     return lines
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from cellgraph.lattice import Lattice
 from cellgraph.nn import BACKENDS, GMLPCell
 from cellgraph.rollout import rollout
 
-from .measure import Contender, waits
+from .measure import Contender
 from .setting import DTYPES, Setting
 
 #: Backends, the fastest first where they run; what the library has beside these comes after them.
@@ -26,6 +26,17 @@ def backend_names() -> list[str]:
     """The library's backends but ``auto``, the fastest first."""
     known = [name for name in BACKENDS if name != "auto"]
     return [name for name in _FASTEST_FIRST if name in known] + [name for name in known if name not in _FASTEST_FIRST]
+
+
+def fastest_backend(device: torch.device) -> str:
+    """The first backend of :func:`backend_names` whose cell takes a step forward and back on the device."""
+    for name in backend_names():
+        with contextlib.suppress(ValueError, RuntimeError, ImportError):
+            setting = Setting(name, (3, 3, 3), batch=1, num_steps=1)
+            cell = build_cell(setting, device)
+            cell(torch.zeros(1, 27, setting.channels, device=device)).sum().backward()
+            return name
+    raise RuntimeError("not even the reference backend runs")
 
 
 def chosen_device(name: str) -> torch.device:
@@ -70,7 +81,52 @@ def compile_cell(cell: GMLPCell, device: torch.device) -> None:
     cell.compile(dynamic=False)
 
 
-def library_contender(setting: Setting, device: torch.device) -> Contender:
+class TorchJob:
+    """One call of a setting's mode: a rollout without gradients, or a whole training step around it.
+
+    Args:
+        walk: The rollout, from the start state to the last.
+        parameters: What the optimiser updates.
+        setting: The setting.
+        device: Where the state lies.
+    """
+
+    def __init__(
+        self,
+        walk: Callable[[Tensor], Tensor],
+        parameters: Iterable[nn.Parameter],
+        setting: Setting,
+        device: torch.device,
+    ) -> None:
+        self.walk, self.parameters, self.device = walk, list(parameters), device
+        self.trains, self.dtype = setting.mode == "train", DTYPES[setting.dtype]
+        self.x, self.gradient = (noise.to(device) for noise in start_and_gradient(setting))
+        self.x.requires_grad_(self.trains)
+        # The rate is small so that thousands of updates along one gradient leave the cell what it is.
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-7, fused=True)
+
+    def __call__(self) -> None:
+        if self.trains:
+            self.optimizer.zero_grad()
+            self.x.grad = None
+            self._forward().backward(self.gradient)
+            self.optimizer.step()
+        else:
+            with torch.no_grad():
+                self._forward()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _forward(self) -> Tensor:
+        lower = self.dtype is not torch.float32
+        with (
+            torch.profiler.record_function(FORWARD),
+            torch.autocast(self.device.type, self.dtype if lower else None, enabled=lower),
+        ):
+            return self.walk(self.x)
+
+
+def library_job(setting: Setting, device: torch.device) -> TorchJob:
     """The library's rollout, its step compiled.
 
     Raises:
@@ -82,42 +138,12 @@ def library_contender(setting: Setting, device: torch.device) -> Contender:
     def walk(x: Tensor) -> Tensor:
         return rollout(cell, x, num_steps=setting.num_steps, checkpoint_every=setting.checkpoint).x
 
-    return Contender(setting, torch_call(walk, cell.parameters(), setting, device))
+    return TorchJob(walk, cell.parameters(), setting, device)
 
 
-def torch_call(
-    walk: Callable[[Tensor], Tensor], parameters: Iterable[nn.Parameter], setting: Setting, device: torch.device
-) -> Callable[[], Any]:
-    """One call of a setting's mode: the walk without gradients, or a whole training step around it.
-
-    Args:
-        walk: The rollout, from the start state to the last.
-        parameters: What the optimiser updates.
-        setting: The setting.
-        device: Where the state lies.
-    """
-    x, gradient = (noise.to(device) for noise in start_and_gradient(setting))
-    lower = DTYPES[setting.dtype] is not torch.float32
-
-    def forward() -> Tensor:
-        with torch.autocast(device.type, DTYPES[setting.dtype] if lower else None, enabled=lower):
-            return walk(x)
-
-    if setting.mode == "forward":
-        return waits(torch.no_grad()(forward), device)
-    # The rate is small so that thousands of updates along one gradient leave the cell what it is.
-    optimizer = torch.optim.AdamW(parameters, lr=1e-7, fused=True)
-    x.requires_grad_()
-
-    def train() -> None:
-        optimizer.zero_grad()
-        x.grad = None
-        with torch.profiler.record_function(FORWARD):
-            y = forward()
-        y.backward(gradient)
-        optimizer.step()
-
-    return waits(train, device)
+def library_contender(setting: Setting, device: torch.device) -> Contender:
+    """The library's rollout, to be measured against others."""
+    return Contender(setting, library_job(setting, device))
 
 
 #: Name of the forward part of a training step in a profile.

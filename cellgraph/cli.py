@@ -19,6 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
+from cellgraph.benchmarks import command as benchmarks
 from cellgraph.data import Split, split_pairs
 from cellgraph.experiment import Experiment, describe_device
 from cellgraph.files import write_atomically
@@ -148,7 +149,7 @@ def targets(node: Any) -> list[str]:
     return [target for value in node for target in targets(value)] if isinstance(node, list) else []
 
 
-VERBS = {"train": train, "evaluate": evaluate, "info": info}
+VERBS = {"train": train, "evaluate": evaluate, "info": info, "bench": benchmarks.main}
 
 
 def main() -> None:

@@ -62,7 +62,9 @@ def test_the_peer_in_jax_is_the_cell(neighbourhood: int) -> None:
     wanted = rollout(cell, x, num_steps=2).x
     (wanted_gradient,) = torch.autograd.grad((wanted * weigh).sum(), x)
     gradient, found = jax.grad(system_loss, has_aux=True)(grid, jnp.float32)
-    torch.testing.assert_close(torch.from_numpy(found.__array__().copy()).reshape(x.shape), wanted, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        torch.from_numpy(found.__array__().copy()).reshape(x.shape), wanted, rtol=1e-3, atol=1e-4
+    )
     gradient = torch.from_numpy(gradient.__array__().copy()).reshape(x.shape)
     torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-3, atol=1e-3)
     _, lower = system_loss(grid, jnp.bfloat16)
