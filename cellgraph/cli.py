@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from cellgraph.answering.command import ask, fit_decoder, read_questions
+from cellgraph.benchmarks import command as benchmarks
 from cellgraph.data import Split, split_pairs
 from cellgraph.experiment import Experiment, describe_device
 from cellgraph.files import write_atomically
@@ -161,7 +162,14 @@ def targets(node: Any) -> list[str]:
     return [target for value in node for target in targets(value)] if isinstance(node, list) else []
 
 
-VERBS = {"train": train, "evaluate": evaluate, "ask": ask, "fit-decoder": fit_decoder, "info": info}
+VERBS = {
+    "train": train,
+    "evaluate": evaluate,
+    "ask": ask,
+    "fit-decoder": fit_decoder,
+    "bench": benchmarks.main,
+    "info": info,
+}
 
 
 def main() -> None:

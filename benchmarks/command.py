@@ -1,0 +1,97 @@
+"""``cellgraph bench``: the questions, their options, and what is printed and written."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from cellgraph.files import write_atomically
+
+from . import batch, latency, memory, scale, step
+from .machine import describe_machine
+from .report import Report
+from .workload import chosen_device
+
+QUESTIONS: dict[str, ModuleType] = {
+    "step": step,
+    "batch": batch,
+    "memory": memory,
+    "latency": latency,
+    "scale": scale,
+}
+
+_MAY_BE_ZERO = ("checkpoint", "slot", "seconds")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure speed, memory and latency on this machine.
+
+    Raises:
+        ValueError: If an option is out of range, or the JSON cannot be written where it should.
+        OSError: If the JSON cannot be written.
+    """
+    options = parse(arguments)
+    question = QUESTIONS[options.question]
+    if options.json is not None and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
+        raise ValueError(f"--json must name a file in a folder that exists, got {options.json}")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    device = chosen_device(options.device)
+    settings = {name: _plain(value) for name, value in vars(options).items() if name != "json"}
+    report = Report(describe_machine(device), settings)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        question.run(options, report, device)
+    except KeyboardInterrupt:
+        report.answers.append("interrupted: these are the figures up to there")
+        raise SystemExit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if report.rows or report.skipped:
+            print(report.to_markdown())
+            if options.json is not None:
+                write_atomically(options.json, report.to_json().encode())
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line; those not given take the question's defaults, or its quick ones.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+    parser = argparse.ArgumentParser(prog="cellgraph bench", description="Measure speed, memory and latency here.")
+    questions = parser.add_subparsers(dest="question", required=True, metavar="QUESTION")
+    for name, module in QUESTIONS.items():
+        sentence = (module.__doc__ or "").splitlines()[0]
+        own = questions.add_parser(name, help=sentence, description=sentence)
+        own.add_argument("--quick", action="store_true", help="about a minute on two cores, and coarser")
+        own.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+        own.add_argument("--threads", type=int, help="threads of PyTorch and of the peers")
+        own.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+        own.add_argument(
+            "--shape", type=int, nargs=3, default=(11, 15, 15), metavar=("D", "H", "W"), help="the lattice"
+        )
+        module.add_arguments(own)
+    options = parser.parse_args(list(arguments))
+    options.shape = tuple(options.shape)
+    module = QUESTIONS[options.question]
+    defaults = module.DEFAULTS | (module.QUICK if options.quick else {})
+    for name, value in defaults.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    for name, value in vars(options).items():
+        values = value if isinstance(value, (list, tuple)) else [value]
+        numbers = [number for number in values if isinstance(number, (int, float)) and not isinstance(number, bool)]
+        least = 0 if name in _MAY_BE_ZERO else 1
+        if numbers and min(numbers) < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {min(numbers)}")
+    return options
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,157 @@
+"""The workload: the library's own cell, built and called as training and answering call it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cellgraph.lattice import Lattice
+from cellgraph.nn import BACKENDS, GMLPCell
+from cellgraph.rollout import rollout
+
+from .measure import Contender
+from .setting import DTYPES, Setting
+
+#: Backends, the fastest first where they run; what the library has beside these comes after them.
+_FASTEST_FIRST = ("triton", "fused", "stencil", "conv", "segment", "scatter")
+#: Backends that bring kernels of their own for whole chunks of steps: torch.compile would only stand in their way.
+_UNCOMPILED = ("fused",)
+
+
+def backend_names() -> list[str]:
+    """The library's backends but ``auto``, the fastest first."""
+    known = [name for name in BACKENDS if name != "auto"]
+    return [name for name in _FASTEST_FIRST if name in known] + [name for name in known if name not in _FASTEST_FIRST]
+
+
+def fastest_backend(device: torch.device) -> str:
+    """The first backend of :func:`backend_names` whose cell takes a step forward and back on the device."""
+    for name in backend_names():
+        with contextlib.suppress(ValueError, RuntimeError, ImportError):
+            setting = Setting(name, (3, 3, 3), batch=1, num_steps=1)
+            cell = build_cell(setting, device)
+            cell(torch.zeros(1, 27, setting.channels, device=device)).sum().backward()
+            return name
+    raise RuntimeError("not even the reference backend runs")
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` takes a GPU where there is one.
+
+    Raises:
+        ValueError: If it is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, torch sees no GPU")
+    return torch.device(name)
+
+
+def build_cell(setting: Setting, device: torch.device, *, backend: str | None = None) -> GMLPCell:
+    """A cell in which every term of the step matters, with the conveyor set and the state bounded."""
+    torch.manual_seed(0)
+    lattice = Lattice(setting.shape, setting.neighbourhood)
+    heads = next(heads for heads in (8, 4, 2, 1) if setting.hidden % heads == 0)
+    chosen = setting.backend if backend is None else backend
+    cell = GMLPCell(lattice, setting.channels, hidden=setting.hidden, heads=heads, backend=chosen)
+    nn.init.normal_(cell.out_weight, std=0.02)
+    cell.set_conveyor(0, 0.5)
+    return cell.to(device)
+
+
+def compile_cell(cell: GMLPCell, device: torch.device) -> None:
+    """Compile a cell's step, as :meth:`~cellgraph.CellGraph.compile_step` does.
+
+    Raises:
+        ValueError: If there is no compiler: timing the uncompiled step under the same name would mislead.
+    """
+    if cell.backend in _UNCOMPILED:
+        return
+    if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        raise ValueError("torch.compile needs a C++ compiler, found none")
+    # Each setting is a program of its own. By default torch keeps eight and then quietly runs uncompiled.
+    torch._dynamo.config.recompile_limit = 10_000
+    torch._dynamo.config.accumulated_recompile_limit = 10_000
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    cell.compile(dynamic=False)
+
+
+class TorchJob:
+    """One call of a setting's mode: a rollout without gradients, or a whole training step around it.
+
+    Args:
+        walk: The rollout, from the start state to the last.
+        parameters: What the optimiser updates.
+        setting: The setting.
+        device: Where the state lies.
+    """
+
+    def __init__(
+        self,
+        walk: Callable[[Tensor], Tensor],
+        parameters: Iterable[nn.Parameter],
+        setting: Setting,
+        device: torch.device,
+    ) -> None:
+        self.walk, self.parameters, self.device = walk, list(parameters), device
+        self.trains, self.dtype = setting.mode == "train", DTYPES[setting.dtype]
+        self.x, self.gradient = (noise.to(device) for noise in start_and_gradient(setting))
+        self.x.requires_grad_(self.trains)
+        # The rate is small so that thousands of updates along one gradient leave the cell what it is.
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-7, fused=True)
+
+    def __call__(self) -> None:
+        if self.trains:
+            self.optimizer.zero_grad()
+            self.x.grad = None
+            self._forward().backward(self.gradient)
+            self.optimizer.step()
+        else:
+            with torch.no_grad():
+                self._forward()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _forward(self) -> Tensor:
+        lower = self.dtype is not torch.float32
+        with (
+            torch.profiler.record_function(FORWARD),
+            torch.autocast(self.device.type, self.dtype if lower else None, enabled=lower),
+        ):
+            return self.walk(self.x)
+
+
+def library_job(setting: Setting, device: torch.device) -> TorchJob:
+    """The library's rollout, its step compiled.
+
+    Raises:
+        ValueError: If the backend cannot run here.
+    """
+    cell = build_cell(setting, device)
+    compile_cell(cell, device)
+
+    def walk(x: Tensor) -> Tensor:
+        return rollout(cell, x, num_steps=setting.num_steps, checkpoint_every=setting.checkpoint).x
+
+    return TorchJob(walk, cell.parameters(), setting, device)
+
+
+def library_contender(setting: Setting, device: torch.device) -> Contender:
+    """The library's rollout, to be measured against others."""
+    return Contender(setting, library_job(setting, device))
+
+
+#: Name of the forward part of a training step in a profile.
+FORWARD = "cellgraph: forward"
+
+
+def start_and_gradient(setting: Setting) -> Sequence[Tensor]:
+    """A start state and the gradient that comes back at the end, ``[batch, num_cells, channels]`` each."""
+    generator = torch.Generator().manual_seed(0)
+    shape = setting.batch, setting.num_cells, setting.channels
+    return [torch.randn(shape, generator=generator) for _ in range(2)]

@@ -1,0 +1,228 @@
+"""``cellgraph bench``: every question at a tiny size, its JSON, its plans and its errors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph.benchmarks import batch, command, latency, memory, scale, step
+from cellgraph.benchmarks.report import FIGURES, Report
+from cellgraph.benchmarks.setting import Setting
+from cellgraph.data import QAPair, save_pairs
+from cellgraph.teacher import LSATeacher
+
+ROW = {"backend", "neighbourhood", "batch", "dtype", "mode", "checkpoint", "num_steps", "num_cells", *FIGURES}
+TINY = ("--quick", "--shape", "3", "3", "3", "--threads", "1", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling is what takes the time, and is tested with the cell."""
+    for module in (batch, latency):
+        monkeypatch.setattr(module, "compile_cell", lambda cell, device: None)
+    monkeypatch.setattr("cellgraph.benchmarks.workload.compile_cell", lambda cell, device: None)
+
+
+def bench(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: object) -> tuple[dict, str]:
+    """Run a question; its JSON and what it printed."""
+    file = folder / "figures.json"
+    command.main([*map(str, arguments), "--json", str(file)])
+    found = json.loads(file.read_text())
+    assert set(found) == {"machine", "settings", "rows", "skipped", "answers"}
+    assert {"processor", "cores", "threads", "memory_bytes", "device", "packages"} <= set(found["machine"])
+    for row in found["rows"]:
+        assert set(row) >= ROW
+    return found, capsys.readouterr().out
+
+
+def test_step_has_the_floor_the_backends_and_the_peers(capsys, tmp_path) -> None:
+    what = "--backends stencil scatter --neighbourhoods 6 26 --checkpoint 0 2 --batch 1 3 --dtypes float32 bfloat16"
+    how = "--steps 2 --rounds 2 --slot 0"
+    found, printed = bench(capsys, tmp_path, "step", *TINY, *what.split(), *how.split())
+    rows = found["rows"]
+    floors = {(row["mode"], row["dtype"]): row["samples_per_s"] for row in rows if row["backend"] == "floor"}
+    assert len(floors) == 4
+    for row in rows:
+        assert row["samples_per_s"] > 0
+        assert row["cell_steps_per_s"] == pytest.approx(row["samples_per_s"] * 27 * 2)
+        assert row["floor_ratio"] == pytest.approx(row["samples_per_s"] / floors[row["mode"], row["dtype"]])
+        assert row["samples_per_s_lower"] <= row["samples_per_s"] <= row["samples_per_s_upper"]
+    ours = [row for row in rows if row["backend"] in ("stencil", "scatter")]
+    # Two backends in two modes; for the first one the other dtype, neighbourhood and batch in both, checkpoints in one.
+    assert len(ours) == 4 + 6 + 1
+    assert {row["backend"] for row in rows} == {"floor", "stencil", "scatter", "pyg", "conv3d", "python_loop"}
+    assert "python_loop: measured on 64 cells, extrapolated by the number of cells" in printed
+    assert any("stencil with 26 neighbours takes" in line for line in found["answers"])
+    assert any("stencil with a checkpoint every 2 steps takes" in line for line in found["answers"])
+
+
+def test_what_cannot_run_is_skipped_with_its_reason(capsys, tmp_path, monkeypatch) -> None:
+    def build(setting: Setting, device: torch.device) -> None:
+        raise ValueError("needs a GPU\nand more")
+
+    monkeypatch.setattr(step, "library_contender", build)
+    found, printed = bench(capsys, tmp_path, "step", *TINY, "--steps", "1", "--rounds", "1", "--peers", "conv3d")
+    assert {item["reason"] for item in found["skipped"]} == {"needs a GPU"}
+    assert "not measured: stencil forward bfloat16 batch 1, 6 neighbours: needs a GPU" in printed
+    assert "conv3d" in {row["backend"] for row in found["rows"]}
+
+
+def test_batch_names_the_best(capsys, tmp_path) -> None:
+    found, printed = bench(
+        capsys, tmp_path, "batch", *TINY, "--steps", "1", "--rounds", "1", "--batch", "8", "2", "--samples", "64"
+    )
+    assert [row["batch"] for row in found["rows"]] == [2, 8]
+    assert [row["updates"] for row in found["rows"]] == [32, 8]
+    assert all(-1 <= row["quality"] <= 1 for row in found["rows"])
+    assert "best batch: " in printed
+
+
+def test_the_best_batch_is_the_fastest_that_learns_as_much() -> None:
+    rows = [
+        {"batch": 1, "samples_per_s": 10.0, "quality": 0.50},
+        {"batch": 8, "samples_per_s": 30.0, "quality": 0.49},
+        {"batch": 64, "samples_per_s": 40.0, "quality": 0.30},
+    ]
+    said = batch.answer(rows, 100)
+    assert said.startswith("best batch: 8 ")
+    assert "fastest: 64" in said
+    assert "learns most from a sample: 1 " in said
+
+
+def test_batches_stop_before_memory_or_patience_end(monkeypatch) -> None:
+    last = argparse.Namespace(setting=Setting("stencil", batch=4), peak_bytes=2**30, seconds=[3.0])
+    monkeypatch.setattr(batch, "free_memory", lambda device: 10 * 2**30)
+    cpu = torch.device("cpu")
+    assert batch._too_much(last, 8, 60, cpu) == ""
+    assert batch._too_much(last, 32, 60, cpu) == "would take 8.0 GiB of the 10.0 GiB free"
+    assert "a call would take 6 s, more than the 5 s allowed" in batch._too_much(last, 8, 5, cpu)
+
+
+def test_memory_is_attributed(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(memory, "in_fresh_process", lambda function, *arguments: function(*arguments))
+    found, printed = bench(capsys, tmp_path, "memory", *TINY, "--batch", "2", "--steps", "6", "--checkpoint", "0", "3")
+    whole, kept = found["rows"]
+    cell = GMLPCell(Lattice((3, 3, 3)))
+    count = sum(parameter.numel() for parameter in cell.parameters())
+    for row in (whole, kept):
+        assert row["parameters_bytes"] == row["gradients_bytes"] == 4 * count
+        # AdamW keeps two numbers a parameter, and a counter a tensor.
+        assert 8 * count <= row["optimiser_bytes"] <= 8 * count + 8 * len(list(cell.parameters()))
+    state = 2 * 27 * 64 * 4
+    # Uncompiled, each of six steps leaves several states; checkpoints leave the starts of two chunks.
+    assert whole["activations_bytes"] > 6 * 4 * state
+    assert 2 * state <= kept["activations_bytes"] < whole["activations_bytes"] / 3
+    assert "How much memory do I need?" in printed
+
+
+def test_latency_of_a_run_folder(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CELLGRAPH_CACHE", str(tmp_path / "cache"))
+    words = ["heron", "otter", "badger", "falcon", "beetle", "salmon", "spider", "weasel", "magpie", "lizard"]
+    pairs = [QAPair(f"Where does the {a} meet the {b}?", f"the {a} meets the {b}") for a in words for b in words]
+    run = tmp_path / "run"
+    for part, rows in (("train", pairs[:60]), ("validation", pairs[60:80]), ("test", pairs[80:])):
+        save_pairs(run / "pairs" / f"{part}.jsonl", rows)
+    teacher = LSATeacher(width=9)
+    teacher.fit([pair.question for pair in pairs])
+    teacher.save_pretrained(run / "teacher")
+    CellGraph(GMLPCell(Lattice((3, 3, 3)), 8, hidden=8), teacher_width=9, num_steps=4).save_pretrained(run / "model")
+    found, printed = bench(capsys, tmp_path, "latency", str(run), "--questions", "20", "--threads", "1")
+    parts = {row["part"]: row for row in found["rows"]}
+    assert list(parts) == ["question to answer", "without the teacher", "teacher", "lattice", "nearest answer"]
+    for row in parts.values():
+        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+        assert (row["batch"], row["mode"], row["num_steps"], row["num_cells"]) == (1, "forward", 4, 27)
+    assert parts["without the teacher"]["p50_ms"] < parts["question to answer"]["p50_ms"]
+    assert "100 answers to choose from" in printed
+
+
+def test_latency_percentiles_are_of_each_question() -> None:
+    times = np.random.default_rng(0).exponential(size=(50, 3))
+    report = Report({}, {})
+    latency.summarise(report, Setting("stencil", batch=1, mode="forward"), times, 7, "LSATeacher")
+    whole, alone = report.rows[:2]
+    assert whole["p95_ms"] == pytest.approx(1e3 * np.percentile(times.sum(1), 95))
+    assert alone["p99_ms"] == pytest.approx(1e3 * np.percentile(times[:, 1] + times[:, 2], 99))
+    assert whole["samples_per_s"] == pytest.approx(np.median(1 / times.sum(1)))
+
+
+def test_scale_measures_both_series(capsys, tmp_path) -> None:
+    found, printed = bench(
+        capsys, tmp_path, "scale", *TINY, "--cells", "27", "125", "--steps", "1", "2", "--rounds", "1"
+    )
+    assert [(row["num_cells"], row["num_steps"]) for row in found["rows"]] == [(27, 2), (125, 2), (1000, 1), (1000, 2)]
+    assert "time ~ cells^" in printed
+    assert "time ~ steps^" in printed
+
+
+def test_exponents_are_those_of_a_power_law() -> None:
+    sizes = [10, 100, 1000, 10_000]
+    assert scale.exponent(sizes, [3 * size**1.3 for size in sizes]) == pytest.approx(1.3)
+    rows = [
+        {"series": "cells", "mode": "train", "num_cells": n, "samples_per_s": n**-1.5, "peak_bytes": n**2}
+        for n in sizes
+    ]
+    (said,) = scale.growth(rows)
+    assert said == "train: time ~ cells^1.50, memory ~ cells^2.00 (fitted from 1,000 to 10,000 cells)"
+
+
+def test_scale_stops_before_memory_or_patience_end(monkeypatch) -> None:
+    monkeypatch.setattr(scale, "free_memory", lambda device: 10 * 2**30)
+    last = {"num_cells": 1000, "num_steps": 2, "samples_per_s": 1.0, "peak_bytes": 2**30, "build_bytes": 0}
+    cpu = torch.device("cpu")
+    larger = Setting("stencil", (20, 20, 20), num_steps=2)
+    assert scale._too_much(last, larger, 10, cpu) == "would take 8.0 GiB of the 10.0 GiB free"
+    assert "a call would take 8 s" in scale._too_much(last, larger, 5, cpu)
+    assert scale._too_much(None, larger, 5, cpu) == ""
+
+
+def test_an_interruption_keeps_what_was_measured(capsys, tmp_path, monkeypatch) -> None:
+    def run(options: argparse.Namespace, report: Report, device: torch.device) -> None:
+        report.add(Setting("stencil"), seconds=[0.5])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(step, "run", run)
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["step", "--json", str(tmp_path / "figures.json")])
+    assert stopped.value.code == 130
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["rows"][0]["samples_per_s"] == 4.0
+    assert "interrupted" in found["answers"][0]
+
+
+@pytest.mark.parametrize("name", command.QUESTIONS)
+def test_quick_changes_only_options_there_are(name: str) -> None:
+    module = command.QUESTIONS[name]
+    assert set(module.QUICK) <= set(module.DEFAULTS)
+    options = command.parse([name, "--quick"])
+    for option, value in (module.DEFAULTS | module.QUICK).items():
+        assert getattr(options, option) == value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["step", "--batch", "0"], "--batch must be at least 1, got 0"),
+        (["step", "--json", "/no/such/folder/x.json"], "--json must name a file in a folder that exists"),
+        (["step", "--device", "cuda"], "torch sees no GPU"),
+        (["latency", "/no/such/run"], "/no/such/run is no finished run folder of cellgraph train: model/ is missing"),
+        (["speed"], "invalid choice: 'speed'"),
+    ],
+)
+def test_errors_are_one_line(arguments: list[str], expected: str, tmp_path: Path) -> None:
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    code = "from cellgraph.cli import main; main()"
+    line = [sys.executable, "-c", code, "bench", *arguments]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert expected in done.stderr.strip().splitlines()[-1]
