@@ -90,7 +90,6 @@ def profiled(job: TorchJob, device: torch.device) -> tuple[int, int]:
     with profile(activities=activities, profile_memory=True, acc_events=True) as trace:
         job()
     events = trace.profiler.kineto_results.events()
-    print(sorted({e.name() for e in events})[:60])
     end = max(event.end_ns() for event in events if event.name() == FORWARD)
     kind = DeviceType.CUDA if device.type == "cuda" else DeviceType.CPU
     allocations = [event for event in events if event.name() == "[memory]" and event.device_type() == kind]

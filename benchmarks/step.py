@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .floor import FLOOR, floor_contender
-from .measure import Contender, round_robin
+from .measure import Contender, round_robin, spread
 from .peers import PEERS, peer_contender
 from .progress import Progress
 from .report import Report
@@ -163,7 +163,7 @@ def summarise(report: Report, contenders: list[Contender], floors: list[Contende
 
 def speed(contender: Contender) -> float:
     """Samples per second, the median of the rounds."""
-    return contender.setting.batch / sorted(contender.seconds)[len(contender.seconds) // 2]
+    return spread([contender.setting.batch / value for value in contender.seconds]).median
 
 
 def answers(rows: list[dict[str, Any]]) -> list[str]:
