@@ -108,7 +108,8 @@ def test_batches_stop_before_memory_or_patience_end(monkeypatch) -> None:
 
 def test_memory_is_attributed(capsys, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(memory, "in_fresh_process", lambda function, *arguments: function(*arguments))
-    found, printed = bench(capsys, tmp_path, "memory", *TINY, "--backend", "stencil", "--batch", "2", "--steps", "6", "--checkpoint", "0", "3")
+    how = "--backend stencil --batch 2 --steps 6 --checkpoint 0 3"
+    found, printed = bench(capsys, tmp_path, "memory", *TINY, *how.split())
     whole, kept = found["rows"]
     cell = GMLPCell(Lattice((3, 3, 3)))
     count = sum(parameter.numel() for parameter in cell.parameters())
