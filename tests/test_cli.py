@@ -178,7 +178,7 @@ def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "expected one of train, evaluate, info, got 'fly'"),
+        (["fly"], "expected one of train, evaluate, export, info, got 'fly'"),
         (["train", "nonsense=1"], "Could not override 'nonsense'"),
         (["train", "training.lrr=1"], "Could not override 'training.lrr'"),
         (["train", "lattice=huge"], "Could not find 'lattice/huge' Available options in 'lattice': cube small"),
@@ -188,6 +188,7 @@ def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
         (["train", "training.lr=abc"], "training setting lr must be a number, got 'abc'"),
         (["train", "cell.heads=7"], "heads divide hidden, got 64, 128, 7"),
         (["evaluate", "nowhere"], "nowhere is no run folder"),
+        (["export", "nowhere", "--torch", "x.pt2"], "holds no saved network"),
         (["info", "nowhere"], "holds no saved network"),
     ],
 )
