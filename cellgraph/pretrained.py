@@ -181,4 +181,3 @@ def _brief_json(config: Mapping[str, Any]) -> str:
         return "..." if long else value
 
     return json.dumps(brief(config), indent=2)
-

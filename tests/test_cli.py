@@ -149,6 +149,17 @@ def test_info_and_help(finished: tuple[Path, str]) -> None:
     assert "_target_: cellgraph.GMLPCell" in run(folder, "train", "--cfg", "job").stdout
 
 
+def test_export_writes_a_program(finished: tuple[Path, str], tmp_path: Path) -> None:
+    done = run(tmp_path, "export", finished[0], "--torch", "cube.pt2")
+    assert done.returncode == 0, done.stderr
+    assert "cube.pt2: " in done.stdout
+    assert "question -> embedding, surface, differs by at most " in done.stdout
+    assert (tmp_path / "cube.pt2").is_file()
+    done = run(tmp_path, "export", finished[0])
+    assert done.returncode == 2
+    assert "expected --onnx FILE, --torch FILE or both" in done.stderr
+
+
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, pairs: Path, finished: tuple[Path, str]) -> None:
     arguments = ("train", *FAST, f"data.source.path={pairs}", "hydra.run.dir=run")
     process = subprocess.Popen(

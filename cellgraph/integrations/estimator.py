@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +10,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, MultiOutputMixin, RegressorMixin, TransformerMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    MultiOutputMixin,
+    RegressorMixin,
+    TransformerMixin,
+)
+from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor
+from torch import Tensor, nn
 
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
@@ -21,18 +29,47 @@ from cellgraph.nn import GMLPCell
 from cellgraph.training import EmbeddedPairs, Objective, TrainSettings, train
 
 
+class SquaredError(Objective):
+    """The mean squared error of the first columns of the predicted embedding.
+
+    Args:
+        columns: Number of columns that are targets; the others are padding.
+    """
+
+    def __init__(self, columns: int) -> None:
+        super().__init__(dialogue=0.0)
+        self.columns = columns
+
+    def forward(
+        self,
+        embedding: Tensor,
+        surface: Tensor,
+        states: Tensor | None = None,
+        *,
+        answer: Tensor,
+        target_surface: Tensor | None = None,
+        group: Tensor | None = None,
+        dialogue: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The error, and the error by name; the surface and the states do not matter."""
+        error = F.mse_loss(embedding[:, : self.columns], answer[:, : self.columns])
+        return error, {"squared_error": error}
+
+
 class CellGraphRegressor(
     ClassNamePrefixFeaturesOutMixin, MultiOutputMixin, RegressorMixin, TransformerMixin, BaseEstimator
 ):
     """Regression of one or more targets by a small lattice, after scikit-learn's conventions.
 
-    Features and targets are standardised and padded with zeros to one width. The network starts from ridge regression,
-    which a new lattice passes on unchanged, and is trained for the squared error on the output surface. Predictions are
-    made in float64, so that a row's does not depend on the rows beside it.
+    Features and targets are standardised and padded with zeros to one width. The features' principal components enter
+    the lattice, and ridge regression reads what leaves it: the start is ridge regression, since a new lattice changes
+    nothing. From there all of it is trained for the squared error. Predictions are made in float64, so that a row's
+    does not depend on the rows beside it.
 
     Args:
-        shape: Shape of the lattice. The surface, a face times ``surface_channels``, is the bottleneck: with fewer
-            values than targets, only the targets' principal components are predicted.
+        shape: Shape of the lattice. The surface, a face times ``surface_channels``, is a bottleneck: of more features
+            than it has values, the leading components enter. By default ``(3, s, s)`` with ``s`` from 3 to 8, the
+            least whose surface holds all features.
         neighbourhood: Number of neighbours, the smallest by default.
         channels: Channels of a cell.
         hidden: Width of the cell's gated block.
@@ -62,16 +99,16 @@ class CellGraphRegressor(
 
     def __init__(
         self,
-        shape: Sequence[int] = (3, 3, 3),
+        shape: Sequence[int] | None = None,
         *,
         neighbourhood: int | None = None,
         channels: int = 16,
         hidden: int = 32,
         surface_channels: int = 2,
         num_steps: int = 3,
-        max_steps: int = 200,
+        max_steps: int = 300,
         batch_size: int = 32,
-        lr: float = 3e-3,
+        lr: float = 1e-2,
         weight_decay: float = 0.01,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -107,7 +144,7 @@ class CellGraphRegressor(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = self._new_model()
-            model.fit_adapters(question, answer, start="ridge")
+            self._start(model, question, answer)
         settings = TrainSettings(
             max_steps=self.max_steps,
             batch_size=min(self.batch_size, len(X)),
@@ -118,8 +155,7 @@ class CellGraphRegressor(
             seed=seed,
             accelerator="cpu",
         )
-        # Angles mean little where a target may be near its mean: all but nothing of the loss is the squared error.
-        objective = Objective(surface=1e-3, mse_weight=1e3, dialogue=0.0)
+        objective = SquaredError(self.n_outputs_)
         result = train(model, objective, EmbeddedPairs(question, answer), settings=settings, progress=self.verbose)
         self.model_, self.seconds_ = model.double(), result.seconds
         self._n_features_out = model.output_surface.width
@@ -144,7 +180,8 @@ class CellGraphRegressor(
         return torch.cat([part.embedding for part in parts]), torch.cat([part.surface for part in parts])
 
     def _new_model(self) -> CellGraph:
-        lattice = Lattice(tuple(self.shape), self.neighbourhood)
+        side = min(max(3, math.ceil((self.n_features_in_ / self.surface_channels) ** 0.5)), 8)
+        lattice = Lattice((3, side, side) if self.shape is None else tuple(self.shape), self.neighbourhood)
         cell = GMLPCell(lattice, self.channels, hidden=self.hidden)
         ends = {1: ("left", "right"), 2: ("top", "bottom"), 3: ("front", "back")}[lattice.dim]
         return CellGraph(
@@ -155,6 +192,16 @@ class CellGraphRegressor(
             surface_channels=self.surface_channels,
             num_steps=self.num_steps,
         )
+
+    @torch.no_grad()
+    def _start(self, model: CellGraph, question: Tensor, answer: Tensor) -> None:
+        model.question_adapter.fit(question)
+        surface = model.question_adapter.encode(question)
+        ridge = RidgeCV(alphas=np.logspace(-3, 3, 13)).fit(surface.numpy(), answer.numpy())
+        decoder = model.answer_adapter.decoder
+        assert isinstance(decoder, nn.Linear)
+        decoder.weight.copy_(torch.as_tensor(ridge.coef_))
+        decoder.bias.copy_(torch.as_tensor(ridge.intercept_))
 
     def _padded(self, scaler: StandardScaler, rows: NDArray[np.float64]) -> Tensor:
         scaled = torch.from_numpy(scaler.transform(rows))

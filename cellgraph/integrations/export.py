@@ -146,7 +146,11 @@ def export_onnx(
     inference = Inference(model, num_steps=num_steps)
     with _quiet():
         program = torch.onnx.export(
-            _program(inference), input_names=inference.inputs, output_names=inference.outputs, dynamo=True, verbose=False
+            _program(inference),
+            input_names=inference.inputs,
+            output_names=inference.outputs,
+            dynamo=True,
+            verbose=False,
         )
     assert program is not None
     content = program.model_proto.SerializeToString()

@@ -98,11 +98,17 @@ def lattice_from_data(data: Data) -> Lattice:
     if data.pos is None or data.edge_index is None:
         raise ValueError("expected a graph with pos and edge_index, got one without")
     positions = data.pos.round().long()
-    if positions.dim() != 2 or positions.size(1) not in NEIGHBOURHOODS or not torch.equal(positions.to(data.pos), data.pos):
+    if (
+        positions.dim() != 2
+        or positions.size(1) not in NEIGHBOURHOODS
+        or not torch.equal(positions.to(data.pos), data.pos)
+    ):
         raise ValueError(f"pos must be whole numbers [num_nodes, 1 to 3], got {list(data.pos.shape)} {data.pos.dtype}")
     if (positions < 0).any():
         raise ValueError(f"pos must not be negative, got {int(positions.min())}")
-    shape = tuple(data.grid_shape.flatten().tolist()) if "grid_shape" in data else tuple((positions.amax(0) + 1).tolist())
+    shape = (
+        tuple(data.grid_shape.flatten().tolist()) if "grid_shape" in data else tuple((positions.amax(0) + 1).tolist())
+    )
     if (positions >= torch.tensor(shape)).any():
         raise ValueError(f"pos must lie in the grid {shape}, got {positions.amax(0).tolist()}")
     mask = torch.zeros(shape, dtype=torch.bool)
