@@ -126,20 +126,19 @@ class CellGraphRegressor(
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> CellGraphRegressor:  # noqa: N803
+    def fit(self, X: ArrayLike, y: Any) -> CellGraphRegressor:  # noqa: N803
         """Train on features ``[n_samples, n_features]`` and targets ``[n_samples]`` or ``[n_samples, n_outputs]``.
 
         Raises:
             ValueError: If the arrays are not such, hold fewer than two rows, or a setting does not fit.
         """
-        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2)  # noqa: N806
+        rows, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
         targets = y.reshape(len(y), -1).astype(np.float64)
         self._one_target, self.n_outputs_ = y.ndim == 1, targets.shape[1]
-        self._width = max(X.shape[1], self.n_outputs_)
-        self._x_scaler, self._y_scaler = StandardScaler().fit(X), StandardScaler().fit(targets)
-        question, answer = (
-            self._padded(scaler, rows).float() for scaler, rows in ((self._x_scaler, X), (self._y_scaler, targets))
-        )
+        self._width = max(rows.shape[1], self.n_outputs_)
+        self._x_scaler, self._y_scaler = StandardScaler().fit(rows), StandardScaler().fit(targets)
+        question = self._padded(self._x_scaler, rows).float()
+        answer = self._padded(self._y_scaler, targets).float()
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -147,7 +146,7 @@ class CellGraphRegressor(
             self._start(model, question, answer)
         settings = TrainSettings(
             max_steps=self.max_steps,
-            batch_size=min(self.batch_size, len(X)),
+            batch_size=min(self.batch_size, len(rows)),
             lr=self.lr,
             weight_decay=self.weight_decay,
             warmup_steps=min(20, self.max_steps // 5),
@@ -174,8 +173,7 @@ class CellGraphRegressor(
     @torch.no_grad()
     def _run(self, X: ArrayLike) -> tuple[Tensor, Tensor]:  # noqa: N803
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)  # noqa: N806
-        question = self._padded(self._x_scaler, X)
+        question = self._padded(self._x_scaler, validate_data(self, X, reset=False, dtype=np.float64))
         parts = [self.model_(part) for part in question.split(1024)]
         return torch.cat([part.embedding for part in parts]), torch.cat([part.surface for part in parts])
 

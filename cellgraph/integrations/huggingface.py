@@ -74,7 +74,6 @@ class CellGraphModel(PreTrainedModel):
     config_class = CellGraphConfig
     base_model_prefix = "cellgraph"
     main_input_name = "inputs_embeds"
-    input_modalities = ("text",)
 
     def __init__(self, config: CellGraphConfig) -> None:
         super().__init__(config)
@@ -122,8 +121,8 @@ class CellGraphModel(PreTrainedModel):
             found.requires_grad_(tensor.requires_grad)
             if not getattr(found, "_is_hf_initialized", False):
                 found.copy_(tensor)
-        for name, tensor in new.named_buffers():
-            module.get_buffer(name).copy_(tensor)
+        for name, buffer in new.named_buffers():
+            module.get_buffer(name).copy_(buffer)
         module._is_hf_initialized = True  # type: ignore[assignment]
 
 
