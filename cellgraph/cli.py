@@ -24,6 +24,7 @@ from cellgraph.benchmarks import command as benchmarks
 from cellgraph.data import Split, split_pairs
 from cellgraph.experiment import Experiment, describe_device
 from cellgraph.files import write_atomically
+from cellgraph.integrations.export import export_onnx, export_torch
 from cellgraph.model import CellGraph
 from cellgraph.nn import BACKENDS
 from cellgraph.nn.segment import has_torch_scatter
@@ -92,6 +93,27 @@ def evaluate(arguments: Sequence[str]) -> None:
     else:
         asked = [pair for source in given.questions or ["test"] for pair in read_questions(source, pairs)]
         job.evaluate_questions(job.embed(pairs), asked)
+
+
+def export(arguments: Sequence[str]) -> None:
+    """Write a run's network as ONNX or for torch.export, checked for equal output."""
+    parser = argparse.ArgumentParser(prog="cellgraph export", description=export.__doc__)
+    parser.add_argument("run", type=Path, help="run folder of `cellgraph train`")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="write an ONNX model")
+    parser.add_argument("--torch", type=Path, metavar="FILE", help="write a program that torch.export.load reads")
+    parser.add_argument("--num-steps", type=int, metavar="N", help="steps of the rollout, the network's own by default")
+    options = parser.parse_args(arguments)
+    wanted = [(export_onnx, options.onnx), (export_torch, options.torch)]
+    if not any(path for _, path in wanted):
+        parser.error("expected --onnx FILE, --torch FILE or both")
+    model = CellGraph.from_pretrained(options.run / "model")
+    for write, path in wanted:
+        if path is not None:
+            report = write(model, path, num_steps=options.num_steps)
+            print(
+                f"{path}: {report.num_bytes / 1e6:.1f} MB, {', '.join(report.inputs)} -> {', '.join(report.outputs)}, "
+                f"differs by at most {report.difference:.1e}"
+            )
 
 
 def info(arguments: Sequence[str]) -> None:
@@ -167,6 +189,7 @@ VERBS = {
     "evaluate": evaluate,
     "ask": ask,
     "fit-decoder": fit_decoder,
+    "export": export,
     "bench": benchmarks.main,
     "info": info,
 }

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from cellgraph.conveyor import Conveyor
-from cellgraph.files import write_atomically
 from cellgraph.lattice import Lattice
 from cellgraph.nn import AutoencoderAdapter, GMLPCell, LinearAdapter, PCAAdapter, Surface, regress
+from cellgraph.pretrained import Pretrained
 from cellgraph.rollout import rollout
 
 INJECTIONS = ("once", "held")
@@ -51,7 +47,11 @@ class CellGraphOutput:
     trajectory: Tensor | None = None
 
 
-class CellGraph(nn.Module):
+# So that torch.export takes a network as it is.
+torch.export.register_dataclass(CellGraphOutput)
+
+
+class CellGraph(Pretrained):
     r"""Question embedding to answer embedding through a lattice of cells.
 
     .. math::
@@ -264,32 +264,12 @@ class CellGraph(nn.Module):
             "tolerance": self.tolerance,
         }
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into a folder, each in one piece."""
-        folder = Path(folder)
-        weights = {name: value.detach().contiguous() for name, value in self.state_dict().items()}
-        write_atomically(folder / "config.json", (json.dumps(self.config(), indent=2) + "\n").encode())
-        write_atomically(folder / "model.safetensors", save(weights))
-
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> CellGraph:
-        """Read a network from a folder that :meth:`save_pretrained` wrote; nothing in it is executed.
-
-        Raises:
-            ValueError: If a file is missing, damaged, or does not fit the other.
-        """
-        folder = Path(folder)
-        try:
-            config = json.loads((folder / "config.json").read_text())
-            lattice = Lattice(**config.pop("lattice"))
-            model = cls(GMLPCell(lattice, **config.pop("cell")), **config)
-            model.load_state_dict(load_file(folder / "model.safetensors"))
-        except FileNotFoundError as error:
-            raise ValueError(f"{folder} holds no saved network: {Path(error.filename).name} is missing") from error
-        except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, RuntimeError, UnicodeDecodeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"the network saved in {folder} is damaged: {reason}") from error
-        return model.eval()
+    def from_config(cls, config: Mapping[str, Any]) -> CellGraph:
+        """A new network from what :meth:`config` gave."""
+        options = dict(config)
+        lattice = Lattice(**options.pop("lattice"))
+        return cls(GMLPCell(lattice, **options.pop("cell")), **options)
 
     def extra_repr(self) -> str:
         return f"num_steps={self.num_steps}, injection={self.injection}, checkpoint_every={self.checkpoint_every}"

@@ -149,6 +149,17 @@ def test_info_and_help(finished: tuple[Path, str]) -> None:
     assert "_target_: cellgraph.GMLPCell" in run(folder, "train", "--cfg", "job").stdout
 
 
+def test_export_writes_a_program(finished: tuple[Path, str], tmp_path: Path) -> None:
+    done = run(tmp_path, "export", finished[0], "--torch", "cube.pt2")
+    assert done.returncode == 0, done.stderr
+    assert "cube.pt2: " in done.stdout
+    assert "question -> embedding, surface, differs by at most " in done.stdout
+    assert (tmp_path / "cube.pt2").is_file()
+    done = run(tmp_path, "export", finished[0])
+    assert done.returncode == 2
+    assert "expected --onnx FILE, --torch FILE or both" in done.stderr
+
+
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, pairs: Path, finished: tuple[Path, str]) -> None:
     arguments = ("train", *FAST, f"data.source.path={pairs}", "hydra.run.dir=run")
     process = subprocess.Popen(
@@ -178,7 +189,7 @@ def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "expected one of train, evaluate, ask, fit-decoder, info, got 'fly'"),
+        (["fly"], "expected one of train, evaluate, ask, fit-decoder, export, bench, info, got 'fly'"),
         (["train", "nonsense=1"], "Could not override 'nonsense'"),
         (["train", "training.lrr=1"], "Could not override 'training.lrr'"),
         (["train", "lattice=huge"], "Could not find 'lattice/huge' Available options in 'lattice': cube small"),
@@ -188,6 +199,7 @@ def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
         (["train", "training.lr=abc"], "training setting lr must be a number, got 'abc'"),
         (["train", "cell.heads=7"], "heads divide hidden, got 64, 128, 7"),
         (["evaluate", "nowhere"], "nowhere is no run folder"),
+        (["export", "nowhere", "--torch", "x.pt2"], "holds no saved network"),
         (["info", "nowhere"], "holds no saved network"),
     ],
 )

@@ -1,0 +1,183 @@
+"""Pretrained: a module that is saved as plain JSON and safetensors, in a folder or on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from huggingface_hub import HfApi, ModelCard, ModelCardData, snapshot_download
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from cellgraph.files import write_atomically
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+
+Self = TypeVar("Self", bound="Pretrained")
+
+
+class Pretrained(nn.Module):
+    """A module that can be written to a folder or a hub and read back; nothing that is read is executed.
+
+    What is saved is ``config.json``, the constructor's arguments as plain types, and ``model.safetensors``. A subclass
+    says what its configuration is and how to build it from one.
+    """
+
+    def config(self) -> dict[str, Any]:
+        """All that it takes to build the module again, as plain types."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_config(cls: type[Self], config: Mapping[str, Any]) -> Self:
+        """A new module from what :meth:`config` gave."""
+        raise NotImplementedError
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into a folder, each in one piece."""
+        folder = Path(folder)
+        weights = {name: value.detach().contiguous() for name, value in self.state_dict().items()}
+        write_atomically(folder / CONFIG, (json.dumps(self.config(), indent=2) + "\n").encode())
+        write_atomically(folder / WEIGHTS, save(weights))
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Self],
+        folder: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> Self:
+        """Read a network that :meth:`save_pretrained` or :meth:`push_to_hub` wrote; nothing in it is executed.
+
+        Args:
+            folder: A folder; or, as a string that is none, a name on the Hugging Face hub, from which the two files
+                are fetched and no others. A :class:`~pathlib.Path` is always a folder.
+            revision: Branch, tag or commit on the hub.
+            token: Token of the hub; the one of the login by default.
+
+        Raises:
+            ValueError: If a file is missing, damaged, or does not fit the other.
+            OSError: If the hub does not give the files.
+        """
+        place = _locate(folder, revision, token)
+        try:
+            model = cls.from_config(json.loads((place / CONFIG).read_text()))
+            model.load_state_dict(load_file(place / WEIGHTS))
+        except FileNotFoundError as error:
+            raise ValueError(f"{folder} holds no saved network: {Path(error.filename).name} is missing") from error
+        except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, RuntimeError, UnicodeDecodeError) as error:
+            raise ValueError(f"the network saved in {folder} is damaged: {_first_line(error)}") from error
+        return model.eval()
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool | None = None,
+        commit_message: str = "Upload a network of cellgraph",
+        revision: str | None = None,
+        token: str | bool | None = None,
+        license: str | None = None,
+    ) -> str:
+        """Put the network on the Hugging Face hub, with a model card where there is none yet.
+
+        Args:
+            name: Name of the repository there, ``"owner/name"``; made where absent.
+            private: Whether a new repository is private; as the owner's settings say by default.
+            commit_message: Title of the commit.
+            revision: Branch to commit to; the main one by default.
+            token: Token of the hub with the right to write; the one of the login by default.
+            license: The hub's name of a licence, for the card, e.g. ``"mit"``.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ValueError: If the name is none that the hub knows.
+            OSError: If the hub cannot be reached or refuses.
+        """
+        _check_name(name)
+        api = HfApi(token=token, library_name="cellgraph")
+        with TemporaryDirectory() as folder, _hub_errors(f"the network could not be pushed to {name!r}"):
+            name = api.create_repo(name, private=private, exist_ok=True).repo_id
+            self.save_pretrained(folder)
+            # A card that somebody has written there is worth more than a new one.
+            if not api.file_exists(name, CARD, revision=revision):
+                self.model_card(name, license=license).save(Path(folder) / CARD)
+            commit = api.upload_folder(
+                repo_id=name, folder_path=folder, commit_message=commit_message, revision=revision
+            )
+        return str(commit.commit_url)
+
+    def model_card(self, name: str, *, license: str | None = None) -> ModelCard:
+        """What the hub shows of a network: what it is, and how to load it.
+
+        Args:
+            name: Name of the repository.
+            license: The hub's name of a licence.
+        """
+        data = ModelCardData(library_name="cellgraph", license=license, tags=["cellgraph", "cellular", "lattice"])
+        kind = type(self).__name__
+        count = sum(parameter.numel() for parameter in self.parameters())
+        return ModelCard(
+            f"---\n{data.to_yaml()}\n---\n\n# {name}\n\n"
+            f"A `{kind}` of the library cellgraph: a lattice of small shared networks, {count:,} parameters.\n\n"
+            f"```python\nfrom cellgraph import {kind}\n\nmodel = {kind}.from_pretrained({name!r})\n```\n\n"
+            f"## Configuration\n\n```json\n{_brief_json(self.config())}\n```\n"
+        )
+
+
+def _locate(folder: str | Path, revision: str | None, token: str | bool | None) -> Path:
+    """The folder itself, or the hub's copy of the two files on this machine."""
+    if isinstance(folder, Path) or Path(folder).is_dir() or not _is_name(folder):
+        return Path(folder)
+    with _hub_errors(f"{folder!r} is no folder, and the Hugging Face hub did not give it"):
+        return Path(snapshot_download(folder, revision=revision, token=token, allow_patterns=[CONFIG, WEIGHTS]))
+
+
+def _is_name(name: str) -> bool:
+    try:
+        _check_name(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_name(name: str) -> None:
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ValueError(f"expected a name on the hub like 'owner/name', got {name!r}") from error
+
+
+@contextlib.contextmanager
+def _hub_errors(what: str) -> Iterator[None]:
+    """Errors of the hub's client, of HTTP and of the system in one line."""
+    try:
+        yield
+    # The client lets the errors of the HTTP library through, and which one that is changes with its version.
+    except Exception as error:
+        raise OSError(f"{what} ({_first_line(error)})") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _brief_json(config: Mapping[str, Any]) -> str:
+    """JSON without the long lists: node and voxel masks are in the configuration file."""
+
+    def brief(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: brief(part) for key, part in value.items()}
+        long = isinstance(value, list) and (len(value) > 8 or any(isinstance(part, list) for part in value))
+        return "..." if long else value
+
+    return json.dumps(brief(config), indent=2)

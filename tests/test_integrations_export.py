@@ -1,0 +1,139 @@
+"""Exported programs: equal to the network, in processes that know nothing of it, for every kind of network."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph.integrations import export
+from cellgraph.integrations.export import export_onnx, export_torch
+from cellgraph.testing import randomise
+
+HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+
+
+def network(
+    lattice: Lattice | None = None, *, num_steps: object = 4, cell: dict | None = None, **options: object
+) -> CellGraph:
+    lattice = lattice or Lattice((3, 3, 3), boundary=("open", "periodic", "open"))
+    gmlp = GMLPCell(lattice, 6, **{"hidden": 8, "heads": 2, **(cell or {})})
+    model = CellGraph(gmlp, teacher_width=7, num_steps=num_steps, **options)  # type: ignore[arg-type]
+    randomise(model, std=0.3)
+    return model
+
+
+def masked() -> Lattice:
+    mask = torch.ones(3, 3, 3)
+    mask[1, 1, 1] = mask[1, 0, 2] = 0
+    return Lattice((3, 3, 3), 18, mask=mask)
+
+
+NETWORKS = {
+    "memory, held": lambda: network(cell={"memory_channels": 2}, injection="held"),
+    "mask, layers, rate": lambda: network(masked(), cell={"sharing": "layer", "update_rate": 0.5}, num_steps=(4, 5)),
+    "2-D, scatter, own cells": lambda: network(
+        Lattice((3, 4), 8), cell={"backend": "scatter", "sharing": "cell"}, input_nodes="top", output_nodes="bottom"
+    ),
+    "tolerance, conv": lambda: network(cell={"backend": "conv"}, tolerance=1e9, checkpoint_every=2),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_torch_program_gives_what_the_network_gives(name: str, tmp_path: Path) -> None:
+    model = NETWORKS[name]().train()
+    report = export_torch(model, tmp_path / "cube.pt2")
+    assert report.difference <= 1e-5
+    assert report.num_bytes == (tmp_path / "cube.pt2").stat().st_size
+    assert model.training
+    program = torch.export.load(tmp_path / "cube.pt2")
+    namespaces = {str(n.target).split(".")[0] for n in program.graph.nodes if "." in str(n.target)}
+    assert namespaces == {"aten"}
+    model.eval()
+    model.tolerance = 0.0
+    question = torch.randn(9, 7)
+    wanted = model(question)
+    memory = () if wanted.memory is None else (torch.zeros_like(wanted.memory),)
+    found = program.module()(question, *memory)
+    torch.testing.assert_close(found[0], wanted.embedding, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[1], wanted.surface, rtol=1e-5, atol=1e-5)
+    assert len(found) == len(report.outputs) == (2 if wanted.memory is None else 3)
+    if wanted.memory is not None:
+        torch.testing.assert_close(found[2], wanted.memory, rtol=1e-5, atol=1e-5)
+        # A second turn.
+        torch.testing.assert_close(
+            program.module()(question, found[2])[0], model(question, wanted.memory).embedding, rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="onnx, onnxscript and onnxruntime are not installed (extra onnx)")
+@pytest.mark.parametrize("name", ["memory, held", "mask, layers, rate"])
+def test_an_onnx_model_gives_what_the_network_gives(name: str, tmp_path: Path) -> None:
+    model = NETWORKS[name]().eval()
+    report = export_onnx(model, tmp_path / "cube.onnx", num_steps=6)
+    assert report.difference <= 1e-5
+    question, memory = torch.randn(9, 7), None
+    np.save(tmp_path / "question.npy", question.numpy())
+    if model.cell.memory_channels:
+        memory = torch.randn(9, model.lattice.num_nodes, model.cell.memory_channels)
+        np.save(tmp_path / "memory.npy", memory.numpy())
+    # Nothing but onnxruntime and NumPy.
+    script = """
+import sys
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession("cube.onnx", providers=["CPUExecutionProvider"])
+names = [x.name for x in session.get_inputs()]
+for x in session.get_inputs():
+    assert isinstance(x.shape[0], str), x.shape
+outputs = session.run(None, {name: np.load(name + ".npy") for name in names})
+np.savez("out.npz", **dict(zip([y.name for y in session.get_outputs()], outputs)))
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=120)
+    out = model(question, memory, num_steps=6)
+    with np.load(tmp_path / "out.npz") as found:
+        assert tuple(found) == report.outputs
+        for key, wanted in zip(report.outputs, (out.embedding, out.surface, out.memory), strict=False):
+            np.testing.assert_allclose(found[key], wanted.detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_torch_export_takes_a_network_as_it_is(tmp_path: Path) -> None:
+    model = network(cell={"memory_channels": 2}).eval()
+    # Marked as compiled: the compiled step must not get in the way, and is not built here.
+    model.cell.compile(backend="eager")
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(model, (torch.randn(3, 7),), dynamic_shapes={"question": {0: batch}})
+    question = torch.randn(8, 7)
+    wanted, found = model(question), program.module()(question)
+    for name in ("embedding", "surface", "states", "memory"):
+        torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=1e-5, atol=1e-5)
+    assert export_torch(model, tmp_path / "cube.pt2").difference <= 1e-5
+
+
+def test_a_program_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+    made = export._program
+
+    def changed(inference: export.Inference) -> torch.export.ExportedProgram:
+        with torch.no_grad():
+            inference.model.answer_adapter.decoder.bias += 1e-3
+        return made(inference)
+
+    monkeypatch.setattr(export, "_program", changed)
+    with pytest.raises(ValueError, match=r"differs from the network by 1\.0e-03, expected at most 1\.0e-05"):
+        export_torch(model, tmp_path / "cube.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_exported_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="num_steps=1 cannot carry"):
+        export_torch(network(), tmp_path / "cube.pt2", num_steps=1)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs onnx, onnxscript, onnxruntime: pip install cellgraph\[onnx\]"):
+        export_onnx(network(), tmp_path / "cube.onnx")
