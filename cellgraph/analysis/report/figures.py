@@ -59,7 +59,7 @@ def cosines(study: Study) -> Figure:
     figure = blank(11, 4.0)
     axes = side_by_side(figure, 3)
     for axis, (name, matrix) in zip(axes, matrices.items(), strict=True):
-        image = axis.imshow(matrix, cmap=AMOUNT, vmin=low, vmax=high, interpolation="nearest")
+        image = axis.imshow(matrix.numpy(), cmap=AMOUNT, vmin=low, vmax=high, interpolation="nearest")
         own, other = study.cosines[name].own, study.cosines[name].other
         titled(axis, "answer (number)", "question (number)", f"{_SYSTEMS[name]}\nown {own:.3f}, others {other:.3f}")
         axis.grid(False)
@@ -83,10 +83,10 @@ def stages(study: Study) -> Figure | None:
     axes = side_by_side(figure, len(found.layers) + 1)
     for axis, (name, probe) in zip(axes, found.layers.items(), strict=False):
         chance = 1 / probe.num_classes
-        image = axis.imshow(probe.accuracy, cmap=SHARE, vmin=chance, vmax=1, origin="lower", aspect="auto")
+        image = axis.imshow(probe.accuracy.numpy(), cmap=SHARE, vmin=chance, vmax=1, origin="lower", aspect="auto")
         titled(axis, "layer", "step", f"{name}: balanced accuracy\n(shuffled labels {float(probe.control.mean()):.2f})")
         figure.colorbar(image, ax=axis, label=f"share right (chance {chance:.2f})")
-    image = axes[-1].imshow(found.layer_dimensions, cmap=AMOUNT, origin="lower", aspect="auto")
+    image = axes[-1].imshow(found.layer_dimensions.numpy(), cmap=AMOUNT, origin="lower", aspect="auto")
     titled(axes[-1], "layer", "step", "dimensions in use\n(participation ratio)")
     figure.colorbar(image, ax=axes[-1], label="dimensions")
     for axis in axes:
@@ -146,7 +146,7 @@ def influences(study: Study, lattice: Lattice) -> Figure:
     """Influence of input cells on output cells, and of one of them on the layers over the steps."""
     figure = blank(11, 3.8)
     left, middle, right = side_by_side(figure, 3)
-    image = left.imshow(study.flow.influence, cmap=AMOUNT, aspect="auto", interpolation="nearest")
+    image = left.imshow(study.flow.influence.numpy(), cmap=AMOUNT, aspect="auto", interpolation="nearest")
     figure.colorbar(image, ax=left, label="gain (1 = passed on as it is)")
     titled(left, "output cell (number)", "input cell (number)", "Input to output")
     marks = torch.arange(0, len(study.flow.sources), max(1, len(study.flow.sources) // 6))
@@ -155,12 +155,12 @@ def influences(study: Study, lattice: Lattice) -> Figure:
     by_layer = torch.stack(
         [study.flow.spread.influence[:, here, lattice.layer == layer].amax(1) for layer in range(lattice.shape[0])]
     )
-    image = middle.imshow(by_layer.T, cmap=AMOUNT, origin="lower", aspect="auto")
+    image = middle.imshow(by_layer.T.numpy(), cmap=AMOUNT, origin="lower", aspect="auto")
     figure.colorbar(image, ax=middle, label="largest gain in the layer")
     titled(middle, "layer", "step", "One input cell, followed")
     names = [*(_arrow(offset) for offset in study.stencil.offsets[:-1].tolist()), "itself"]
     values = study.flow.directions.clamp(min=1e-6)
-    image = right.imshow(values.log10(), cmap=AMOUNT, aspect="auto")
+    image = right.imshow(values.log10().numpy(), cmap=AMOUNT, aspect="auto")
     figure.colorbar(image, ax=right, label="gain (logarithm, base 10)")
     titled(right, "neighbour heard (depth, height, width)", "step", "One step, by direction")
     right.set_xticks(range(len(names)), names, rotation=90, fontsize="x-small")
@@ -203,7 +203,8 @@ def clusters(study: Study, lattice: Lattice) -> Figure:
     found = study.patterns.clusters
     colours = list(PALETTE.values())
     figure = blank(11, 4.6)
-    top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=(1.6, 1)))
+    places = figure.add_gridspec(2, 1, height_ratios=(1.6, 1))
+    top, bottom = figure.add_subfigure(places[0]), figure.add_subfigure(places[1])
     axis = top.subplots()
     for number, centre in enumerate(found.centres):
         count = int((found.labels == number).sum())
