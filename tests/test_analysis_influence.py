@@ -190,3 +190,15 @@ def test_lateral_distances_leave_the_way_of_the_signal_out():
     assert apart.diagonal().tolist() == [0.0] * 18
     assert float(apart[0, 5]) == 1  # once round the periodic width
     assert float(apart[0, 17]) == pytest.approx(5**0.5)  # two down, one round
+
+
+@pytest.mark.slow
+def test_fused_steps_have_the_same_influence():
+    lattice = Lattice((3, 4, 4))
+    model = CellGraph(GMLPCell(lattice, channels=16, hidden=32), teacher_width=WIDTH, num_steps=3).eval()
+    torch.nn.init.normal_(model.cell.out_weight, std=0.1)
+    question = torch.randn(WIDTH)
+    wanted = influence(model, question)
+    if not model.cell.use_fused():
+        pytest.skip("no compiler to build the fused step with")
+    torch.testing.assert_close(influence(model, question), wanted)

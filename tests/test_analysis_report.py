@@ -21,8 +21,8 @@ from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.analysis.plots import read_metrics
 from cellgraph.analysis.report import Effort, Study, report_run, study, write_report
 from cellgraph.analysis.report.page import claims
-from cellgraph.analysis.report.sections import ALL_BUT_TRANSPORT, EVERYTHING, evenly, new_network
-from cellgraph.analysis.states import advance, initial_state, walk
+from cellgraph.analysis.report.sections import ALL_BUT_TRANSPORT, EVERYTHING, evenly
+from cellgraph.analysis.states import advance, initial_state, new_network, walk
 from cellgraph.data import QAPair
 from cellgraph.training import EmbeddedPairs
 

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 from torch.func import jvp, vmap
 
-from cellgraph.analysis.states import advance, initial_state
+from cellgraph.analysis.states import advance, initial_state, new_network
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
 
@@ -70,6 +70,7 @@ def spread(model: CellGraph, question: Tensor, sources: Tensor) -> Spread:
     if strangers:
         raise ValueError(f"sources must be cells of the input surface, got the nodes {strangers}")
     width = model.input_surface.channels
+    model = _differentiable(model)
     tangents = [_one(model, node, channel) for node in sources for channel in range(width)]
     squares = model.cell.position.new_zeros(model.num_steps[1] + 1, len(sources), model.lattice.num_nodes)
     for first, steps in _pushed(model, question, tangents):
@@ -96,6 +97,7 @@ def influence(model: CellGraph, question: Tensor, sources: Tensor | None = None)
     Shapes:
         - **output:** ``[num_sources, num_output_cells]``
     """
+    model = _differentiable(model)
     sources = model.input_surface.index if sources is None else sources
     targets, width, num_steps = model.output_surface.index, model.input_surface.channels, model.num_steps[1]
     reach = distances(model.lattice, sources)[:, targets]
@@ -136,6 +138,7 @@ def direction_influence(
     Shapes:
         - **output:** ``[num_steps, num_directions + 1]``, the cell's own state last
     """
+    model = _differentiable(model)
     lattice, channels = model.lattice, model.cell.channels
     nodes = torch.arange(lattice.num_nodes)
     near = torch.eye(lattice.num_nodes, dtype=torch.bool)
@@ -149,15 +152,16 @@ def direction_influence(
     x = initial_state(model, question[None])
     for _ in range(model.num_steps[1]):
         total = x.new_zeros(lattice.num_directions + 1)
-        for colour in range(int(colours.max()) + 1):
-            heard = colours[source] == colour
-            signs = torch.eye(channels, dtype=x.dtype)[:, None].expand(-1, lattice.num_nodes, -1)
-            if probes is not None:
-                bits = torch.randint(2, (probes, lattice.num_nodes, channels), generator=generator)
-                signs = (2 * bits - 1).to(x.dtype) * probes**-0.5
-            for part in (signs * (colours == colour)[:, None]).split(CHUNK_SIZE):
-                squares = _push(model, x, part).square().sum((0, 2))
-                total.index_add_(0, direction[heard], squares[target[heard]])
+        signs = torch.eye(channels, dtype=x.dtype)[:, None].expand(-1, lattice.num_nodes, -1)
+        if probes is not None:
+            bits = torch.randint(2, (probes, lattice.num_nodes, channels), generator=generator)
+            signs = (2 * bits - 1).to(x.dtype) * probes**-0.5
+        for some in torch.arange(int(colours.max()) + 1).split(CHUNK_SIZE):
+            mine = colours == some[:, None]
+            for sign in signs:
+                squares = _push(model, x, sign * mine[..., None]).square().sum(2)
+                # Of the neighbours of a cell one at most has a colour: what the cell feels comes from it.
+                total.index_add_(0, direction, torch.where(mine[:, source], squares[:, target], 0.0).sum(0))
         rows.append((total / counts.clamp(min=1) / channels).sqrt())
         x = advance(model, x)
     return torch.stack(rows)
@@ -220,6 +224,13 @@ def receptive_radius(influence: Tensor, distance: Tensor) -> Tensor:
     """
     weight = influence.double().square()
     return ((weight * distance.square()).sum(0) / weight.sum(0)).sqrt()
+
+
+def _differentiable(model: CellGraph) -> CellGraph:
+    """The network by a backend that forward derivatives pass through, whatever its own."""
+    plain = new_network(model, backend="stencil")
+    plain.load_state_dict(model.state_dict())
+    return plain
 
 
 def _one(model: CellGraph, node: Tensor, channel: int) -> Tensor:

@@ -107,7 +107,7 @@ def probe(
         # Features that do not vary at all leave the offset alone: the most frequent class.
         ridge = (penalty * trace).clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
         gram = gram + ridge[..., None, None] * torch.eye(x.size(-1), dtype=x.dtype)
-        weights = torch.linalg.solve(gram, apart.mT @ (targets[train] - offset))
+        weights = torch.cholesky_solve(apart.mT @ (targets[train] - offset), torch.linalg.cholesky(gram))
         scores = (x[..., test, :] - mean) @ weights + offset
         predicted[..., test, :] = scores.unflatten(-1, (-1, num_classes)).argmax(-1)
     right = predicted == classes.T

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.model import CellGraph
+from cellgraph.nn import GMLPCell
 from cellgraph.rollout import rollout
 
 #: Questions that take a step together: the state of more does not fit a CPU's cache.
@@ -48,6 +49,26 @@ def walk(model: CellGraph, question: Tensor, *, num_steps: int | None = None) ->
     for _ in range(model.num_steps[1] if num_steps is None else num_steps):
         x = torch.cat([advance(model, part) for part in x.split(CHUNK_SIZE)])
         yield x
+
+
+def new_network(model: CellGraph, *, backend: str | None = None, seed: int = 0) -> CellGraph:
+    """The network as it would start, between the adapters that it has, in evaluation mode.
+
+    Args:
+        model: The network.
+        backend: Backend of the new cell, that of the old one by default.
+        seed: Seed of the new cell's weights.
+    """
+    config = model.config()
+    config.pop("lattice")
+    cell = config.pop("cell")
+    cell["backend"] = backend or cell["backend"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = CellGraph(GMLPCell(model.lattice, **cell), **config)
+    fresh.question_adapter.load_state_dict(model.question_adapter.state_dict())
+    fresh.answer_adapter.load_state_dict(model.answer_adapter.state_dict())
+    return fresh.to(model.cell.position.dtype).eval()
 
 
 def activity(x: Tensor) -> Tensor:

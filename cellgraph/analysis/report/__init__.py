@@ -64,6 +64,7 @@ def report_run(
     # A folder that cannot be written is told of now, not after minutes.
     folder.mkdir(parents=True, exist_ok=True)
     model = CellGraph.from_pretrained(run / "model")
+    model.cell.use_fused()
     if not (run / "metrics.csv").is_file():
         raise ValueError(f"{run} holds no log of its training: metrics.csv is missing")
     curves = read_metrics(run / "metrics.csv")

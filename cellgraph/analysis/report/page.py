@@ -92,7 +92,7 @@ def claims(study: Study) -> dict[str, str]:
         elif beyond[EVERYTHING]:
             found[name] = "by design: more than in shuffled networks, but no more than in a new one"
         else:
-            found[name] = f"no claim: not beyond networks of shuffled weights (q > {LEVEL})"
+            found[name] = f"no claim: networks with all weights shuffled have as much (q > {LEVEL})"
     return found
 
 

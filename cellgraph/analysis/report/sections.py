@@ -44,10 +44,9 @@ from cellgraph.analysis.patterns import (
     wave,
 )
 from cellgraph.analysis.specialisation import Specialisation, folds, probe, specialisation
-from cellgraph.analysis.states import activity, walk
+from cellgraph.analysis.states import activity, new_network, walk
 from cellgraph.data import QAPair
 from cellgraph.model import CellGraph
-from cellgraph.nn import GMLPCell
 
 #: Figures by name, nested, as plain types.
 Figures = dict[str, Any]
@@ -86,33 +85,22 @@ class Effort:
 
 
 QUICK = Effort(
-    projected=100,
+    projected=60,
     probed=60,
     min_count=8,
     controls=2,
-    ablated=4,
+    ablated=3,
     kinds=("silent",),
     tangents=16,
     sources=1,
     shuffles=19,
+    beyond=12,
 )
 
 
 def evenly(total: int, count: int) -> Tensor:
     """``count`` of ``total`` indices, or all of them, evenly spaced: pairs lie in the order of their groups."""
     return torch.arange(min(count, total)) * total // min(count, total)
-
-
-def new_network(model: CellGraph, *, seed: int = 0) -> CellGraph:
-    """The network as it would start, between the trained adapters."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        config = model.config()
-        config.pop("lattice")
-        fresh = CellGraph(GMLPCell(model.lattice, **config.pop("cell")), **config)
-    fresh.question_adapter.load_state_dict(model.question_adapter.state_dict())
-    fresh.answer_adapter.load_state_dict(model.answer_adapter.state_dict())
-    return fresh.eval()
 
 
 def network_section(model: CellGraph, num_pairs: int) -> Figures:
