@@ -116,6 +116,24 @@ def export(arguments: Sequence[str]) -> None:
             )
 
 
+def report(arguments: Sequence[str]) -> None:
+    """Show what a run's network learned, on one page with pictures."""
+    parser = argparse.ArgumentParser(prog="cellgraph report", description=report.__doc__)
+    parser.add_argument("run", type=Path, help="run folder of `cellgraph train`")
+    parser.add_argument("--out", type=Path, help="folder of the report (RUN/report by default)")
+    parser.add_argument("--quick", action="store_true", help="measure less: rougher figures, in a fraction of the time")
+    given = parser.parse_args(arguments)
+    job = experiment(load_config(given.run), given.run)
+    # Plotly, scikit-learn's manifolds and the templates take seconds to import; no other verb needs them.
+    from cellgraph.analysis.report import report_run
+
+    pairs = job.load_pairs()
+    page = report_run(
+        given.run, pairs.test, job.embed(pairs)["test"], given.out or given.run / "report", quick=given.quick
+    )
+    print(f"the report is {page}")
+
+
 def info(arguments: Sequence[str]) -> None:
     """Tell versions, device, backends and folders, or what a run's network consists of."""
     parser = argparse.ArgumentParser(prog="cellgraph info", description=info.__doc__)
@@ -187,6 +205,7 @@ def targets(node: Any) -> list[str]:
 VERBS = {
     "train": train,
     "evaluate": evaluate,
+    "report": report,
     "ask": ask,
     "fit-decoder": fit_decoder,
     "export": export,

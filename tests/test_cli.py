@@ -189,7 +189,7 @@ def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "expected one of train, evaluate, ask, fit-decoder, export, bench, info, got 'fly'"),
+        (["fly"], "expected one of train, evaluate, report, ask, fit-decoder, export, bench, info, got 'fly'"),
         (["train", "nonsense=1"], "Could not override 'nonsense'"),
         (["train", "training.lrr=1"], "Could not override 'training.lrr'"),
         (["train", "lattice=huge"], "Could not find 'lattice/huge' Available options in 'lattice': cube small"),
@@ -240,3 +240,14 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, finished: tuple[Path, 
     assert done.returncode != 0
     assert "last.ckpt" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_report_shows_what_was_learned(finished):
+    folder = finished[0]
+    done = run(folder.parent, "report", folder, "--quick", "--out", folder.parent / "shown")
+    assert done.returncode == 0, done.stderr
+    assert "report.html" in done.stdout.replace("\n", "")
+    figures = json.loads((folder.parent / "shown" / "report.json").read_text())
+    assert figures["network"]["shape"] == [4, 8, 8]
+    assert (folder.parent / "shown" / "report.html").stat().st_size > 1e6

@@ -1,0 +1,265 @@
+"""Influence: how far a change in one cell is felt in another, by exact derivatives of the rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import dijkstra
+from torch import Tensor
+from torch.func import jvp, vmap
+
+from cellgraph.analysis.states import advance, initial_state, new_network
+from cellgraph.lattice import Lattice
+from cellgraph.model import CellGraph
+
+#: Directions pushed forward together.
+CHUNK_SIZE = 4
+
+
+@dataclass(frozen=True)
+class Spread:
+    r"""How a change in a source cell is felt in every cell at every step.
+
+    Attributes:
+        sources: Nodes of the sources, ``[num_sources]``.
+        influence: Root mean square gain from the surface channels of source :math:`i` to the state of cell :math:`j`,
+
+            .. math:: \lVert \partial x_j(t) / \partial x_i(0) \rVert_F / \sqrt{\mathrm{surface\_channels}} ,
+
+            ``[num_steps + 1, num_sources, num_nodes]``: 1 where the change arrived as it was.
+    """
+
+    sources: Tensor
+    influence: Tensor
+
+    def arrival(self, share: float = 0.0) -> Tensor:
+        """First step at which the influence is above ``share`` of the cell's largest, -1 where none ever arrives.
+
+        With ``share=0`` it is the first influence at all: on a network whose weights are not zero the graph distance.
+
+        Shapes:
+            - **output:** ``[num_sources, num_nodes]``
+        """
+        largest = self.influence.amax(0)
+        above = (self.influence > share * largest) & (largest > 0)
+        return torch.where(above.any(0), above.to(torch.uint8).argmax(0), -1)
+
+    def peak(self) -> Tensor:
+        """Step of the largest influence, -1 where there is none: ``[num_sources, num_nodes]``."""
+        return torch.where(self.influence.amax(0) > 0, self.influence.argmax(0), -1)
+
+
+@torch.no_grad()
+def spread(model: CellGraph, question: Tensor, sources: Tensor) -> Spread:
+    """Follow a change in some input cells through the lattice, exactly: one forward derivative a surface channel.
+
+    Args:
+        model: The network, in evaluation mode.
+        question: One question embedding, ``[teacher_width]``: the network is not linear, so the influence is one at
+            this question.
+        sources: Nodes of the input surface, ``[num_sources]``.
+
+    Raises:
+        ValueError: If a source is not on the input surface.
+    """
+    strangers = [int(node) for node in sources if not model.input_surface.mask[node]]
+    if strangers:
+        raise ValueError(f"sources must be cells of the input surface, got the nodes {strangers}")
+    width = model.input_surface.channels
+    model = _differentiable(model)
+    tangents = [_one(model, node, channel) for node in sources for channel in range(width)]
+    squares = model.cell.position.new_zeros(model.num_steps[1] + 1, len(sources), model.lattice.num_nodes)
+    for first, steps in _pushed(model, question, tangents):
+        for step, pushed in enumerate(steps):
+            for number, square in enumerate(pushed.square().sum(-1), start=first):
+                squares[step, number // width] += square
+    return Spread(sources, (squares / width).sqrt())
+
+
+@torch.no_grad()
+def influence(model: CellGraph, question: Tensor, sources: Tensor | None = None) -> Tensor:
+    r"""Influence of input cells on output cells: the Jacobian of the surface, cell by cell.
+
+    .. math:: \lVert \partial s'_j / \partial s_i \rVert_F / \sqrt{\mathrm{surface\_channels}}
+
+    Input cells of which no output cell can hear two within ``num_steps`` steps share a forward derivative, which is
+    exact and far cheaper (Curtis, Powell and Reid 1974, "On the estimation of sparse Jacobian matrices").
+
+    Args:
+        model: The network, in evaluation mode. A new one has the identity here.
+        question: One question embedding, ``[teacher_width]``.
+        sources: Nodes of the input surface; all of them by default.
+
+    Shapes:
+        - **output:** ``[num_sources, num_output_cells]``
+    """
+    model = _differentiable(model)
+    sources = model.input_surface.index if sources is None else sources
+    targets, width, num_steps = model.output_surface.index, model.input_surface.channels, model.num_steps[1]
+    reach = distances(model.lattice, sources)[:, targets]
+    reach = (reach >= 0) & (reach <= num_steps)
+    colours = colouring(reach)
+    tangents = [
+        torch.stack([_one(model, node, channel) for node in sources[colours == colour]]).sum(0)
+        for colour in range(int(colours.max()) + 1)
+        for channel in range(width)
+    ]
+    squares = model.cell.position.new_zeros(len(tangents), len(targets))
+    for first, steps in _pushed(model, question, tangents):
+        *_, last = steps
+        squares[first : first + len(last)] = last[:, targets, :width].square().sum(-1)
+    by_colour = squares.unflatten(0, (-1, width)).sum(1)
+    gain = model.conveyor.gain(num_steps)
+    return torch.where(reach, (by_colour[colours] / width).sqrt() / gain, 0.0)
+
+
+@torch.no_grad()
+def direction_influence(
+    model: CellGraph, question: Tensor, *, probes: int | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    r"""How strongly the cells hear each direction at each step: the Jacobian of one step, edge by edge.
+
+    .. math:: \sqrt{\operatorname{mean}_i \lVert \partial x_i(t + 1) / \partial x_{i + o_k}(t) \rVert_F^2 / C}
+
+    over the cells :math:`i` that have a neighbour in direction :math:`k`; C is the number of channels. 1 is a
+    neighbour's state taken over as it is.
+
+    Args:
+        model: The network, in evaluation mode.
+        question: One question embedding, ``[teacher_width]``.
+        probes: Estimate the squared norms from so many random sign vectors a cell (Hutchinson 1990), without bias;
+            by default they are exact, from one derivative a channel.
+        generator: Source of the random signs.
+
+    Shapes:
+        - **output:** ``[num_steps, num_directions + 1]``, the cell's own state last
+    """
+    model = _differentiable(model)
+    lattice, channels = model.lattice, model.cell.channels
+    nodes = torch.arange(lattice.num_nodes)
+    near = torch.eye(lattice.num_nodes, dtype=torch.bool)
+    near[lattice.edge_index[0], lattice.edge_index[1]] = True
+    colours = colouring(near)
+    source = torch.cat([lattice.edge_index[0], nodes])
+    target = torch.cat([lattice.edge_index[1], nodes])
+    direction = torch.cat([lattice.edge_direction, torch.full_like(nodes, lattice.num_directions)])
+    counts = torch.bincount(direction, minlength=lattice.num_directions + 1)
+    rows = []
+    x = initial_state(model, question[None])
+    for _ in range(model.num_steps[1]):
+        total = x.new_zeros(lattice.num_directions + 1)
+        signs = torch.eye(channels, dtype=x.dtype)[:, None].expand(-1, lattice.num_nodes, -1)
+        if probes is not None:
+            bits = torch.randint(2, (probes, lattice.num_nodes, channels), generator=generator)
+            signs = (2 * bits - 1).to(x.dtype) * probes**-0.5
+        for some in torch.arange(int(colours.max()) + 1).split(CHUNK_SIZE):
+            mine = colours == some[:, None]
+            for sign in signs:
+                squares = _push(model, x, sign * mine[..., None]).square().sum(2)
+                # Of the neighbours of a cell one at most has a colour: what the cell feels comes from it.
+                total.index_add_(0, direction, torch.where(mine[:, source], squares[:, target], 0.0).sum(0))
+        rows.append((total / counts.clamp(min=1) / channels).sqrt())
+        x = advance(model, x)
+    return torch.stack(rows)
+
+
+def distances(lattice: Lattice, sources: Tensor) -> Tensor:
+    """Graph distance of every cell from each source, -1 where no path leads: ``[num_sources, num_nodes]``."""
+    source, target = lattice.edge_index.numpy()
+    edges = csr_array((np.ones(len(source)), (source, target)), shape=(lattice.num_nodes, lattice.num_nodes))
+    found = dijkstra(edges, unweighted=True, indices=sources.numpy())
+    return torch.from_numpy(np.where(np.isfinite(found), found, -1)).long()
+
+
+def colouring(reach: Tensor) -> Tensor:
+    """Colours of the rows such that no column is reached by two rows of a colour, as few as a greedy pass finds.
+
+    Shapes:
+        - **reach:** ``[num_rows, num_columns]``, boolean
+        - **output:** ``[num_rows]``, colours from 0 on
+    """
+    taken: list[np.ndarray] = []
+    colours = []
+    for row in reach.numpy():
+        colour = next((c for c, columns in enumerate(taken) if not (columns & row).any()), len(taken))
+        if colour == len(taken):
+            taken.append(np.zeros_like(row))
+        taken[colour] |= row
+        colours.append(colour)
+    return torch.tensor(colours)
+
+
+def lateral_distances(model: CellGraph) -> Tensor:
+    """Distance of output cells from input cells across the way the signal travels, ``[num_inputs, num_outputs]``.
+
+    It is Euclidean, in cells, the shorter way round a periodic axis; along all axes where the conveyor has no
+    direction.
+    """
+    lattice, direction = model.lattice, model.conveyor.direction
+    moves = lattice.offsets[direction] if direction is not None and model.conveyor.hops else (0,) * lattice.dim
+    positions = lattice.positions
+    apart = (positions[model.input_surface.index][:, None] - positions[model.output_surface.index]).abs()
+    size = torch.tensor(lattice.shape)
+    periodic = torch.tensor([kind == "periodic" for kind in lattice.boundary])
+    apart = torch.where(periodic, torch.minimum(apart, size - apart), apart)
+    across = torch.tensor([move == 0 for move in moves])
+    return apart[..., across].double().square().sum(-1).sqrt()
+
+
+def receptive_radius(influence: Tensor, distance: Tensor) -> Tensor:
+    r"""Effective receptive field of each output cell: root mean square distance, weighted by squared influence.
+
+    .. math:: r_j = \sqrt{\sum_i J_{ij}^2 d_{ij}^2 / \sum_i J_{ij}^2}
+
+    (The idea of Luo et al. 2016, `arXiv 1701.04128 <https://arxiv.org/abs/1701.04128>`_: most of what is in reach
+    hardly counts.)
+
+    Shapes:
+        - **influence**, **distance:** ``[num_inputs, num_outputs]``
+        - **output:** ``[num_outputs]``, in the unit of the distance; NaN for a cell that hears nothing
+    """
+    weight = influence.double().square()
+    return ((weight * distance.square()).sum(0) / weight.sum(0)).sqrt()
+
+
+def _differentiable(model: CellGraph) -> CellGraph:
+    """The network by a backend that forward derivatives pass through, whatever its own."""
+    plain = new_network(model, backend="stencil")
+    plain.load_state_dict(model.state_dict())
+    return plain
+
+
+def _one(model: CellGraph, node: Tensor, channel: int) -> Tensor:
+    tangent = torch.zeros_like(model.cell.position)
+    tangent[node, channel] = 1.0
+    return tangent
+
+
+def _pushed(model: CellGraph, question: Tensor, tangents: list[Tensor]) -> Iterator[tuple[int, Iterator[Tensor]]]:
+    """Some tangents at a time: the number of the first, and them after 0, 1, ... steps."""
+    x = initial_state(model, question[None])
+    states = [x]
+    for _ in range(model.num_steps[1]):
+        states.append(advance(model, states[-1]))
+    for first in range(0, len(tangents), CHUNK_SIZE):
+        yield first, _steps(model, states, torch.stack(tangents[first : first + CHUNK_SIZE]))
+
+
+def _steps(model: CellGraph, states: list[Tensor], tangents: Tensor) -> Iterator[Tensor]:
+    yield tangents
+    for x in states[:-1]:
+        tangents = _push(model, x, tangents)
+        yield tangents
+
+
+def _push(model: CellGraph, x: Tensor, tangents: Tensor) -> Tensor:
+    """Derivative of one step at ``x``, ``[1, num_nodes, channels]``, along each of ``[n, num_nodes, channels]``."""
+
+    def along(tangent: Tensor) -> Tensor:
+        return jvp(lambda state: advance(model, state), (x,), (tangent[None],))[1][0]
+
+    return vmap(along)(tangents)

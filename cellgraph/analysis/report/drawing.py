@@ -1,0 +1,90 @@
+"""Drawing: what all figures have in common."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from cellgraph.lattice import Lattice
+
+#: Viridis and cividis keep their order for colour-blind readers and in print; purple to orange has a neutral middle.
+AMOUNT, SHARE, SIGNED = "viridis", "cividis", "PuOr"
+
+
+def png(figure: Figure, *, dpi: int = 110) -> bytes:
+    """A figure as PNG."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=dpi)
+    return out.getvalue()
+
+
+def blank(width: float, height: float) -> Figure:
+    """An empty figure, in inches."""
+    # Without pyplot there is no display and no global state.
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def side_by_side(figure: Figure, count: int) -> list[Axes]:
+    """Panels in a row."""
+    return list(np.ravel(figure.subplots(1, count, squeeze=False)))
+
+
+def titled(axis: Axes, x: str, y: str, title: str) -> None:
+    """Name a panel and its axes, and give all panels one look."""
+    axis.set_xlabel(x, fontsize="small")
+    axis.set_ylabel(y, fontsize="small")
+    axis.set_title(title, fontsize="medium")
+    axis.tick_params(labelsize="small")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(True, color="#DDDDDD", linewidth=0.6)
+    axis.set_axisbelow(True)
+    for name, ticks in ((x, axis.xaxis), (y, axis.yaxis)):
+        if name in ("step", "layer") or name.startswith(("layer ", "distance")):
+            ticks.set_major_locator(MaxNLocator(integer=True))
+
+
+def thin(matrix: Tensor) -> Tensor:
+    """At most 150 rows, evenly spaced: a picture shows no more."""
+    return torch.arange(min(150, len(matrix))) * len(matrix) // min(150, len(matrix))
+
+
+def grids(values: Tensor, lattice: Lattice) -> list[np.ndarray]:
+    """Values of the cells as one picture a layer, NaN where no cell is."""
+    grid = torch.full((lattice.mask.numel(),), torch.nan, dtype=torch.double)
+    grid[lattice.grid_index] = values.double()
+    array = grid.reshape(lattice.shape).numpy()
+    if lattice.dim == 1:
+        return [array[None]]
+    return [np.atleast_2d(layer) for layer in array]
+
+
+def layer_maps(maps: Mapping[str, Tensor], lattice: Lattice, colours: str, label: str) -> Figure:
+    """Values of the cells, a row for each name and a column for each layer."""
+    rows = {name: grids(values, lattice) for name, values in maps.items()}
+    columns = len(next(iter(rows.values())))
+    figure = blank(min(12.0, 1.8 + 1.0 * columns), 0.9 + 1.05 * len(rows))
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    low = min(float(values.min()) for values in maps.values())
+    high = max(float(values.max()) for values in maps.values())
+    for index, (line, (name, pictures)) in enumerate(zip(axes, rows.items(), strict=True)):
+        for number, (axis, grid) in enumerate(zip(line, pictures, strict=True)):
+            image = axis.imshow(grid, cmap=colours, vmin=low, vmax=high)
+            axis.set_xticks([]), axis.set_yticks([])
+            if index == 0 and lattice.dim > 1:
+                axis.set_title(f"layer {number}", fontsize="x-small")
+        line[0].set_ylabel(name, fontsize="small")
+    figure.colorbar(image, ax=axes, label=label, shrink=0.9, pad=0.01)
+    return figure
+
+
+def counted(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct points and how often each occurs."""
+    points, counts = np.unique(np.stack([x.numpy(), y.double().numpy()], axis=1), axis=0, return_counts=True)
+    return points[:, 0], points[:, 1], counts

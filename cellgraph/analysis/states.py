@@ -1,0 +1,76 @@
+"""States: the cells of a network step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from cellgraph.model import CellGraph
+from cellgraph.nn import GMLPCell
+from cellgraph.rollout import rollout
+
+#: Questions that take a step together: the state of more does not fit a CPU's cache.
+CHUNK_SIZE = 2
+
+
+def initial_state(model: CellGraph, question: Tensor) -> Tensor:
+    """State that the questions are injected as, ``[batch, num_nodes, channels]``."""
+    surface = model.question_adapter.encode(question).to(model.cell.position.dtype)
+    return model.input_surface.inject(surface, num_channels=model.cell.channels)
+
+
+def advance(model: CellGraph, x: Tensor) -> Tensor:
+    """State of the cells one step later, the input surface held where the model holds it.
+
+    Shapes:
+        - **x**, **output:** ``[batch, num_nodes, channels]``
+    """
+    held = model.input_surface if model.injection == "held" else None
+    memory = x[..., x.size(-1) - model.cell.memory_channels :]
+    return rollout(model.cell, x, memory, num_steps=1, held=held).x
+
+
+@torch.no_grad()
+def walk(model: CellGraph, question: Tensor, *, num_steps: int | None = None) -> Iterator[Tensor]:
+    """States before the first step and after each, one at a time: a whole trajectory may not fit the memory.
+
+    Args:
+        model: The network, in evaluation mode.
+        question: Question embeddings, ``[batch, teacher_width]``.
+        num_steps: Number of steps; the model's own by default, and any number may be asked for.
+
+    Shapes:
+        - **each state:** ``[batch, num_nodes, channels]``
+    """
+    x = initial_state(model, question)
+    yield x
+    for _ in range(model.num_steps[1] if num_steps is None else num_steps):
+        x = torch.cat([advance(model, part) for part in x.split(CHUNK_SIZE)])
+        yield x
+
+
+def new_network(model: CellGraph, *, backend: str | None = None, seed: int = 0) -> CellGraph:
+    """The network as it would start, between the adapters that it has, in evaluation mode.
+
+    Args:
+        model: The network.
+        backend: Backend of the new cell, that of the old one by default.
+        seed: Seed of the new cell's weights.
+    """
+    config = model.config()
+    config.pop("lattice")
+    cell = config.pop("cell")
+    cell["backend"] = backend or cell["backend"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = CellGraph(GMLPCell(model.lattice, **cell), **config)
+    fresh.question_adapter.load_state_dict(model.question_adapter.state_dict())
+    fresh.answer_adapter.load_state_dict(model.answer_adapter.state_dict())
+    return fresh.to(model.cell.position.dtype).eval()
+
+
+def activity(x: Tensor) -> Tensor:
+    """Root mean square of each cell's state over its channels, ``[..., num_nodes]``."""
+    return x.square().mean(-1).sqrt()

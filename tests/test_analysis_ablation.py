@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph.analysis.ablation import ablated, ablation_costs, block_regions, layer_regions
+
+
+def network(**options) -> CellGraph:
+    cell = GMLPCell(Lattice((3, 3, 3)), channels=4, hidden=8, heads=2, sharing=options.pop("sharing", "shared"))
+    model = CellGraph(cell, teacher_width=12, num_steps=4, **options).eval()
+    with torch.no_grad():
+        for weight in cell.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+    return model
+
+
+QUESTION = torch.randn(5, 12, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("kind", ["silent", "passive"])
+@pytest.mark.parametrize("options", [{}, {"injection": "held"}, {"sharing": "layer"}])
+def test_nothing_taken_out_is_the_network(kind, options):
+    model = network(**options)
+    nowhere = torch.zeros(27, dtype=torch.bool)
+    with torch.no_grad():
+        torch.testing.assert_close(ablated(model, QUESTION, nowhere, kind), model(QUESTION).embedding)
+
+
+@pytest.mark.parametrize("options", [{}, {"injection": "held"}, {"sharing": "layer"}, {"sharing": "cell"}])
+def test_a_passive_lattice_is_one_without_the_gated_update(options):
+    model = network(**options)
+    linear = copy.deepcopy(model)
+    torch.nn.init.zeros_(linear.cell.out_weight)
+    torch.nn.init.zeros_(linear.cell.out_bias)
+    everywhere = torch.ones(27, dtype=torch.bool)
+    with torch.no_grad():
+        torch.testing.assert_close(ablated(model, QUESTION, everywhere, "passive"), linear(QUESTION).embedding)
+
+
+def test_nothing_passes_a_silent_layer():
+    model = network()
+    silent = ablated(model, QUESTION, layer_regions(model.lattice)["layer 1"])
+    torch.testing.assert_close(silent, silent[:1].expand_as(silent))
+    # A silent block leaves the ways around it.
+    around = ablated(model, QUESTION, block_regions(model.lattice)["block 1, 1"])
+    assert float((around - around[:1]).abs().amax(1)[1:].min()) > 1e-3
+
+
+def test_costs_are_differences_of_the_scores():
+    model = network()
+    answer, others = torch.randn(5, 12), torch.randn(3, 12)
+    bank = torch.cat([answer, others])
+    regions = layer_regions(model.lattice)
+    costs = ablation_costs(model, QUESTION, answer, regions, candidates=bank)
+    assert [(cost.kind, cost.name) for cost in costs] == [(k, n) for k in ("silent", "passive") for n in regions]
+    assert [cost.num_cells for cost in costs] == [9] * 6
+
+    def scores(prediction: torch.Tensor) -> tuple[float, float]:
+        p, a, b = (x.double().numpy() for x in (prediction, answer, bank))
+        mean = b.mean(0)
+        cos = np.sum((p - mean) * (a - mean), 1) / np.linalg.norm(p - mean, axis=1) / np.linalg.norm(a - mean, axis=1)
+        similarity = p @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
+        own = similarity[np.arange(5), np.arange(5)][:, None]
+        # A silent output layer answers with zeros, to which all answers are equally near.
+        rank = (similarity > own + 1e-6).sum(1) + (np.abs(similarity - own) <= 1e-6).sum(1) / 2 + 0.5
+        return 1 - cos.mean(), (1 / rank).mean()
+
+    with torch.no_grad():
+        whole = scores(model(QUESTION).embedding)
+    for cost in costs:
+        without = scores(ablated(model, QUESTION, regions[cost.name], cost.kind))
+        assert cost.loss == pytest.approx(without[0] - whole[0], abs=1e-5)
+        assert cost.mrr == pytest.approx(whole[1] - without[1], abs=1e-5)
+
+
+def test_regions_part_the_lattice():
+    for lattice, count in ((Lattice((2, 5, 7)), 9), (Lattice((4, 6), 8), 3)):
+        for regions in (layer_regions(lattice), block_regions(lattice)):
+            assert torch.equal(torch.stack([*regions.values()]).sum(0), torch.ones(lattice.num_nodes, dtype=torch.long))
+        assert len(block_regions(lattice)) == count
+    with pytest.raises(ValueError, match="into 3 parts"):
+        block_regions(Lattice((4, 2, 8)))
+
+
+def test_bad_input_is_named():
+    model = network()
+    with pytest.raises(ValueError, match="kind must be one of"):
+        ablated(model, QUESTION, torch.ones(27, dtype=torch.bool), "dead")
+    with pytest.raises(ValueError, match=r"boolean mask \[27\]"):
+        ablated(model, QUESTION, torch.ones(3, dtype=torch.bool))
