@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
-from torch_geometric.explain.algorithm.utils import set_masks
 
 from cellgraph.lattice import BOUNDARIES, NEIGHBOURHOODS, Lattice
 from cellgraph.model import CellGraph, CellGraphOutput
@@ -148,7 +147,9 @@ def edge_influence(
     twin.cell.backend, twin.tolerance = "scatter", 0.0
     edges = twin.cell.edge_index
     mask = torch.ones(edges.size(1), dtype=twin.cell.position.dtype, device=edges.device, requires_grad=True)
-    set_masks(twin, mask, edges, apply_sigmoid=False)
+    message = twin.cell.message
+    # PyG's explainers would set the mask, but the classes of layers that inherit from layers take no notice of theirs.
+    twin.cell.message = lambda x_j, weight: mask[:, None] * message(x_j, weight)  # type: ignore[method-assign]
     rows = []
     with torch.enable_grad():
         for row in question.split(1):

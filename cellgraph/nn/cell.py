@@ -165,7 +165,8 @@ class GMLPCell(NeighbourSum):
 
     def fuses(self, x: Tensor) -> bool:
         """Whether steps from such a state are taken by the fused operator."""
-        return self._fused is not None and FusedSteps.fits(x, self.channels, self.hidden) and load_operators()
+        chosen = self._fused is not None and self.backend in ("auto", "fused")
+        return chosen and FusedSteps.fits(x, self.channels, self.hidden) and load_operators()
 
     def walk(self, x: Tensor, masks: Tensor | None, *, num_steps: int, checkpoint_every: int = 0) -> Tensor:
         """Take several steps by the fused operator.
