@@ -6,13 +6,14 @@ from cellgraph.training.embedded import Batch, EmbeddedPairs
 from cellgraph.training.interruption import GracefulStop, TrainingInterrupted
 from cellgraph.training.loader import DialogueLoader
 from cellgraph.training.metrics_log import CSVLog, MetricsWriter
-from cellgraph.training.module import LatticeModule, NonFiniteError
+from cellgraph.training.module import LatticeModule
 from cellgraph.training.objectives import Objective
 from cellgraph.training.progress import TrainingProgress
 from cellgraph.training.randomness import GlobalGenerators
 from cellgraph.training.run import TrainResult, TrainSettings, train
 from cellgraph.training.stopping import Stopping
 from cellgraph.training.trainer import build_trainer, fit, run_checkpoint
+from cellgraph.training.update import NonFiniteError, UpdateModule
 
 __all__ = [
     "EMA",
@@ -33,6 +34,7 @@ __all__ = [
     "TrainSettings",
     "TrainingInterrupted",
     "TrainingProgress",
+    "UpdateModule",
     "build_trainer",
     "fit",
     "model_weights",
