@@ -165,7 +165,8 @@ class Task(nn.Module, ABC):
             trajectory: Also return the states of all steps.
             generator: Source of the random update masks.
         """
-        memory = batch.x[..., batch.x.size(-1) - cell.memory_channels :] if cell.memory_channels else None
+        channels: int = cell.memory_channels  # type: ignore[assignment]
+        memory = batch.x[..., batch.x.size(-1) - channels :] if channels else None
         # A rollout without a context is any cell's; one with it needs a cell that takes it.
         told = {} if batch.context is None else {"context": batch.context}
         return rollout(

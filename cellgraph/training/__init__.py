@@ -10,7 +10,8 @@ from cellgraph.training.module import LatticeModule
 from cellgraph.training.objectives import Objective
 from cellgraph.training.progress import TrainingProgress
 from cellgraph.training.randomness import GlobalGenerators
-from cellgraph.training.run import TrainResult, TrainSettings, train
+from cellgraph.training.run import TrainResult, TrainSettings, run_updates, train
+from cellgraph.training.settings import RunSettings
 from cellgraph.training.stopping import Stopping
 from cellgraph.training.trainer import build_trainer, fit, run_checkpoint
 from cellgraph.training.update import NonFiniteError, UpdateModule
@@ -29,6 +30,7 @@ __all__ = [
     "NonFiniteError",
     "Objective",
     "RunCheckpoint",
+    "RunSettings",
     "Stopping",
     "TrainResult",
     "TrainSettings",
@@ -40,5 +42,6 @@ __all__ = [
     "model_weights",
     "read_checkpoint",
     "run_checkpoint",
+    "run_updates",
     "train",
 ]

@@ -24,9 +24,7 @@ class Stopping(lightning.Callback):
         if patience is not None and patience < 1:
             raise ValueError(f"patience must be positive, got {patience}")
         if patience is not None and monitor is None:
-            raise ValueError(
-                f"patience={patience} needs a validation metric that should grow, got none"
-            )
+            raise ValueError(f"patience={patience} needs a validation metric that should grow, got none")
         self.patience, self.monitor = patience, monitor
         self.best: float | None = None
         self.stale = 0
