@@ -20,8 +20,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.analysis.plots import read_metrics
 from cellgraph.analysis.report import Effort, Study, report_run, study, write_report
-from cellgraph.analysis.report.page import claims
-from cellgraph.analysis.report.sections import ALL_BUT_TRANSPORT, EVERYTHING, evenly
+from cellgraph.analysis.report.patterns import ALL_BUT_TRANSPORT, EVERYTHING, claims
+from cellgraph.analysis.report.subject import evenly
 from cellgraph.analysis.states import advance, initial_state, new_network, walk
 from cellgraph.data import QAPair
 from cellgraph.training import EmbeddedPairs
@@ -106,7 +106,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     model = network(Lattice((3, 3, 6)))
     pairs, embedded = some_pairs(60)
     result = study(model, pairs, embedded.question, embedded.answer, read_metrics(folder / "metrics.csv"), effort=TINY)
-    write_report(result, model, pairs, folder, title="A <title>")
+    write_report(result, folder, title="A <title>")
     return Made(folder, model, pairs, embedded, result)
 
 
@@ -156,7 +156,7 @@ def test_figures_of_the_specialisation(made):
         assert label["embedding"] > 0.95
         assert layers[0, 1:].tolist() == pytest.approx([chance] * 2, abs=0.05)
         assert label["control_mean"] == pytest.approx(chance, abs=0.15)
-        probe = made.study.specialisation.cells[name]
+        probe = made.study.specialisation.found.cells[name]
         assert label["cells_selectivity"]["mean"] == pytest.approx(label["cells_mean"] - label["cells_control_mean"])
         assert label["cells_best"] == pytest.approx(float(probe.accuracy.max()))
     states = torch.stack(list(walk(made.model, made.embedded.question)))
@@ -233,7 +233,7 @@ def test_figures_of_the_influence(made):
         "least": float(hears.min()),
         "most": float(hears.max()),
     }
-    hops = [model.lattice.hops(torch.arange(54) == node) for node in made.study.flow.spread.sources]
+    hops = [model.lattice.hops(torch.arange(54) == node) for node in made.study.influence.spread.sources]
     in_time = sum(int((far <= 3).sum()) for far in hops)
     assert found["cells_in_time"] == found["arrivals"] == found["arrivals_at_graph_distance"] == in_time
     assert found["arrivals_out_of_reach"] == 0
@@ -272,13 +272,13 @@ def test_figures_of_the_patterns(made):
 
 def test_figures_of_the_training(made):
     found = made.figures
-    assert found["dynamics"]["train/loss"] == {
+    assert found["training"]["curves"]["train/loss"] == {
         "first": 2.5, "last": 1.25, "least": 1.25, "least_at": 20, "most": 2.5, "most_at": 10,
     }  # fmt: skip
-    assert found["dynamics"]["train/grad_norm"]["most"] == 4.5
-    cell = made.model.cell
-    assert found["stencil"]["transport"] == pytest.approx(cell.transport.detach().mean((1, 2)).tolist())
-    assert np.array(found["stencil"]["gate"]) == pytest.approx(cell.gate_weight[:, 0].T.detach().numpy())
+    assert found["training"]["curves"]["train/grad_norm"]["most"] == 4.5
+    cell, stencil = made.model.cell, found["training"]["stencil"]
+    assert stencil["transport"] == pytest.approx(cell.transport.detach().mean((1, 2)).tolist())
+    assert np.array(stencil["gate"]) == pytest.approx(cell.gate_weight[:, 0].T.detach().numpy())
     assert found["network"]["cells"] == 54
     assert found["network"]["edges"] == 2 * (2 * 18 + 3 * 2 * 6 + 3 * 3 * 5)
 
@@ -294,22 +294,23 @@ def test_a_new_network_keeps_the_adapters_alone(made):
 
 
 def test_claims_need_all_three_controls(made):
-    base = made.study.patterns
-
     def claim(all_shuffled: float, kept: float, new: float) -> str:
         q = {EVERYTHING: all_shuffled, ALL_BUT_TRANSPORT: kept}
         comparisons = {
             kind: type(old)(dict.fromkeys(old.observed, 1.0), old.null, old.p, dict.fromkeys(old.q, q[kind]))
-            for kind, old in base.comparisons.items()
+            for kind, old in made.study.patterns.comparisons.items()
         }
-        patterns = type(base)(base.clusters, base.late, base.changes, comparisons, dict.fromkeys(base.new, new))
-        changed = Study(**{**made.study.__dict__, "patterns": patterns})
-        return claims(changed)["wave"].split(":")[0]
+        return claims(comparisons, dict.fromkeys(made.study.patterns.new, new))["wave"].split(":")[0]
 
     assert claim(0.01, 0.01, 0.5) == "learned"
-    assert claim(0.01, 0.01, 1.0) == "by design"
-    assert claim(0.01, 0.60, 0.5) == "of the transport"
+    assert claim(0.01, 0.01, 1.0) == "built in"
+    assert claim(0.01, 0.60, 0.5) == "made by the transport"
     assert claim(0.60, 0.01, 0.5) == "no claim"
+    found = made.figures["patterns"]
+    for name, words in found["claims"].items():
+        beyond = [found["against"][kind][name]["q"] <= 0.05 for kind in (EVERYTHING, ALL_BUT_TRANSPORT)]
+        more = found["observed"][name] > found["new"][name]
+        assert words.startswith("learned") == (all(beyond) and more)
 
 
 def test_every_number_on_the_page_stands_among_the_figures(made):
@@ -370,8 +371,8 @@ def test_flat_lattices_and_pairs_without_labels(lattice, tmp_path):
     question = torch.randn(8, WIDTH)
     tiny = Effort(projected=8, probed=8, ablated=2, shuffles=2, sources=1, beyond=4)
     result = study(model, pairs, question, question, {}, effort=tiny)
-    assert result.specialisation is None
-    assert "nothing was probed" in write_report(result, model, pairs, tmp_path).read_text()
+    assert result.specialisation.found is None
+    assert "nothing was probed" in write_report(result, tmp_path).read_text()
     assert not (tmp_path / "loss.png").exists()
     with pytest.raises(ValueError, match="at least 3 held-out pairs, got 2"):
         study(model, pairs[:2], question[:2], question[:2], {})

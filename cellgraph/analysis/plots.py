@@ -105,7 +105,7 @@ def draw_loss(curves: Mapping[str, Curve]) -> Figure:
     if not totals and not terms:
         raise ValueError(f"no loss to plot among the curves {sorted(curves)}")
     panels = [panel for panel in (totals, terms, rates) if panel]
-    figure = Figure(figsize=(8.0, 1.6 + 2.4 * len(panels)), layout="constrained")
+    figure = Figure(figsize=(8.0, 1.2 + 1.9 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, panel in zip(axes, panels, strict=True):
         if panel is rates:
@@ -115,7 +115,7 @@ def draw_loss(curves: Mapping[str, Curve]) -> Figure:
         else:
             _draw(axis, panel, "terms\n(dimensionless)", smooth=True)
     axes[0].set_title("Loss")
-    axes[-1].set_xlabel("training step (optimiser updates)")
+    axes[-1].set_xlabel("optimiser updates")
     return figure
 
 
@@ -147,13 +147,13 @@ def draw_similarity(curves: Mapping[str, Curve]) -> Figure:
     cosines = {name: curve for name, curve in shown.items() if "cosine" in name or "similarity" in name}
     retrieval = {name: curve for name, curve in shown.items() if name not in cosines}
     panels = [panel for panel in (cosines, retrieval) if panel]
-    figure = Figure(figsize=(8.0, 1.6 + 2.8 * len(panels)), layout="constrained")
+    figure = Figure(figsize=(8.0, 1.2 + 2.0 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, panel in zip(axes, panels, strict=True):
         label = "cosine\n(1 = same direction)" if panel is cosines else "retrieval\n(1 = true answer always first)"
         _draw(axis, panel, label, smooth=True)
     axes[0].set_title("Similarity of predicted and true answers")
-    axes[-1].set_xlabel("training step (optimiser updates)")
+    axes[-1].set_xlabel("optimiser updates")
     return figure
 
 

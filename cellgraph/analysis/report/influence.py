@@ -163,6 +163,7 @@ class Influence:
         field = self.numbers["receptive_field"]
         axis.plot(field["within"], field["share"], color=PALETTE["blue"], marker="o", label="influence (squared)")
         axis.plot(field["within"], field["cells"], color="#777777", linestyle="--", label="cells in reach")
+        axis.set_xlim(-0.5, max(field["within"][-1], 1) + 0.5)
         axis.set_ylim(-0.03, 1.05)
         titled(axis, "distance across the signal's way (cells)", "share within the distance", "Receptive field")
         axis.legend(frameon=False, fontsize="small", loc="lower right")

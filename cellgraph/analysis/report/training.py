@@ -18,7 +18,6 @@ from cellgraph.model import CellGraph
 #: Logged quantities that are neither losses nor similarities.
 GAUGES = {
     "train/grad_norm": "norm of the gradients",
-    "train/lr": "learning rate",
     "train/temperature": "temperature",
 }
 
@@ -64,7 +63,7 @@ class Training:
             yield Picture.of("similarity", draw_similarity(self.curves))
         gauges = {name: words for name, words in GAUGES.items() if name in self.curves}
         if gauges:
-            figure = blank(3.7 * len(gauges), 3.0)
+            figure = blank(4.4 * len(gauges), 2.8)
             axes = side_by_side(figure, len(gauges))
             for axis, (name, words), colour in zip(axes, gauges.items(), PALETTE.values(), strict=False):
                 axis.plot(*self.curves[name], color=colour, marker="o", markersize=3)
