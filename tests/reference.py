@@ -55,5 +55,10 @@ def trajectory(model: CellGraph, question, num_steps: int) -> np.ndarray:
     return np.stack(states)
 
 
+def rms(x: np.ndarray) -> np.ndarray:
+    """Root mean square over the channels."""
+    return np.sqrt((x**2).mean(-1))
+
+
 def _norm(x: np.ndarray) -> np.ndarray:
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
