@@ -1,180 +1,161 @@
-"""The cell against its equations written out, and its variants against each other."""
+"""The contract of all cells: any cell of two methods steps, sweeps, dies and is given what it is given."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 
+import networkx
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
-from torch_geometric.nn import MessagePassing
 
-from cellgraph import GMLPCell, Lattice
-from cellgraph.nn.cell import SHARING
-from cellgraph.nn.segment import has_torch_scatter
+from cellgraph import Cell, GMLPCell, Graph, Lattice, NCACell, rollout
+from cellgraph.testing import randomise
 
-LATTICE = Lattice((3, 2, 4), 6, boundary=("open", "open", "periodic"))
-
-
-def busy(lattice: Lattice = LATTICE, **options: object) -> GMLPCell:
-    """A float64 cell with no parameter at zero."""
-    cell = GMLPCell(lattice, 6, hidden=8, heads=2, **options).double()
-    for parameter in cell.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    return cell
+KINDS = {
+    "gmlp": lambda lattice, **options: GMLPCell(lattice, 8, hidden=8, heads=2, **options),
+    "nca": lambda lattice, **options: NCACell(lattice, 8, **options),
+    "gru": lambda lattice, **options: NCACell(lattice, 8, perception="stencil", update="gru", **options),
+    "attention": lambda lattice, **options: NCACell(lattice, 8, perception="attention", norm="rms", **options),
+}
 
 
-def by_the_book(cell: GMLPCell, x: Tensor) -> Tensor:
-    """The equations, cell by cell and neighbour by neighbour."""
-    group = {"shared": lambda i: 0, "layer": lambda i: int(cell.lattice.layer[i]), "cell": lambda i: i}[cell.sharing]
+class Counter(Cell):
+    """Every cell becomes one more than the greatest of its neighbours: what it sees shows in what it becomes."""
 
-    def norm(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        centred = h - h.mean(-1, keepdim=True)
-        return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight + bias
+    def perceive(self, x, context=None):
+        source, target = self.edge_index
+        return x.new_zeros(x.shape).index_reduce(1, target, x[:, source], "amax")
 
-    u, v = [], []
-    for i in range(cell.lattice.num_nodes):
-        g = group(i)
-        h = norm(x[:, i] + cell.position[i], cell.norm_weight[g], cell.norm_bias[g])
-        z = h @ cell.in_weight[g].T + cell.in_bias[g]
-        z = z * 0.5 * (1 + torch.erf(z / 2**0.5))
-        u.append(z[:, : cell.hidden])
-        v.append(norm(z[:, cell.hidden :], cell.gate_norm_weight[g], cell.gate_norm_bias[g]))
-    source, target = cell.lattice.edge_index.tolist()
-    new = []
-    for i in range(cell.lattice.num_nodes):
-        g = group(i)
-        w = cell.gate_weight[:, g].repeat_interleave(cell.hidden // cell.heads, -1)
-        s = cell.gate_bias[g] + w[-1] * v[i]
-        t = cell.transport[-1, g] * x[:, i]
-        for j, target_j, k in zip(source, target, cell.lattice.edge_direction.tolist(), strict=True):
-            if target_j == i:
-                s = s + w[k] * v[j]
-                t = t + cell.transport[k, g] * x[:, j]
-        update = (u[i] * s) @ cell.out_weight[g].T + cell.out_bias[g]
-        new.append(x[:, i] + cell.update_rate * (t + update))
-    return torch.stack(new, 1)
+    def change(self, x, perceived, context=None):
+        return perceived + 1 - x + (0 if context is None else context)
 
 
-@pytest.mark.parametrize("sharing", SHARING)
-@pytest.mark.parametrize("backend", ["scatter", "stencil", "conv", "segment"])
-def test_a_step_is_the_equations(sharing: str, backend: str) -> None:
-    if backend == "conv" and sharing != "shared":
-        pytest.skip("conv shares its weights between cells")
-    if backend == "segment" and not has_torch_scatter():
-        pytest.skip("torch_scatter is not installed")
-    cell = busy(sharing=sharing, backend=backend, update_rate=0.7)
-    x = torch.randn(2, 24, 6, dtype=torch.float64)
-    torch.testing.assert_close(cell(x), by_the_book(cell, x))
+@pytest.mark.parametrize("kind", KINDS)
+def test_step_size_and_mask_scale_the_change(kind):
+    lattice = Lattice((3, 4), 8)
+    cell = KINDS[kind](lattice, step_size=0.25).double()
+    randomise(cell)
+    x = torch.randn(2, 12, 8, dtype=torch.float64)
+    whole = copy.copy(cell)
+    whole.step_size = 1.0
+    change = whole(x) - x
+    torch.testing.assert_close(cell(x), x + 0.25 * change)
+    mask = (torch.rand(2, 12, 1) < 0.5).double()
+    torch.testing.assert_close(cell(x, mask), x + 0.25 * mask * change)
 
 
-def test_masked_lattices_work_with_every_sharing() -> None:
-    lattice = Lattice((3, 2, 4), mask=torch.rand(3, 2, 4) > 0.4)
-    for sharing in SHARING:
-        cell = busy(lattice, sharing=sharing)
-        x = torch.randn(2, lattice.num_nodes, 6, dtype=torch.float64)
-        torch.testing.assert_close(cell(x), by_the_book(cell, x))
+@pytest.mark.parametrize("graph", [Lattice((4, 5)), Graph(torch.tensor(list(networkx.petersen_graph().edges)).T)])
+def test_a_sweep_shows_later_classes_what_earlier_ones_became(graph):
+    cell = Counter(graph, 1, order="sweep")
+    x = torch.randint(9, (1, graph.num_nodes, 1)).float()
+    expected = x[0, :, 0].tolist()
+    into = [[s for s, t in graph.edge_index.T.tolist() if t == node] for node in range(graph.num_nodes)]
+    colours = graph.colours()
+    for colour in range(int(colours.max()) + 1):
+        # No two of a class are neighbours, so one after the other is the same as all at once.
+        for node in (colours == colour).nonzero().flatten().tolist():
+            expected[node] = 1 + max([0.0, *(expected[source] for source in into[node])])
+    assert cell(x)[0, :, 0].tolist() == expected
 
 
-@pytest.mark.parametrize("sharing", ["layer", "cell"])
-def test_equal_weights_for_all_groups_are_shared_weights(sharing: str) -> None:
-    shared, grouped = busy(), busy(sharing=sharing)
-    with torch.no_grad():
-        for name, parameter in grouped.named_parameters():
-            source = shared.get_parameter(name)
-            parameter.copy_(source.expand_as(parameter))
-    x = torch.randn(2, 24, 6, dtype=torch.float64)
-    torch.testing.assert_close(grouped(x), shared(x))
+def test_the_dead_are_those_with_nobody_alive_around_before_and_after():
+    lattice = Lattice((5, 6), 8, mask=torch.rand(5, 6) > 0.2)
+    cell = NCACell(lattice, 4, alive_channel=1, alive_threshold=0.1)
+    randomise(cell, std=0.5)
+    x = torch.randn(3, lattice.num_nodes, 4) * 0.2
+    free = copy.copy(cell)
+    free.alive_channel = None
+    after = free(x)
+    places = {tuple(place): i for i, place in enumerate(lattice.positions.tolist())}
+    for sample, (place, node) in itertools.product(range(3), places.items()):
+        near = [(place[0] + a, place[1] + b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
+        cells = [places[there] for there in near if there in places]
+        lives = all(max(float(state[sample, i, 1]) for i in cells) > 0.1 for state in (x, after))
+        torch.testing.assert_close(cell(x)[sample, node], after[sample, node] * lives)
+    assert (cell(x) == 0).all(-1).any()
+    assert not (cell(x) == 0).all(-1).all()
 
 
-def test_gradients() -> None:
-    cell = busy(Lattice((2, 1, 3)))
-    x = torch.randn(1, 6, 6, dtype=torch.float64, requires_grad=True)
-    names, values = zip(*cell.named_parameters(), strict=True)
-
-    def step(x: Tensor, *parameters: Tensor) -> Tensor:
-        return torch.func.functional_call(cell, dict(zip(names, parameters, strict=True)), (x,))
-
-    assert torch.autograd.gradcheck(step, (x, *values))
-
-
-def test_parameter_counts_of_the_default_cell() -> None:
-    cell = GMLPCell(Lattice((11, 15, 15)))
-    counts = cell.parameter_counts()
-    assert isinstance(cell, MessagePassing)
-    assert abs(counts["gmlp"] - 25_000) <= 0.05 * 25_000
-    # By hand: two norms, W_in, W_out, a gate weight a head and direction, a gate bias a hidden channel.
-    assert counts["gmlp"] == 2 * 64 + 2 * 128 + (64 + 1) * 256 + (128 + 1) * 64 + 7 * 8 + 128
-    assert counts["positions"] == 2475 * 64
-    assert sum(counts.values()) == sum(p.numel() for p in cell.parameters())
-    per_cell = GMLPCell(Lattice((11, 15, 15)), sharing="cell").parameter_counts()
-    assert per_cell["gmlp"] == 2475 * counts["gmlp"]
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("each", [1, 12])
+def test_a_context_reaches_the_cells_it_is_given_to_and_the_gradient_comes_back(kind, each):
+    cell = KINDS[kind](Lattice((3, 4), 8), context_channels=3).double()
+    randomise(cell)
+    x = torch.randn(2, 12, 8, dtype=torch.float64)
+    context = torch.randn(2, each, 3, dtype=torch.float64, requires_grad=True)
+    y = cell(x, None, context)
+    assert not torch.allclose(y, cell(x, None, torch.zeros_like(context)))
+    (grad,) = torch.autograd.grad(y[0, 5].sum(), context)
+    assert grad[0].abs().sum() > 0
+    assert grad[1].abs().sum() == 0
+    torch.testing.assert_close(cell(x, None, context.expand(2, 12, 3)), y)
+    run = rollout(cell, x, num_steps=3, context=context, checkpoint_every=2)
+    state = x
+    for _ in range(3):
+        state = cell(state, None, context)
+    torch.testing.assert_close(run.x, state, rtol=0, atol=0)
 
 
-def test_an_update_mask_freezes_the_cells_it_leaves_out() -> None:
-    cell = busy()
-    x = torch.randn(2, 24, 6, dtype=torch.float64)
-    mask = (torch.rand(2, 24, 1) < 0.5).double()
-    new = cell(x, mask)
-    assert torch.equal(new[mask[..., 0] == 0], x[mask[..., 0] == 0])
-    torch.testing.assert_close(new, torch.where(mask > 0, cell(x), x))
+@pytest.mark.parametrize("kind", KINDS)
+def test_checkpointed_random_rollouts_have_the_same_bits(kind):
+    cell = KINDS[kind](Lattice((3, 4), 8), update_rate=0.5).train()
+    randomise(cell)
+    found = []
+    for every in (0, 2):
+        x = torch.randn(2, 12, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        run = rollout(cell, x, num_steps=5, checkpoint_every=every, generator=torch.Generator().manual_seed(2))
+        found.append([run.x, *torch.autograd.grad(run.x.square().sum(), (x, *cell.parameters()), allow_unused=True)])
+    for one, other in zip(*found, strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)
 
 
-def test_the_state_keeps_its_dtype_under_autocast_and_stays_near_float32() -> None:
-    cell = busy().float()
-    x = torch.randn(2, 24, 6)
-    with torch.autocast("cpu", torch.bfloat16):
-        low = cell(x)
-    assert low.dtype == torch.float32
-    # bfloat16 has 8 bits: 2^-8 relative a product, a few products deep.
-    assert float((low - cell(x)).abs().max() / cell(x).abs().max()) < 0.03
+def test_always_random_is_random_in_evaluation_and_expected_updates_are_not():
+    lattice = Lattice((30, 30))
+    for always in (False, True):
+        cell = Counter(lattice, 1, update_rate=0.5, always_random=always).eval()
+        y = rollout(cell, torch.zeros(1, 900, 1), num_steps=1).x
+        assert set(y.unique().tolist()) == ({0.0, 1.0} if always else {0.5})
 
 
-@pytest.mark.parametrize("backend", ["scatter", "stencil", "conv"])
-def test_compiled_equals_eager(backend: str) -> None:
-    torch.compiler.reset()
-    cell = busy(backend=backend).float()
-    compiled = copy.deepcopy(cell)
-    compiled.compile(dynamic=False)
-    x = torch.randn(2, 24, 6)
-    results = []
-    for module in (cell, compiled):
-        y = module(x)
-        y.square().sum().backward()
-        results.append([y.detach(), *(p.grad for p in module.parameters())])
-    for eager, fast in zip(*results, strict=True):
-        assert eager is not None
-        torch.testing.assert_close(fast, eager, rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_equals_eager(kind):
+    cell = KINDS[kind](Lattice((3, 4), 8), alive_channel=0)
+    randomise(cell)
+    x = torch.randn(2, 12, 8)
+    compiled = torch.compile(cell, backend="aot_eager", dynamic=False)
+    torch.testing.assert_close(compiled(x), cell(x))
 
 
-def test_it_compiles_without_a_graph_break() -> None:
-    torch.compiler.reset()
-    cell = busy(backend="stencil").float()
-    step = torch.compile(cell.forward, fullgraph=True, backend="aot_eager")
-    x = torch.randn(2, 24, 6)
-    torch.testing.assert_close(step(x), cell(x))
-
-
-def test_a_new_cell_moves_nothing() -> None:
-    cell = GMLPCell(LATTICE, 6, hidden=8)
-    x = torch.randn(2, 24, 6)
-    assert torch.equal(cell(x), x)
-    assert torch.equal(cell.gate_bias, torch.ones(1, 8))
-    assert F.layer_norm(cell.position, (6,)).std() > 0.5
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_configuration_builds_the_same_cell(kind):
+    lattice = Lattice((3, 4), 8)
+    cell = KINDS[kind](lattice, update_rate=0.5, order="sweep", alive_channel=2, context_channels=1, memory_channels=2)
+    twin = type(cell)(lattice, **cell.config())
+    twin.load_state_dict(cell.state_dict())
+    x, context = torch.randn(1, 12, 8), torch.randn(1, 1, 1)
+    assert torch.equal(twin(x, None, context), cell(x, None, context))
+    assert twin.config() == cell.config()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": 10}, "heads divide hidden, got 6, 10, 8"),
-        ({"channels": 0}, "must be positive"),
-        ({"memory_channels": 6}, "leave a channel of the 6 free, got 6"),
-        ({"sharing": "row"}, "got 'row'"),
-        ({"sharing": "layer", "backend": "conv"}, "got sharing='layer'"),
-        ({"update_rate": 0.0}, r"\(0, 1\], got 0.0"),
+        ({"channels": 0}, "channels must be positive, got 0"),
+        ({"channels": 4, "memory_channels": 4}, "leave a channel of the 4 free"),
+        ({"channels": 4, "context_channels": -1}, "context_channels must not be negative"),
+        ({"channels": 4, "update_rate": 0.0}, r"update_rate must be in \(0, 1\]"),
+        ({"channels": 4, "order": "random"}, "order must be one of"),
+        ({"channels": 4, "alive_channel": 4}, "alive_channel must be one of the 4 channels, got 4"),
     ],
 )
-def test_bad_arguments_are_named(options: dict, message: str) -> None:
+def test_bad_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        GMLPCell(LATTICE, **{"channels": 6, "hidden": 8, **options})
+        Counter(Lattice((4,)), **options)
+
+
+def test_a_context_that_does_not_fit_is_named():
+    cell = NCACell(Lattice((4,)), 2, context_channels=3)
+    for context, got in ((None, "got none"), (torch.zeros(2, 3, 3), r"got \[2, 3, 3\]"), (torch.zeros(1, 1, 2), "got")):
+        with pytest.raises(ValueError, match=rf"context must be \[.*{got}"):
+            cell(torch.zeros(2, 4, 2), None, context)
