@@ -52,7 +52,7 @@ def main() -> None:
     torch.manual_seed(0)
     task = GrowDisc()
     cell = MeanCell(task.lattice, update_rate=0.8)
-    settings = AutomatonSettings(max_steps=400, batch_size=8, num_steps=(10, 16), lr=1e-2, normalise=True, val_every=100)
+    settings = AutomatonSettings(max_steps=400, batch_size=8, num_steps=(10, 16), lr=1e-2, normalise=True)
     print("loss before:", task.validate(cell.eval(), num_steps=12))
     with tempfile.TemporaryDirectory() as folder:
         pool = SamplePool(32, reseed=2, damage=1)
