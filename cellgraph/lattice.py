@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+
+from cellgraph.graph import Graph
 
 #: Neighbourhoods by dimension: number of neighbours -> largest number of axes an offset may move along.
 NEIGHBOURHOODS: dict[int, dict[int, int]] = {1: {2: 1}, 2: {4: 1, 8: 2}, 3: {6: 1, 18: 2, 26: 3}}
@@ -27,7 +28,7 @@ FACES: dict[str, tuple[int, int]] = {
 BOUNDARIES = ("open", "periodic")
 
 
-class Lattice:
+class Lattice(Graph):
     r"""A grid of cells as a static graph, one node a cell, in C order of the shape.
 
     Cell :math:`i` hears its neighbours :math:`i + o_k`, where the offsets :math:`o_k` of the neighbourhood are the
@@ -39,12 +40,13 @@ class Lattice:
         shape: ``(width,)``, ``(height, width)`` or ``(depth, height, width)``, in cells.
         neighbourhood: Number of neighbours of an inner cell: 2 in one dimension, 4 or 8 in two, 6, 18 or 26 in three
             (von Neumann and Moore neighbourhoods of radius one, and the one between them). The smallest by default.
+            Or a list of offsets of any length, e.g. ``[(-2,), (-1,), (1,), (2,)]``.
         boundary: ``"open"`` or ``"periodic"``, for all axes or one for each.
         mask: Boolean array of the shape: the cells that exist (all of them by default).
 
     Raises:
-        ValueError: If the shape, neighbourhood or boundary is unknown, a periodic axis is shorter than three cells
-            (its two neighbours along that axis would be one cell), or the mask keeps no cell.
+        ValueError: If the shape, neighbourhood or boundary is unknown, a periodic axis is shorter than three cells, or
+            twice the longest offset and one (neighbours on its two sides would be one cell), or the mask keeps no cell.
 
     Example:
         >>> lattice = Lattice((11, 15, 15), neighbourhood=6)
@@ -57,30 +59,36 @@ class Lattice:
     def __init__(
         self,
         shape: Sequence[int],
-        neighbourhood: int | None = None,
+        neighbourhood: int | Sequence[Sequence[int]] | None = None,
         *,
         boundary: str | Sequence[str] = "open",
         mask: Any = None,
     ) -> None:
         self.shape = _checked_shape(shape)
         known = NEIGHBOURHOODS[self.dim]
-        self.neighbourhood = min(known) if neighbourhood is None else neighbourhood
-        if self.neighbourhood not in known:
-            raise ValueError(
-                f"neighbourhood of a {self.dim}-D lattice must be one of {sorted(known)}, got {neighbourhood!r}"
-            )
-        self.boundary = _checked_boundary(boundary, self.shape)
+        self.neighbourhood = _checked_neighbourhood(min(known) if neighbourhood is None else neighbourhood, self.dim)
+        #: The K offsets, lexicographically sorted; their order numbers the directions.
+        self.offsets: tuple[tuple[int, ...], ...] = (
+            _compact_offsets(self.dim, known[self.neighbourhood])
+            if isinstance(self.neighbourhood, int)
+            else self.neighbourhood
+        )
+        #: The longest reach of an offset along any axis.
+        self.radius = max(abs(move) for offset in self.offsets for move in offset)
+        self.boundary = _checked_boundary(boundary, self.shape, self.radius)
         self.mask = _checked_mask(mask, self.shape)
 
-        reach = known[self.neighbourhood]
-        moves = itertools.product((-1, 0, 1), repeat=self.dim)
-        #: The K offsets, lexicographically sorted; their order numbers the directions.
-        self.offsets: tuple[tuple[int, ...], ...] = tuple(o for o in moves if 0 < sum(map(abs, o)) <= reach)
-        #: ``[num_nodes, dim]`` integer coordinates of the cells.
-        self.positions: Tensor = self.mask.nonzero()
         #: ``[num_nodes]`` index of each cell in the full grid.
         self.grid_index: Tensor = self.mask.flatten().nonzero().squeeze(1)
-        self.edge_index, self.edge_direction = self._edges()
+        positions = self.mask.nonzero()
+        edge_index, edge_direction = self._edges(positions)
+        super().__init__(
+            edge_index,
+            len(positions),
+            edge_direction=edge_direction,
+            num_directions=len(self.offsets),
+            positions=positions,
+        )
 
     @property
     def dim(self) -> int:
@@ -88,19 +96,9 @@ class Lattice:
         return len(self.shape)
 
     @property
-    def num_nodes(self) -> int:
-        """Number of cells that exist."""
-        return len(self.positions)
-
-    @property
-    def num_edges(self) -> int:
-        """Number of directed edges."""
-        return self.edge_index.size(1)
-
-    @property
-    def num_directions(self) -> int:
-        """Number of offsets K."""
-        return len(self.offsets)
+    def is_symmetric(self) -> bool:
+        """Whether every offset's opposite is an offset."""
+        return all(tuple(-move for move in offset) in self.offsets for offset in self.offsets)
 
     @property
     def is_full(self) -> bool:
@@ -111,6 +109,11 @@ class Lattice:
     def layer(self) -> Tensor:
         """``[num_nodes]`` index of each cell along the first axis."""
         return self.positions[:, 0]
+
+    @property
+    def num_layers(self) -> int:
+        """Size of the first axis."""
+        return self.shape[0]
 
     def face(self, name: str) -> Tensor:
         """Node mask of a face.
@@ -134,51 +137,24 @@ class Lattice:
             raise ValueError(f"the mask leaves no cell on the face {name!r}")
         return on_face
 
-    def hops(self, sources: Tensor) -> Tensor:
-        """Graph distance of every cell from the nearest source cell.
-
-        Args:
-            sources: ``[num_nodes]`` boolean node mask.
-
-        Shapes:
-            - **output:** ``[num_nodes]``, integer number of steps; ``-1`` where no path leads.
-        """
-        distance = torch.where(sources, 0, -1)
-        source, target = self.edge_index
-        for step in itertools.count(1):
-            frontier = target[(distance[source] == step - 1) & (distance[target] < 0)]
-            if not len(frontier):
-                return distance
-            distance[frontier] = step
-        raise AssertionError("unreachable")
-
-    def to_data(self) -> Data:
-        """The lattice as a :class:`torch_geometric.data.Data` with ``edge_index``, ``edge_direction`` and ``pos``."""
-        return Data(
-            edge_index=self.edge_index,
-            edge_direction=self.edge_direction,
-            pos=self.positions.to(torch.get_default_dtype()),
-            num_nodes=self.num_nodes,
-        )
-
     def config(self) -> dict[str, Any]:
         """The constructor's arguments as plain types."""
         return {
             "shape": list(self.shape),
-            "neighbourhood": self.neighbourhood,
+            "neighbourhood": self.neighbourhood if isinstance(self.neighbourhood, int) else [*map(list, self.offsets)],
             "boundary": list(self.boundary),
             "mask": None if self.is_full else self.mask.tolist(),
         }
 
-    def _edges(self) -> tuple[Tensor, Tensor]:
+    def _edges(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         size = torch.tensor(self.shape)
         periodic = torch.tensor([b == "periodic" for b in self.boundary])
         node_at = torch.full(self.shape, -1)
-        node_at[tuple(self.positions.T)] = torch.arange(self.num_nodes)
+        node_at[tuple(positions.T)] = torch.arange(len(positions))
 
         targets, sources, directions = [], [], []
         for k, offset in enumerate(self.offsets):
-            there = self.positions + torch.tensor(offset)
+            there = positions + torch.tensor(offset)
             there = torch.where(periodic, there % size, there)
             inside = ((there >= 0) & (there < size)).all(dim=1)
             source = node_at[tuple(there[inside].T)]
@@ -186,10 +162,7 @@ class Lattice:
             sources.append(source[exists])
             targets.append(inside.nonzero().squeeze(1)[exists])
             directions.append(torch.full_like(sources[-1], k))
-        target, source, direction = torch.cat(targets), torch.cat(sources), torch.cat(directions)
-        # Directions were visited in ascending order, so a stable sort leaves them ascending within each target.
-        order = torch.argsort(target, stable=True)
-        return torch.stack([source[order], target[order]]), direction[order]
+        return torch.stack([torch.cat(sources), torch.cat(targets)]), torch.cat(directions)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Lattice) and self.config() == other.config()
@@ -210,15 +183,42 @@ def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(int(n) for n in shape)
 
 
-def _checked_boundary(boundary: str | Sequence[str], shape: tuple[int, ...]) -> tuple[str, ...]:
+def _compact_offsets(dim: int, axes: int) -> tuple[tuple[int, ...], ...]:
+    """All offsets of radius one that move along at most so many axes, in lexicographic order."""
+    moves = itertools.product((-1, 0, 1), repeat=dim)
+    return tuple(o for o in moves if 0 < sum(map(abs, o)) <= axes)
+
+
+def _checked_neighbourhood(neighbourhood: Any, dim: int) -> int | tuple[tuple[int, ...], ...]:
+    known = NEIGHBOURHOODS[dim]
+    if isinstance(neighbourhood, int) and neighbourhood in known:
+        return neighbourhood
+    if not isinstance(neighbourhood, Sequence) or isinstance(neighbourhood, str) or not len(neighbourhood):
+        raise ValueError(
+            f"neighbourhood of a {dim}-D lattice must be one of {sorted(known)} or a list of offsets, "
+            f"got {neighbourhood!r}"
+        )
+    for offset in neighbourhood:
+        whole = isinstance(offset, Sequence) and all(int(move) == move for move in offset)
+        if not whole or len(offset) != dim or not any(offset):
+            raise ValueError(f"an offset of a {dim}-D lattice must be {dim} integers, not all zero, got {offset!r}")
+    offsets = tuple(sorted(tuple(int(move) for move in offset) for offset in neighbourhood))
+    if len(set(offsets)) != len(offsets):
+        raise ValueError(f"neighbourhood must not list an offset twice, got {neighbourhood!r}")
+    return offsets
+
+
+def _checked_boundary(boundary: str | Sequence[str], shape: tuple[int, ...], radius: int) -> tuple[str, ...]:
     per_axis = (boundary,) * len(shape) if isinstance(boundary, str) else tuple(boundary)
     if len(per_axis) != len(shape) or any(b not in BOUNDARIES for b in per_axis):
         raise ValueError(
             f"boundary must be one of {BOUNDARIES}, or one for each of the {len(shape)} axes, got {boundary!r}"
         )
     for axis, (kind, size) in enumerate(zip(per_axis, shape, strict=True)):
-        if kind == "periodic" and size < 3:
-            raise ValueError(f"a periodic axis needs at least 3 cells, axis {axis} of {shape} has {size}")
+        if kind == "periodic" and size < 2 * radius + 1:
+            raise ValueError(
+                f"a periodic axis needs at least {2 * radius + 1} cells, axis {axis} of {shape} has {size}"
+            )
     return per_axis
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from cellgraph.nn import GMLPCell, Surface
+from cellgraph.nn import Cell, Surface
 
 
 @dataclass
@@ -31,11 +31,12 @@ class Rollout:
 
 
 def rollout(
-    cell: GMLPCell,
+    cell: Cell,
     x: Tensor,
     memory: Tensor | None = None,
     *,
     num_steps: int,
+    context: Tensor | None = None,
     held: Surface | None = None,
     checkpoint_every: int = 0,
     tolerance: float = 0.0,
@@ -49,11 +50,13 @@ def rollout(
     again sees the same ones.
 
     Args:
-        cell: The cell, called as ``cell(x, update_mask)``.
+        cell: The cell, called as ``cell(x, update_mask, context)``.
         x: State at the start, ``[batch, num_nodes, channels]``; where the cell has memory channels, what ``x`` holds in
             them is ignored.
         memory: Memory of the call before, ``[batch, num_nodes, memory_channels]``; zero when absent.
         num_steps: Number of steps.
+        context: What the cells are given at every step beside their state, see :meth:`Cell.forward
+            <cellgraph.nn.Cell.forward>`.
         held: A surface whose cells are set back to their values in ``x`` after each step.
         checkpoint_every: Keep for backward the state at every so many steps only and run the steps between again
             (Chen et al. 2016, `arXiv 1604.06174 <https://arxiv.org/abs/1604.06174>`_); 0 keeps everything.
@@ -74,7 +77,8 @@ def rollout(
     states = [x]
     stops_early = tolerance > 0 and not torch.is_grad_enabled()
     done = 0
-    if num_steps and held is None and not trajectory and not stops_early and cell.fuses(x):
+    whole = held is None and context is None and not trajectory and not stops_early
+    if num_steps and whole and cell.fuses(x):
         x = cell.walk(x, masks, num_steps=num_steps, checkpoint_every=checkpoint_every)
         done = num_steps
     while done < num_steps:
@@ -83,9 +87,10 @@ def rollout(
         before = x
         if chunk > 1 and not trajectory:
             # Masks are drawn above, so there is no random state for the checkpoint to keep.
-            x = checkpoint(_walk, cell, x, steps, part, held, injected, use_reentrant=False, preserve_rng_state=False)
+            walked = (cell, x, steps, part, context, held, injected)
+            x = checkpoint(_walk, *walked, use_reentrant=False, preserve_rng_state=False)
         else:
-            x = _walk(cell, x, steps, part, held, injected, states if trajectory else None)
+            x = _walk(cell, x, steps, part, context, held, injected, states if trajectory else None)
         done += steps
         if stops_early and float((x - before).abs().max()) <= tolerance:
             break
@@ -98,16 +103,17 @@ def rollout(
 
 
 def _walk(
-    cell: GMLPCell,
+    cell: Cell,
     x: Tensor,
     steps: int,
     masks: Tensor | None,
+    context: Tensor | None,
     held: Surface | None,
     injected: Tensor | None,
     states: list[Tensor] | None = None,
 ) -> Tensor:
     for step in range(steps):
-        x = cell(x, None if masks is None else masks[step])
+        x = cell(x, None if masks is None else masks[step], context)
         if held is not None and injected is not None:
             x = held.hold(x, injected)
         if states is not None:
@@ -115,7 +121,7 @@ def _walk(
     return x
 
 
-def _with_memory(cell: GMLPCell, x: Tensor, memory: Tensor | None) -> Tensor:
+def _with_memory(cell: Cell, x: Tensor, memory: Tensor | None) -> Tensor:
     wanted = [x.size(0), x.size(1), cell.memory_channels]
     if memory is None:
         memory = x.new_zeros(wanted)
@@ -126,8 +132,8 @@ def _with_memory(cell: GMLPCell, x: Tensor, memory: Tensor | None) -> Tensor:
     return torch.cat([x[..., : x.size(-1) - cell.memory_channels], memory.to(x.dtype)], dim=-1)
 
 
-def _update_masks(cell: GMLPCell, x: Tensor, num_steps: int, generator: torch.Generator | None) -> Tensor | None:
-    if not cell.training or cell.update_rate == 1.0:
+def _update_masks(cell: Cell, x: Tensor, num_steps: int, generator: torch.Generator | None) -> Tensor | None:
+    if cell.update_rate == 1.0 or not (cell.training or cell.always_random):
         return None
     source = generator.device if generator is not None else x.device
     draws = torch.rand(num_steps, x.size(0), x.size(1), 1, generator=generator, device=source)

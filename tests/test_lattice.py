@@ -131,7 +131,7 @@ def test_config_builds_an_equal_lattice() -> None:
         ({"shape": (2, 3, 4, 5)}, "1 to 3 positive integers"),
         ({"shape": (0, 3)}, "1 to 3 positive integers"),
         ({"shape": "cube"}, "1 to 3 positive integers"),
-        ({"shape": (3, 3), "neighbourhood": 6}, r"one of \[4, 8\], got 6"),
+        ({"shape": (3, 3), "neighbourhood": 6}, r"one of \[4, 8\] or a list of offsets, got 6"),
         ({"shape": (3, 3), "boundary": "reflect"}, "got 'reflect'"),
         ({"shape": (3, 3), "boundary": ("open",)}, "each of the 2 axes"),
         ({"shape": (2, 3), "boundary": "periodic"}, "at least 3 cells, axis 0 of"),

@@ -198,7 +198,7 @@ def test_asked_to_stop_saves_says_how_to_go_on_and_does(runs, tmp_path, undistur
 
 
 def test_a_second_signal_ends_it_at_once(runs, tmp_path):
-    pid = runs.start(tmp_path, pause=0.3)
+    pid = runs.start(tmp_path, pause=1.5)
     wait_for_update(tmp_path, 2)
     os.kill(pid, signal.SIGTERM)
     time.sleep(0.1)

@@ -1,45 +1,47 @@
-"""The cell: one small gMLP on every node of the lattice."""
+"""The cell: what every small shared network on a node has in common."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from cellgraph.lattice import Lattice
-from cellgraph.nn.fused import FusedSteps, load_operators
+from cellgraph.graph import Graph
 from cellgraph.nn.neighbour_sum import NeighbourSum
-from cellgraph.nn.triton_gate import fits_gated_step, gated_step
 
-SHARING = ("shared", "layer", "cell")
+ORDERS = ("together", "sweep")
 
 
-class GMLPCell(NeighbourSum):
-    r"""The gated multi-layer perceptron of `"Pay Attention to MLPs" <https://arxiv.org/abs/2105.08050>`_ (section 2)
-    with a cell's neighbourhood as its tokens, and a learned linear transport beside it.
+class Cell(NeighbourSum):
+    r"""A small network that sits on every node: it perceives the neighbourhood and says how its state changes.
 
     .. math::
-        h_i &= \mathrm{Norm}(x_i + p_i) \\
-        (u_i, v_i) &= \mathrm{split}(\mathrm{GELU}(W_{in} h_i)) \\
-        s_i &= b + \sum_k w_k \, \mathrm{Norm}(v)_{i + o_k} \\
-        t_i &= \sum_k a_k \odot x_{i + o_k} \\
-        x_i &\leftarrow x_i + m_i \, (t_i + W_{out}(u_i \odot s_i))
+        z_i &= \mathrm{perceive}(x)_i \\
+        x_i &\leftarrow x_i + m_i \, \epsilon \, \mathrm{change}(x, z)_i
 
-    Only the centre token's output of the spatial gating unit is needed, so the unit becomes one weighted neighbour
-    sum; :math:`w_k` has one value a head and direction, :math:`a_k` one a channel and direction, and both sums include
-    the centre. :math:`W_{out}` starts at zero, :math:`w` near zero and :math:`b` at one (the paper's initialisation),
-    so a new cell only transports: see :meth:`set_conveyor`.
+    A cell of your own is a subclass with the two halves of an update, :meth:`perceive` and :meth:`change` (PyTorch
+    Geometric's ``update`` is another thing); :meth:`neighbour_sum` is there for the first. Rollouts, checkpointing,
+    compilation, random updates, pools and pictures come with it.
 
     Args:
-        lattice: The lattice the cells sit on.
+        lattice: The lattice, or other graph, that the cells sit on.
         channels: Channels of the state, the memory included.
-        hidden: Width of each half of the gated block.
-        heads: Number of groups of hidden channels with spatial weights of their own.
-        memory_channels: How many channels, the last ones, outlive a rollout. They are not transported at the start.
-        sharing: ``"shared"``: one set of weights for all cells, ``"layer"``: one for each index along the first axis,
-            ``"cell"``: one for each cell. The positions :math:`p` are always each cell's own.
-        update_rate: Probability :math:`m_i = 1` that a cell updates at a step in training; in evaluation every cell
-            takes the expected update, :math:`m_i` = ``update_rate``.
+        memory_channels: How many channels, the last ones, outlive a rollout.
+        context_channels: Width of what cells are given beside their state, see :meth:`forward`.
+        step_size: The factor :math:`\epsilon` of all changes.
+        update_rate: Probability :math:`m_i = 1` that a cell updates at a step in training (asynchronous updates,
+            `Mordvintsev et al. 2020 <https://distill.pub/2020/growing-ca/>`_, "Stochastic cell update"); in evaluation
+            every cell takes the expected update, :math:`m_i` = ``update_rate``.
+        always_random: Whether updates are random in evaluation too.
+        order: ``"together"``: all cells update at once; ``"sweep"``: within a step, classes of cells that do not hear
+            one another update one after the other, so that each sees what those before it have become (fully
+            asynchronous, in the fixed order of a `graph colouring <https://en.wikipedia.org/wiki/Graph_coloring>`_).
+        alive_channel: The channel that says whether a cell lives: one is dead, and its state zero, unless it or a
+            neighbour is above ``alive_threshold`` both before and after the update (the same source, "Living cell
+            masking"); ``None`` keeps all alive.
+        alive_threshold: That threshold.
         backend: Backend of the neighbour sums, see :class:`NeighbourSum`.
 
     Shapes:
@@ -47,193 +49,143 @@ class GMLPCell(NeighbourSum):
         - **output:** ``[batch, num_nodes, channels]``, in the dtype of ``x``
 
     Raises:
-        ValueError: If a width is not positive, heads do not divide ``hidden``, or a name or rate is out of range.
+        ValueError: If a width, rate, channel or name is out of range.
 
     Example:
-        >>> cell = GMLPCell(Lattice((11, 15, 15)))
-        >>> cell(torch.zeros(2, 2475, 64)).shape
-        torch.Size([2, 2475, 64])
-        >>> cell.parameter_counts()
-        {'gmlp': 25464, 'transport': 448, 'positions': 158400}
+        >>> class Heat(Cell):
+        ...     def perceive(self, x, context=None):
+        ...         weight = x.new_ones(self.lattice.num_directions + 1, 1, self.channels)
+        ...         return self.neighbour_sum(x, weight) / len(weight)
+        ...
+        ...     def change(self, x, perceived, context=None):
+        ...         return perceived - x
+        >>> from cellgraph import Lattice
+        >>> Heat(Lattice((3,), boundary="periodic"), 1)(torch.tensor([[[3.0], [0.0], [0.0]]])).flatten()
+        tensor([1., 1., 1.])
     """
+
+    colour_masks: Tensor
 
     def __init__(
         self,
-        lattice: Lattice,
-        channels: int = 64,
+        lattice: Graph,
+        channels: int,
         *,
-        hidden: int = 128,
-        heads: int = 8,
         memory_channels: int = 0,
-        sharing: str = "shared",
+        context_channels: int = 0,
+        step_size: float = 1.0,
         update_rate: float = 1.0,
+        always_random: bool = False,
+        order: str = "together",
+        alive_channel: int | None = None,
+        alive_threshold: float = 0.1,
         backend: str = "auto",
     ) -> None:
         super().__init__(lattice, backend=backend)
-        if min(channels, hidden, heads) < 1 or hidden % heads:
-            raise ValueError(
-                "channels, hidden and heads must be positive and heads divide hidden, "
-                f"got {channels}, {hidden}, {heads}"
-            )
+        if channels < 1:
+            raise ValueError(f"channels must be positive, got {channels}")
         if not 0 <= memory_channels < channels:
             raise ValueError(f"memory_channels must leave a channel of the {channels} free, got {memory_channels}")
-        if sharing not in SHARING:
-            raise ValueError(f"sharing must be one of {SHARING}, got {sharing!r}")
-        if sharing != "shared" and backend == "conv":
-            raise ValueError(f"backend 'conv' shares its weights between all cells, got sharing={sharing!r}")
-        if sharing != "shared" and backend == "fused":
-            raise ValueError(f"backend 'fused' shares its weights between all cells, got sharing={sharing!r}")
+        if context_channels < 0:
+            raise ValueError(f"context_channels must not be negative, got {context_channels}")
         if not 0.0 < update_rate <= 1.0:
             raise ValueError(f"update_rate must be in (0, 1], got {update_rate}")
-        self.channels, self.hidden, self.heads = channels, hidden, heads
-        self.memory_channels, self.sharing, self.update_rate = memory_channels, sharing, update_rate
+        if order not in ORDERS:
+            raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
+        if alive_channel is not None and not 0 <= alive_channel < channels:
+            raise ValueError(f"alive_channel must be one of the {channels} channels, got {alive_channel}")
+        self.channels, self.memory_channels, self.context_channels = channels, memory_channels, context_channels
+        self.step_size, self.update_rate, self.always_random = step_size, update_rate, always_random
+        self.order, self.alive_channel, self.alive_threshold = order, alive_channel, alive_threshold
+        if order == "sweep":
+            colours = lattice.colours()
+            masks = colours == torch.arange(int(colours.max()) + 1)[:, None]
+            self.register_buffer("colour_masks", masks[:, :, None], persistent=False)
 
-        groups = {"shared": 1, "layer": lattice.shape[0], "cell": lattice.num_nodes}[sharing]
-        taps = lattice.num_directions + 1
-        self.position = nn.Parameter(torch.empty(lattice.num_nodes, channels))
-        self.norm_weight = nn.Parameter(torch.ones(groups, channels))
-        self.norm_bias = nn.Parameter(torch.zeros(groups, channels))
-        self.in_weight = nn.Parameter(torch.empty(groups, 2 * hidden, channels))
-        self.in_bias = nn.Parameter(torch.zeros(groups, 2 * hidden))
-        self.gate_norm_weight = nn.Parameter(torch.ones(groups, hidden))
-        self.gate_norm_bias = nn.Parameter(torch.zeros(groups, hidden))
-        self.gate_weight = nn.Parameter(torch.empty(taps, groups, heads))
-        self.gate_bias = nn.Parameter(torch.ones(groups, hidden))
-        self.out_weight = nn.Parameter(torch.zeros(groups, channels, hidden))
-        self.out_bias = nn.Parameter(torch.zeros(groups, channels))
-        self.transport = nn.Parameter(torch.zeros(taps, groups, channels))
-        self.register_buffer("layer", lattice.layer, persistent=False)
-        self.cells_per_layer = torch.bincount(lattice.layer, minlength=lattice.shape[0]).tolist()
-        self.reset_parameters()
-        self._fused: FusedSteps | None = None
-        if backend == "fused" and not self.use_fused():
-            raise ValueError("backend 'fused' needs a C++ compiler")
+    def perceive(self, x: Tensor, context: Tensor | None = None) -> Any:
+        """What the cells take in of their neighbours.
 
-    def reset_parameters(self) -> None:
-        """Draw the random weights anew; the transport is left at zero."""
-        nn.init.normal_(self.position, std=0.5)
-        nn.init.uniform_(self.in_weight, -(self.channels**-0.5), self.channels**-0.5)
-        nn.init.normal_(self.gate_weight, std=0.02)
-        nn.init.zeros_(self.out_weight)
-        nn.init.zeros_(self.transport)
+        Args:
+            x: State, ``[batch, num_nodes, channels]``.
+            context: See :meth:`forward`.
 
-    @torch.no_grad()
-    def set_conveyor(self, direction: int | None, rate: float) -> None:
-        """Let the transport shift the state along one direction, everything but the memory.
-
-        Each step a cell gives up the share ``rate`` of its state and takes over as much of the state of the neighbour
-        at ``direction``; ``None`` mixes with all the neighbours alike.
+        Returns:
+            Whatever :meth:`change` wants.
         """
-        moved = slice(0, self.channels - self.memory_channels)
-        neighbours = self.transport[:-1] if direction is None else self.transport[direction : direction + 1]
-        self.transport.zero_()
-        neighbours[:, :, moved] = rate / len(neighbours)
-        self.transport[-1, :, moved] = -rate
+        raise NotImplementedError
 
-    def forward(self, x: Tensor, update_mask: Tensor | None = None) -> Tensor:
-        """One step of all the cells at once.
+    def change(self, x: Tensor, perceived: Any, context: Tensor | None = None) -> Tensor:
+        """The change of the state, ``[batch, num_nodes, channels]``.
+
+        Args:
+            x: State, ``[batch, num_nodes, channels]``.
+            perceived: What :meth:`perceive` returned.
+            context: See :meth:`forward`.
+        """
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, update_mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """One step of all the cells.
 
         Args:
             x: State of the cells, ``[batch, num_nodes, channels]``.
             update_mask: Which cells update, ``[batch, num_nodes, 1]``; all of them, at the expected
                 ``update_rate``, when absent.
+            context: What cells are given beside their state and do not change: a goal or task for all of them,
+                ``[batch, 1, context_channels]``, or a substrate or held input, one for each,
+                ``[batch or 1, num_nodes, context_channels]``.
         """
-        if self.fuses(x):
-            return self.walk(x, None if update_mask is None else update_mask[None], num_steps=1)
-        h = self._norm(x + self.position, self.norm_weight, self.norm_bias)
-        uv = F.gelu(self._linear(h, self.in_weight, self.in_bias))
-        if self.backend == "triton" and self.sharing == "shared" and fits_gated_step(self.channels, self.hidden):
-            return self._gated_step(uv, x, update_mask)
-        u, v = uv.chunk(2, dim=-1)
-        v = self._norm(v, self.gate_norm_weight, self.gate_norm_bias)
-        gate_weight = self._per_node(self.gate_weight, 1).repeat_interleave(self.hidden // self.heads, dim=-1)
-        gate = self._per_node(self.gate_bias) + self.neighbour_sum(v, gate_weight)
-        update = self._linear(u * gate.to(u.dtype), self.out_weight, self.out_bias)
-        update = update + self.neighbour_sum(x, self._per_node(self.transport, 1))
-        share = self.update_rate if update_mask is None else update_mask
-        return x + (update * share).to(x.dtype)
+        if not torch.compiler.is_compiling():
+            self._check_context(x, context)
+        for share in self._shares(x, update_mask):
+            change = self.change(x, self.perceive(x, context), context)
+            after = x + (change * share).to(x.dtype)
+            x = after if self.alive_channel is None else after * (self.alive(x) & self.alive(after))
+        return x
 
-    def use_fused(self) -> bool:
-        """From here on take steps by the fused operator wherever it fits, see :meth:`fuses`; whether that can be.
-
-        It computes the same function in a compiled C++ library, built at its first use on a machine. Without a
-        compiler a warning says so and nothing changes.
-        """
-        if self.sharing == "shared" and load_operators():
-            self._fused = FusedSteps(self.neighbours[:-1])
-        return self._fused is not None
+    def alive(self, x: Tensor) -> Tensor:
+        """Whether each cell, or a neighbour, is above the threshold, ``[batch, num_nodes, 1]``."""
+        own = (x.detach()[..., self.alive_channel] > self.alive_threshold).to(x.dtype)
+        source, target = self.edge_index
+        return (own.index_add(1, target, own[:, source]) > 0)[..., None]
 
     def fuses(self, x: Tensor) -> bool:
-        """Whether steps from such a state are taken by the fused operator."""
-        chosen = self._fused is not None and self.backend in ("auto", "fused")
-        return chosen and FusedSteps.fits(x, self.channels, self.hidden) and load_operators()
+        """Whether whole rollouts from such a state are left to :meth:`walk`."""
+        return False
 
     def walk(self, x: Tensor, masks: Tensor | None, *, num_steps: int, checkpoint_every: int = 0) -> Tensor:
-        """Take several steps by the fused operator.
-
-        Args:
-            x: State for which :meth:`fuses` is true, ``[batch, num_nodes, channels]``.
-            masks: Update masks, ``[num_steps, batch, num_nodes, 1]``.
-            num_steps: Number of steps.
-            checkpoint_every: Keep for backward the state at every so many steps only; at 0 that of every step.
-                Activations within a step are always computed again.
-        """
-        assert self._fused is not None
-        gate_weight = self.gate_weight[:, 0].repeat_interleave(self.hidden // self.heads, dim=-1)
-        parameters = [
-            self.position,
-            *(self.norm_weight[0], self.norm_bias[0], self.in_weight[0], self.in_bias[0]),
-            *(self.gate_norm_weight[0], self.gate_norm_bias[0], gate_weight, self.gate_bias[0]),
-            *(self.out_weight[0], self.out_bias[0], self.transport[:, 0]),
-        ]
-        every = checkpoint_every or 1
-        return self._fused.walk(x, masks, parameters, share=self.update_rate, num_steps=num_steps, every=every)
-
-    def _gated_step(self, uv: Tensor, x: Tensor, update_mask: Tensor | None) -> Tensor:
-        # A rate is folded into the weights, which are small; only a mask has to reach the kernel.
-        rate = self.update_rate if update_mask is None else 1.0
-        return gated_step(
-            uv,
-            x,
-            self.gate_norm_weight[0],
-            self.gate_norm_bias[0],
-            self.gate_weight.repeat_interleave(self.hidden // self.heads, dim=-1),
-            self.gate_bias[0],
-            (rate * self.out_weight[0]).to(uv.dtype),
-            rate * self.out_bias[0],
-            rate * self.transport,
-            update_mask,
-            self.neighbours,
-        )
-
-    def parameter_counts(self) -> dict[str, int]:
-        """Number of parameters of the gMLP part, of the transport and of the learned positions."""
-        total = sum(p.numel() for p in self.parameters())
-        transport, positions = self.transport.numel(), self.position.numel()
-        return {"gmlp": total - transport - positions, "transport": transport, "positions": positions}
+        """Take several steps at once, where :meth:`fuses` says so."""
+        raise NotImplementedError
 
     def config(self) -> dict[str, object]:
         """The constructor's arguments but the lattice, as plain types."""
-        names = ("channels", "hidden", "heads", "memory_channels", "sharing", "update_rate", "backend")
-        return {name: getattr(self, name) for name in names}
+        widths = ("channels", "memory_channels", "context_channels")
+        steps = ("step_size", "update_rate", "always_random", "order", "alive_channel", "alive_threshold", "backend")
+        return {name: getattr(self, name) for name in widths + steps}
 
     def extra_repr(self) -> str:
         return f"{self.lattice}, " + ", ".join(f"{name}={value}" for name, value in self.config().items())
 
-    def _per_node(self, parameter: Tensor, dim: int = 0) -> Tensor:
-        """A parameter of the groups as one of the nodes (or of all of them: size 1) along ``dim``."""
-        return parameter.index_select(dim, self.layer) if self.sharing == "layer" else parameter
+    @property
+    def is_plain(self) -> bool:
+        """Whether a step is no more than a change added at once: no sweep, nobody dies."""
+        return self.order == "together" and self.alive_channel is None
 
-    def _norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        if self.sharing == "shared":
-            return F.layer_norm(x, x.shape[-1:], weight[0], bias[0])
-        x = F.layer_norm(x, x.shape[-1:])
-        return (x * self._per_node(weight) + self._per_node(bias)).to(x.dtype)
+    def _shares(self, x: Tensor, update_mask: Tensor | None) -> Iterator[Tensor | float]:
+        """What share of the change the cells take, for each part of a step."""
+        share = (self.update_rate if update_mask is None else update_mask) * self.step_size
+        if self.order == "together":
+            yield share
+        else:
+            for mask in self.colour_masks:
+                yield mask.to(x.dtype) * share
 
-    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        if self.sharing == "shared":
-            return F.linear(x, weight[0], bias[0])
-        if self.sharing == "layer":
-            layers = x.split(self.cells_per_layer, dim=1)
-            return torch.cat([F.linear(*part) for part in zip(layers, weight, bias, strict=True)], dim=1)
-        return torch.bmm(x.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1) + bias
+    def _check_context(self, x: Tensor, context: Tensor | None) -> None:
+        if context is None:
+            if self.context_channels:
+                raise ValueError(f"context must be [batch, 1 or {x.size(1)}, {self.context_channels}], got none")
+            return
+        fits = context.dim() == 3 and context.size(0) in (1, x.size(0)) and context.size(1) in (1, x.size(1))
+        if not fits or context.size(2) != self.context_channels:
+            wanted = [x.size(0), f"1 or {x.size(1)}", self.context_channels]
+            raise ValueError(f"context must be {wanted}, got {list(context.shape)}")

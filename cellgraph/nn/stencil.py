@@ -23,7 +23,7 @@ def stencil(grid: Tensor, weight: Tensor, offsets: Offsets, periodic: Sequence[b
     transformed = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
     if torch.is_grad_enabled() and (grid.requires_grad or weight.requires_grad) and not transformed:
         return _Stencil.apply(grid, weight, offsets, tuple(periodic))
-    return _weighted_sum(pad(grid, periodic), weight, offsets, grid.shape[1:-1])
+    return _weighted_sum(pad(grid, periodic, _radius(offsets)), weight, offsets, grid.shape[1:-1])
 
 
 class _Stencil(torch.autograd.Function):
@@ -38,7 +38,7 @@ class _Stencil(torch.autograd.Function):
     def forward(ctx: Any, grid: Tensor, weight: Tensor, offsets: Offsets, periodic: tuple[bool, ...]) -> Tensor:
         ctx.save_for_backward(grid, weight)
         ctx.offsets, ctx.periodic = offsets, periodic
-        return _weighted_sum(pad(grid, periodic), weight, offsets, grid.shape[1:-1])
+        return _weighted_sum(pad(grid, periodic, _radius(offsets)), weight, offsets, grid.shape[1:-1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -47,14 +47,15 @@ class _Stencil(torch.autograd.Function):
         shared = weight.shape[1:-1] != shape
         back = tuple(tuple(-move for move in offset) for offset in ctx.offsets)
         over = tuple(range(grid.dim() - 1)) if shared else (0,)
-        padded = opaque_pad(grad, list(ctx.periodic))
+        radius = _radius(ctx.offsets)
+        padded = opaque_pad(grad, list(ctx.periodic), radius)
         grid_grad = weight_grad = None
         if ctx.needs_input_grad[0]:
             if shared:
                 grid_grad = _weighted_sum(padded, weight, back, shape)
             else:
                 # A cell's neighbours weigh it with weights of their own: shift weight and gradient together.
-                weighted = [opaque_pad(weight[k] * grad, list(ctx.periodic)) for k in range(len(back))]
+                weighted = [opaque_pad(weight[k] * grad, list(ctx.periodic), radius) for k in range(len(back))]
                 grid_grad = weight[-1] * grad
                 for offset, pushed in zip(back, weighted, strict=True):
                     grid_grad = grid_grad + _shift(pushed, offset, shape)
@@ -63,58 +64,62 @@ class _Stencil(torch.autograd.Function):
             if shared:
                 products = [grid * _shift(padded, offset, shape) for offset in back]
             else:
-                around = opaque_pad(grid, list(ctx.periodic))
+                around = opaque_pad(grid, list(ctx.periodic), radius)
                 products = [grad * _shift(around, offset, shape) for offset in ctx.offsets]
             sums = [product.sum(over) for product in (*products, grid * grad)]
             weight_grad = torch.stack(sums).reshape(weight.shape).to(weight.dtype)
         return grid_grad, weight_grad, None, None
 
 
-def pad(grid: Tensor, periodic: Sequence[bool]) -> Tensor:
-    """A rim of one cell around a grid: zeros, or the far side along periodic axes."""
+def pad(grid: Tensor, periodic: Sequence[bool], radius: int) -> Tensor:
+    """A rim of ``radius`` cells around a grid: zeros, or the far side along periodic axes."""
     rims = [0, 0]
     for closed in reversed(periodic):
-        rims += [0, 0] if closed else [1, 1]
+        rims += [0, 0] if closed else [radius, radius]
     grid = F.pad(grid, rims)
     for axis, closed in enumerate(periodic, start=1):
         if closed:
-            first, last = grid.narrow(axis, 0, 1), grid.narrow(axis, grid.size(axis) - 1, 1)
+            first, last = grid.narrow(axis, 0, radius), grid.narrow(axis, grid.size(axis) - radius, radius)
             grid = torch.cat([last, grid, first], dim=axis)
     return grid
 
 
 @torch.library.custom_op("cellgraph::pad", mutates_args=())
-def opaque_pad(grid: Tensor, periodic: list[bool]) -> Tensor:
+def opaque_pad(grid: Tensor, periodic: list[bool], radius: int) -> Tensor:
     """:func:`pad` as one operator."""
-    padded = pad(grid, periodic)
+    padded = pad(grid, periodic, radius)
     return padded.clone() if padded.data_ptr() == grid.data_ptr() else padded
 
 
 @opaque_pad.register_fake
-def _(grid: Tensor, periodic: list[bool]) -> Tensor:
-    return grid.new_empty(grid.size(0), *(size + 2 for size in grid.shape[1:-1]), grid.size(-1))
+def _(grid: Tensor, periodic: list[bool], radius: int) -> Tensor:
+    return grid.new_empty(grid.size(0), *(size + 2 * radius for size in grid.shape[1:-1]), grid.size(-1))
 
 
-def _setup_context(ctx: Any, inputs: tuple[Tensor, list[bool]], output: Tensor) -> None:
-    ctx.periodic = inputs[1]
+def _setup_context(ctx: Any, inputs: tuple[Tensor, list[bool], int], output: Tensor) -> None:
+    ctx.periodic, ctx.radius = inputs[1:]
 
 
-def _pad_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+def _pad_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
     """Fold the rim back: drop it, or add it to the far side."""
+    radius = ctx.radius
     for axis, closed in reversed(list(enumerate(ctx.periodic, start=1))):
-        size = grad.size(axis) - 2
-        inner = grad.narrow(axis, 1, size)
+        size = grad.size(axis) - 2 * radius
+        inner = grad.narrow(axis, radius, size)
         if closed:
-            first, last = grad.narrow(axis, size + 1, 1), grad.narrow(axis, 0, 1)
-            middle = inner.narrow(axis, 1, size - 2)
-            inner = torch.cat(
-                [inner.narrow(axis, 0, 1) + first, middle, inner.narrow(axis, size - 1, 1) + last], dim=axis
-            )
+            first, last = grad.narrow(axis, radius + size, radius), grad.narrow(axis, 0, radius)
+            middle = inner.narrow(axis, radius, size - 2 * radius)
+            begin, end = inner.narrow(axis, 0, radius) + first, inner.narrow(axis, size - radius, radius) + last
+            inner = torch.cat([begin, middle, end], dim=axis)
         grad = inner
-    return grad, None
+    return grad, None, None
 
 
 opaque_pad.register_autograd(_pad_backward, setup_context=_setup_context)
+
+
+def _radius(offsets: Offsets) -> int:
+    return max(abs(move) for offset in offsets for move in offset)
 
 
 def _weighted_sum(padded: Tensor, weight: Tensor, offsets: Offsets, shape: Sequence[int]) -> Tensor:
@@ -125,6 +130,7 @@ def _weighted_sum(padded: Tensor, weight: Tensor, offsets: Offsets, shape: Seque
 
 
 def _shift(padded: Tensor, offset: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """The grid of ``shape`` in the middle of a padded one, moved by an offset."""
     for axis, (move, size) in enumerate(zip(offset, shape, strict=True), start=1):
-        padded = padded.narrow(axis, 1 + move, size)
+        padded = padded.narrow(axis, (padded.size(axis) - size) // 2 + move, size)
     return padded

@@ -52,7 +52,7 @@ class LSATeacher:
     Example:
         >>> teacher = LSATeacher(2, min_texts=1)
         >>> teacher.fit(["a warm day", "a cold day", "a cold night"])
-        >>> teacher.encode(["cold days", "nothing known"]).norm(dim=1)
+        >>> teacher.encode(["cold days", "nothing known"]).norm(dim=1).round()
         tensor([1., 0.])
     """
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
 from cellgraph import GMLPCell, Lattice
-from cellgraph.nn.cell import SHARING
+from cellgraph.nn.gmlp import SHARING
 from cellgraph.nn.segment import has_torch_scatter
 
 LATTICE = Lattice((3, 2, 4), 6, boundary=("open", "open", "periodic"))

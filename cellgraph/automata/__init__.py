@@ -1,0 +1,23 @@
+"""Automata: cells trained from states to states, as neural cellular automata are."""
+
+from cellgraph.automata.animation import save_animation, save_picture
+from cellgraph.automata.curriculum import Curriculum
+from cellgraph.automata.module import AutomatonModule
+from cellgraph.automata.penalties import drift, overflow
+from cellgraph.automata.pool import SamplePool
+from cellgraph.automata.run import AutomatonSettings, train_automaton
+from cellgraph.automata.task import Batch, Task
+
+__all__ = [
+    "AutomatonModule",
+    "AutomatonSettings",
+    "Batch",
+    "Curriculum",
+    "SamplePool",
+    "Task",
+    "drift",
+    "overflow",
+    "save_animation",
+    "save_picture",
+    "train_automaton",
+]

@@ -1,0 +1,150 @@
+"""The graph: cells and who hears whom, without a grid."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+
+class Graph:
+    r"""A static directed graph of cells, any graph at all; a :class:`~cellgraph.Lattice` is one that is a grid.
+
+    Every edge has a direction, a number from 0 to K - 1: a cell weighs its neighbours by direction. Where nothing
+    tells neighbours apart, as in a triangulation, all edges are of direction 0 and a cell hears their sum, or mean.
+
+    Args:
+        edge_index: Sources and targets of the edges, ``[2, num_edges]``.
+        num_nodes: Number of cells, by default one more than the greatest in ``edge_index``.
+        edge_direction: Direction of each edge, ``[num_edges]``; 0 for all by default.
+        num_directions: Number of directions K, by default one more than the greatest in ``edge_direction``.
+        edge_weight: A fixed factor of what each edge carries, ``[num_edges]``; or ``"mean"``: one over the number of
+            edges of its direction that lead to the same cell, so that a neighbour sum is a mean.
+        positions: Places of the cells, for pictures, ``[num_nodes, dim]``.
+
+    Raises:
+        ValueError: If a shape or an index does not fit.
+
+    Example:
+        >>> ring = Graph(torch.tensor([[1, 2, 0], [0, 1, 2]]))
+        >>> ring.num_nodes, ring.num_directions
+        (3, 1)
+        >>> ring.hops(torch.tensor([True, False, False]))
+        tensor([0, 2, 1])
+    """
+
+    def __init__(
+        self,
+        edge_index: Tensor,
+        num_nodes: int | None = None,
+        *,
+        edge_direction: Tensor | None = None,
+        num_directions: int | None = None,
+        edge_weight: Tensor | str | None = None,
+        positions: Tensor | None = None,
+    ) -> None:
+        if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.is_floating_point():
+            raise ValueError(f"edge_index must be integers [2, num_edges], got {list(edge_index.shape)}")
+        edges = edge_index.size(1)
+        most = int(edge_index.max()) + 1 if edges else 0
+        #: Number of cells.
+        self.num_nodes = most if num_nodes is None else num_nodes
+        if self.num_nodes < max(most, 1) or (edges and int(edge_index.min()) < 0):
+            raise ValueError(f"edge_index must hold cells 0 to {self.num_nodes - 1}, got up to {most - 1}")
+        direction = torch.zeros(edges, dtype=torch.long) if edge_direction is None else edge_direction
+        weight = edge_weight if isinstance(edge_weight, Tensor) else None
+        for name, value in (("edge_direction", direction), ("edge_weight", weight)):
+            if value is not None and list(value.shape) != [edges]:
+                raise ValueError(f"{name} must be one number for each of the {edges} edges, got {list(value.shape)}")
+        if positions is not None and (positions.dim() != 2 or len(positions) != self.num_nodes):
+            raise ValueError(f"positions must be [{self.num_nodes}, dim], got {list(positions.shape)}")
+        # By target, and by direction within a target: sums over an interval of the edges are sums over a cell's.
+        order = np.lexsort((direction.numpy(), edge_index[1].numpy()))
+        #: ``[2, num_edges]`` sources and targets, sorted by target and direction.
+        self.edge_index: Tensor = edge_index[:, order]
+        #: ``[num_edges]`` direction of each edge.
+        self.edge_direction: Tensor = direction[order]
+        least = int(direction.max()) + 1 if edges else 1
+        #: Number of directions K.
+        self.num_directions = least if num_directions is None else num_directions
+        if self.num_directions < least or (edges and int(direction.min()) < 0):
+            raise ValueError(f"edge_direction must be 0 to {self.num_directions - 1}, got up to {least - 1}")
+        #: ``[num_edges]`` fixed factors of what the edges carry, or ``None``.
+        self.edge_weight: Tensor | None = None if weight is None else weight[order]
+        if isinstance(edge_weight, str):
+            if edge_weight != "mean":
+                raise ValueError(f"edge_weight must be numbers or 'mean', got {edge_weight!r}")
+            kind = self.edge_index[1] * self.num_directions + self.edge_direction
+            self.edge_weight = 1.0 / kind.bincount()[kind].to(torch.get_default_dtype())
+        #: ``[num_nodes, dim]`` places of the cells.
+        self.positions: Tensor = torch.empty(self.num_nodes, 0) if positions is None else positions
+
+    @property
+    def num_edges(self) -> int:
+        """Number of directed edges."""
+        return self.edge_index.size(1)
+
+    @property
+    def layer(self) -> Tensor:
+        """``[num_nodes]`` the layer of each cell: one for all."""
+        return torch.zeros(self.num_nodes, dtype=torch.long)
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers."""
+        return 1
+
+    @property
+    def dim(self) -> int:
+        """Number of dimensions of the places."""
+        return self.positions.size(1)
+
+    def hops(self, sources: Tensor) -> Tensor:
+        """Graph distance of every cell from the nearest source cell.
+
+        Args:
+            sources: ``[num_nodes]`` boolean node mask.
+
+        Shapes:
+            - **output:** ``[num_nodes]``, integer number of steps; ``-1`` where no path leads.
+        """
+        distance = torch.where(sources, 0, -1)
+        source, target = self.edge_index
+        for step in itertools.count(1):
+            frontier = target[(distance[source] == step - 1) & (distance[target] < 0)]
+            if not len(frontier):
+                return distance
+            distance[frontier] = step
+        raise AssertionError("unreachable")
+
+    def colours(self) -> Tensor:
+        """Classes of cells that do not hear one another, by greedy colouring, the cells with most neighbours first.
+
+        Shapes:
+            - **output:** ``[num_nodes]``, the number of each cell's class.
+        """
+        # networkx comes with PyTorch and takes a moment to import.
+        import networkx
+
+        graph: Any = networkx.Graph()
+        graph.add_nodes_from(range(self.num_nodes))
+        graph.add_edges_from(self.edge_index.T.tolist())
+        colour = networkx.greedy_color(graph, strategy="largest_first")
+        return torch.tensor([colour[node] for node in range(self.num_nodes)])
+
+    def to_data(self) -> Data:
+        """The graph as a :class:`torch_geometric.data.Data` with ``edge_index``, ``edge_direction`` and ``pos``."""
+        return Data(
+            edge_index=self.edge_index,
+            edge_direction=self.edge_direction,
+            edge_weight=self.edge_weight,
+            pos=self.positions.to(torch.get_default_dtype()),
+            num_nodes=self.num_nodes,
+        )
+
+    def __repr__(self) -> str:
+        return f"Graph(num_nodes={self.num_nodes}, num_edges={self.num_edges}, num_directions={self.num_directions})"

@@ -1,0 +1,267 @@
+"""The gated cell: one small gMLP on every node of the lattice."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cellgraph.graph import Graph
+from cellgraph.lattice import Lattice
+from cellgraph.nn.cell import Cell
+from cellgraph.nn.fused import FusedSteps, load_operators
+from cellgraph.nn.triton_gate import fits_gated_step, gated_step
+
+SHARING = ("shared", "layer", "cell")
+
+
+class GMLPCell(Cell):
+    r"""The gated multi-layer perceptron of `"Pay Attention to MLPs" <https://arxiv.org/abs/2105.08050>`_ (section 2)
+    with a cell's neighbourhood as its tokens, and a learned linear transport beside it.
+
+    .. math::
+        h_i &= \mathrm{Norm}(x_i + p_i) \\
+        (u_i, v_i) &= \mathrm{split}(\mathrm{GELU}(W_{in} h_i)) \\
+        s_i &= b + \sum_k w_k \, \mathrm{Norm}(v)_{i + o_k} \\
+        t_i &= \sum_k a_k \odot x_{i + o_k} \\
+        x_i &\leftarrow x_i + m_i \, (t_i + W_{out}(u_i \odot s_i))
+
+    Only the centre token's output of the spatial gating unit is needed, so the unit becomes one weighted neighbour
+    sum; :math:`w_k` has one value a head and direction, :math:`a_k` one a channel and direction, and both sums include
+    the centre. :math:`W_{out}` starts at zero, :math:`w` near zero and :math:`b` at one (the paper's initialisation),
+    so a new cell only transports: see :meth:`set_conveyor`.
+
+    Args:
+        lattice: The lattice the cells sit on.
+        channels: Channels of the state, the memory included.
+        hidden: Width of each half of the gated block.
+        heads: Number of groups of hidden channels with spatial weights of their own.
+        sharing: ``"shared"``: one set of weights for all cells, ``"layer"``: one for each index along the first axis,
+            ``"cell"``: one for each cell. The positions :math:`p` are always each cell's own.
+        memory_channels: See :class:`Cell`. The memory is not transported at the start.
+        context_channels: See :class:`Cell`; a linear map of the context is added to the positions.
+        step_size, update_rate, always_random, order, alive_channel, alive_threshold, backend: See :class:`Cell`.
+
+    Shapes:
+        - **x:** ``[batch, num_nodes, channels]``
+        - **output:** ``[batch, num_nodes, channels]``, in the dtype of ``x``
+
+    Raises:
+        ValueError: If a width is not positive, heads do not divide ``hidden``, or a name or rate is out of range.
+
+    Example:
+        >>> cell = GMLPCell(Lattice((11, 15, 15)))
+        >>> cell(torch.zeros(2, 2475, 64)).shape
+        torch.Size([2, 2475, 64])
+        >>> cell.parameter_counts()
+        {'gmlp': 25464, 'transport': 448, 'positions': 158400}
+    """
+
+    def __init__(
+        self,
+        lattice: Graph,
+        channels: int = 64,
+        *,
+        hidden: int = 128,
+        heads: int = 8,
+        sharing: str = "shared",
+        memory_channels: int = 0,
+        context_channels: int = 0,
+        step_size: float = 1.0,
+        update_rate: float = 1.0,
+        always_random: bool = False,
+        order: str = "together",
+        alive_channel: int | None = None,
+        alive_threshold: float = 0.1,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(
+            lattice,
+            channels,
+            memory_channels=memory_channels,
+            context_channels=context_channels,
+            step_size=step_size,
+            update_rate=update_rate,
+            always_random=always_random,
+            order=order,
+            alive_channel=alive_channel,
+            alive_threshold=alive_threshold,
+            backend=backend,
+        )
+        if min(channels, hidden, heads) < 1 or hidden % heads:
+            raise ValueError(
+                "channels, hidden and heads must be positive and heads divide hidden, "
+                f"got {channels}, {hidden}, {heads}"
+            )
+        if sharing not in SHARING:
+            raise ValueError(f"sharing must be one of {SHARING}, got {sharing!r}")
+        if sharing != "shared" and backend == "conv":
+            raise ValueError(f"backend 'conv' shares its weights between all cells, got sharing={sharing!r}")
+        if sharing != "shared" and backend == "fused":
+            raise ValueError(f"backend 'fused' shares its weights between all cells, got sharing={sharing!r}")
+        self.hidden, self.heads, self.sharing = hidden, heads, sharing
+
+        groups = {"shared": 1, "layer": lattice.num_layers, "cell": lattice.num_nodes}[sharing]
+        taps = lattice.num_directions + 1
+        self.position = nn.Parameter(torch.empty(lattice.num_nodes, channels))
+        self.norm_weight = nn.Parameter(torch.ones(groups, channels))
+        self.norm_bias = nn.Parameter(torch.zeros(groups, channels))
+        self.in_weight = nn.Parameter(torch.empty(groups, 2 * hidden, channels))
+        self.in_bias = nn.Parameter(torch.zeros(groups, 2 * hidden))
+        self.gate_norm_weight = nn.Parameter(torch.ones(groups, hidden))
+        self.gate_norm_bias = nn.Parameter(torch.zeros(groups, hidden))
+        self.gate_weight = nn.Parameter(torch.empty(taps, groups, heads))
+        self.gate_bias = nn.Parameter(torch.ones(groups, hidden))
+        self.out_weight = nn.Parameter(torch.zeros(groups, channels, hidden))
+        self.out_bias = nn.Parameter(torch.zeros(groups, channels))
+        self.transport = nn.Parameter(torch.zeros(taps, groups, channels))
+        if context_channels:
+            self.context_weight = nn.Parameter(torch.empty(channels, context_channels))
+        self.register_buffer("layer", lattice.layer, persistent=False)
+        self.cells_per_layer = torch.bincount(lattice.layer, minlength=lattice.num_layers).tolist()
+        self.reset_parameters()
+        self._fused: FusedSteps | None = None
+        if backend == "fused" and not self.use_fused():
+            raise ValueError("backend 'fused' needs a C++ compiler")
+
+    def reset_parameters(self) -> None:
+        """Draw the random weights anew; the transport is left at zero."""
+        nn.init.normal_(self.position, std=0.5)
+        nn.init.uniform_(self.in_weight, -(self.channels**-0.5), self.channels**-0.5)
+        nn.init.normal_(self.gate_weight, std=0.02)
+        nn.init.zeros_(self.out_weight)
+        nn.init.zeros_(self.transport)
+        if self.context_channels:
+            nn.init.normal_(self.context_weight, std=self.context_channels**-0.5)
+
+    @torch.no_grad()
+    def set_conveyor(self, direction: int | None, rate: float) -> None:
+        """Let the transport shift the state along one direction, everything but the memory.
+
+        Each step a cell gives up the share ``rate`` of its state and takes over as much of the state of the neighbour
+        at ``direction``; ``None`` mixes with all the neighbours alike.
+        """
+        moved = slice(0, self.channels - self.memory_channels)
+        neighbours = self.transport[:-1] if direction is None else self.transport[direction : direction + 1]
+        self.transport.zero_()
+        neighbours[:, :, moved] = rate / len(neighbours)
+        self.transport[-1, :, moved] = -rate
+
+    def perceive(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The gated half of each cell, the gate that its neighbours set, and what the transport brings.
+
+        Shapes:
+            - **output:** twice ``[batch, num_nodes, hidden]``, and ``[batch, num_nodes, channels]``
+        """
+        u, v = self._uv(x, context).chunk(2, dim=-1)
+        v = self._norm(v, self.gate_norm_weight, self.gate_norm_bias)
+        gate_weight = self._per_node(self.gate_weight, 1).repeat_interleave(self.hidden // self.heads, dim=-1)
+        gate = self._per_node(self.gate_bias) + self.neighbour_sum(v, gate_weight)
+        return u, gate, self.neighbour_sum(x, self._per_node(self.transport, 1))
+
+    def change(self, x: Tensor, perceived: tuple[Tensor, Tensor, Tensor], context: Tensor | None = None) -> Tensor:
+        """The gated change, with the transport."""
+        u, gate, moved = perceived
+        return self._linear(u * gate.to(u.dtype), self.out_weight, self.out_bias) + moved
+
+    def forward(self, x: Tensor, update_mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """One step of all the cells at once, see :meth:`Cell.forward`."""
+        if context is None and self.fuses(x):
+            return self.walk(x, None if update_mask is None else update_mask[None], num_steps=1)
+        gated = self.backend == "triton" and self.sharing == "shared" and self.is_plain
+        if gated and fits_gated_step(self.channels, self.hidden):
+            return self._gated_step(x, update_mask, context)
+        return super().forward(x, update_mask, context)
+
+    def use_fused(self) -> bool:
+        """From here on take steps by the fused operator wherever it fits, see :meth:`fuses`; whether that can be.
+
+        It computes the same function in a compiled C++ library, built at its first use on a machine. Without a
+        compiler a warning says so and nothing changes.
+        """
+        fits = self.sharing == "shared" and self.is_plain and isinstance(self.lattice, Lattice)
+        if fits and load_operators():
+            self._fused = FusedSteps(self.neighbours[:-1])
+        return self._fused is not None
+
+    def fuses(self, x: Tensor) -> bool:
+        """Whether steps from such a state are taken by the fused operator."""
+        chosen = self._fused is not None and self.backend in ("auto", "fused")
+        return chosen and FusedSteps.fits(x, self.channels, self.hidden) and load_operators()
+
+    def walk(self, x: Tensor, masks: Tensor | None, *, num_steps: int, checkpoint_every: int = 0) -> Tensor:
+        """Take several steps by the fused operator.
+
+        Args:
+            x: State for which :meth:`fuses` is true, ``[batch, num_nodes, channels]``.
+            masks: Update masks, ``[num_steps, batch, num_nodes, 1]``.
+            num_steps: Number of steps.
+            checkpoint_every: Keep for backward the state at every so many steps only; at 0 that of every step.
+                Activations within a step are always computed again.
+        """
+        assert self._fused is not None
+        gate_weight = self.gate_weight[:, 0].repeat_interleave(self.hidden // self.heads, dim=-1)
+        parameters = [
+            self.position,
+            *(self.norm_weight[0], self.norm_bias[0], self.in_weight[0], self.in_bias[0]),
+            *(self.gate_norm_weight[0], self.gate_norm_bias[0], gate_weight, self.gate_bias[0]),
+            *(self.out_weight[0], self.out_bias[0], self.transport[:, 0]),
+        ]
+        share = self.step_size * self.update_rate
+        if masks is not None and self.step_size != 1.0:
+            masks = masks * self.step_size
+        every = checkpoint_every or 1
+        return self._fused.walk(x, masks, parameters, share=share, num_steps=num_steps, every=every)
+
+    def _gated_step(self, x: Tensor, update_mask: Tensor | None, context: Tensor | None) -> Tensor:
+        uv = self._uv(x, context)
+        # A rate is folded into the weights, which are small; only a mask has to reach the kernel.
+        rate = self.step_size * (self.update_rate if update_mask is None else 1.0)
+        return gated_step(
+            uv,
+            x,
+            self.gate_norm_weight[0],
+            self.gate_norm_bias[0],
+            self.gate_weight.repeat_interleave(self.hidden // self.heads, dim=-1),
+            self.gate_bias[0],
+            (rate * self.out_weight[0]).to(uv.dtype),
+            rate * self.out_bias[0],
+            rate * self.transport,
+            update_mask,
+            self.neighbours,
+        )
+
+    def _uv(self, x: Tensor, context: Tensor | None) -> Tensor:
+        h = x + self.position
+        if context is not None:
+            h = h + F.linear(context, self.context_weight)
+        h = self._norm(h, self.norm_weight, self.norm_bias)
+        return F.gelu(self._linear(h, self.in_weight, self.in_bias))
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Number of parameters of the gMLP part, of the transport and of the learned positions."""
+        total = sum(p.numel() for p in self.parameters())
+        transport, positions = self.transport.numel(), self.position.numel()
+        return {"gmlp": total - transport - positions, "transport": transport, "positions": positions}
+
+    def config(self) -> dict[str, object]:
+        """The constructor's arguments but the lattice, as plain types."""
+        return {"hidden": self.hidden, "heads": self.heads, "sharing": self.sharing, **super().config()}
+
+    def _per_node(self, parameter: Tensor, dim: int = 0) -> Tensor:
+        """A parameter of the groups as one of the nodes (or of all of them: size 1) along ``dim``."""
+        return parameter.index_select(dim, self.layer) if self.sharing == "layer" else parameter
+
+    def _norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if self.sharing == "shared":
+            return F.layer_norm(x, x.shape[-1:], weight[0], bias[0])
+        x = F.layer_norm(x, x.shape[-1:])
+        return (x * self._per_node(weight) + self._per_node(bias)).to(x.dtype)
+
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if self.sharing == "shared":
+            return F.linear(x, weight[0], bias[0])
+        if self.sharing == "layer":
+            layers = x.split(self.cells_per_layer, dim=1)
+            return torch.cat([F.linear(*part) for part in zip(layers, weight, bias, strict=True)], dim=1)
+        return torch.bmm(x.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1) + bias
