@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from cellgraph.automata.curriculum import Curriculum, Steps, steps_range
 from cellgraph.automata.penalties import drift, overflow
 from cellgraph.automata.pool import SamplePool
+from cellgraph.automata.resizing import on_lattice
 from cellgraph.automata.task import Batch, Task
+from cellgraph.nn import Cell
 from cellgraph.training import UpdateModule
 
 
@@ -78,7 +80,7 @@ class AutomatonModule(UpdateModule):
 
     def __init__(
         self,
-        cell: nn.Module,
+        cell: Cell,
         task: Task,
         *,
         pool: SamplePool | None = None,
@@ -119,18 +121,20 @@ class AutomatonModule(UpdateModule):
             "checkpoint_every": checkpoint_every,
         }
         self.save_hyperparameters(self.settings, logger=False)
+        self._small: Any = None
+        self._small_shape: tuple[int, ...] | None = None
         # Samples are drawn on the CPU, so that they are the same on every device.
         self.samples = torch.Generator().manual_seed(self.settings["seed"])
 
     @property
-    def cell(self) -> nn.Module:
+    def cell(self) -> Cell:
         """The cell."""
-        return self.model["cell"]  # type: ignore[index,no-any-return]
+        return self.model["cell"]  # type: ignore[index]
 
     @property
     def task(self) -> Task:
         """The task."""
-        return self.model["task"]  # type: ignore[index,no-any-return]
+        return self.model["task"]  # type: ignore[index]
 
     def compile_step(self) -> None:
         """Compile the cell."""
@@ -143,17 +147,18 @@ class AutomatonModule(UpdateModule):
             NonFiniteError: If it is not finite.
         """
         steps = self._draw_steps()
-        index, batch = self._draw_batch()
+        cell, task = self._stage()
+        index, batch = self._draw_batch(task)
         self._batch = batch
         if self.settings["noise"]:
             draws = torch.randn(batch.x.shape, generator=self.generator, device=batch.x.device, dtype=batch.x.dtype)
             batch = replace(batch, x=batch.x + self.settings["noise"] * draws)
-        x, terms = self._rollout(batch, steps)
+        x, terms = self._rollout(cell, task, batch, steps)
         total = terms["task"] + sum(
             self.settings[name] * terms[name] for name in ("overflow", "drift") if name in terms
         )
         self._check_finite(total, terms)
-        if self.pool is not None and index is not None:
+        if index is not None and self.pool is not None:
             self.pool.put(index, x, steps=steps)
         self.train_meter.add(
             {"loss": total.detach(), **{name: t.detach() for name, t in terms.items()}}, rows=len(batch)
@@ -194,28 +199,40 @@ class AutomatonModule(UpdateModule):
         least, most = self.curriculum.steps(self._done, tuple(self.settings["num_steps"]))
         return int(torch.randint(least, most + 1, (), generator=self.samples))
 
-    def _draw_batch(self) -> tuple[Tensor | None, Batch]:
-        size = self.settings["batch_size"]
-        if self.pool is None:
-            return None, self.task.sample(size, self.samples).to(self.device)
-        return self.pool.draw(self.task, size, self.samples, device=self.device)
+    def _stage(self) -> tuple[Cell, Task]:
+        """The cell and the task, on the curriculum's smaller lattice while it says so."""
+        shape = self.curriculum.shape(self._done)
+        if shape is None:
+            return self.cell, self.task
+        if shape != self._small_shape:
+            task = self.task.resized(shape).to(self.device)
+            # Kept in a tuple, unseen by PyTorch: the weights are those of the cell, and saved with it.
+            self._small, self._small_shape = (on_lattice(self.cell, task.lattice), task), shape
+        return self._small
 
-    def _rollout(self, batch: Batch, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def _draw_batch(self, task: Task) -> tuple[Tensor | None, Batch]:
+        size = self.settings["batch_size"]
+        # Samples of one size do not fit among those of another: the pool begins with the whole lattice.
+        if self.pool is None or task is not self.task:
+            return None, task.sample(size, self.samples).to(self.device)
+        return self.pool.draw(task, size, self.samples, device=self.device)
+
+    def _rollout(self, cell: Cell, task: Task, batch: Batch, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The final state, and the means of the loss and of the penalties that have a weight."""
         count, losses, x = self.settings["supervise"], [], batch.x
         for part in range(count):
-            x = self._run(batch, x, steps * (part + 1) // count - steps * part // count)
-            losses.append(self.task.loss(x, batch).mean())
+            x = self._run(cell, task, batch, x, steps * (part + 1) // count - steps * part // count)
+            losses.append(task.loss(x, batch).mean())
         terms = {"task": torch.stack(losses).mean()}
         if self.settings["overflow"]:
             terms["overflow"] = overflow(x, self.settings["bound"]).mean()
         if self.settings["drift"]:
-            terms["drift"] = drift(x, self._run(batch, x, self.settings["drift_steps"])).mean()
+            terms["drift"] = drift(x, self._run(cell, task, batch, x, self.settings["drift_steps"])).mean()
         return x, terms
 
-    def _run(self, batch: Batch, x: Tensor, steps: int) -> Tensor:
-        return self.task.run(
-            self.cell,
+    def _run(self, cell: Cell, task: Task, batch: Batch, x: Tensor, steps: int) -> Tensor:
+        return task.run(
+            cell,
             replace(batch, x=x),
             num_steps=steps,
             checkpoint_every=self.settings["checkpoint_every"],

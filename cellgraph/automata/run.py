@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from cellgraph.automata.curriculum import Curriculum, Steps, steps_range
 from cellgraph.automata.module import AutomatonModule, Updates
 from cellgraph.automata.pool import SamplePool
 from cellgraph.automata.task import Task
+from cellgraph.nn import Cell
 from cellgraph.training import RunSettings, TrainResult, run_updates
 
 #: What progress shows beside the figure that chooses the weights.
@@ -49,7 +48,13 @@ class AutomatonSettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # Refuses what is no number of steps.
         steps_range(self.num_steps)
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """The least and the most steps."""
+        return steps_range(self.num_steps)
 
     def module_options(self) -> dict[str, Any]:
         """What :class:`AutomatonModule` is told."""
@@ -59,7 +64,7 @@ class AutomatonSettings(RunSettings):
 
 
 def train_automaton(
-    cell: nn.Module,
+    cell: Cell,
     task: Task,
     settings: AutomatonSettings | None = None,
     *,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cellgraph.nn import Surface
+from cellgraph.graph import Graph
+from cellgraph.nn import Cell, Surface
 from cellgraph.rollout import Rollout, rollout
 
 
@@ -80,7 +80,7 @@ class Task(nn.Module, ABC):
 
     monitor: str | None = None
 
-    def __init__(self, lattice: Any) -> None:
+    def __init__(self, lattice: Graph) -> None:
         super().__init__()
         self.lattice = lattice
         self.held: Surface | None = None
@@ -103,7 +103,12 @@ class Task(nn.Module, ABC):
         """Samples as an accident leaves them, for a pool that trains regeneration: here a ball of cells is emptied.
 
         The ball has a random cell as its centre and a radius of 15 to 35 % of the lattice's longest extent.
+
+        Raises:
+            ValueError: If the cells have no places.
         """
+        if self.lattice.positions is None:
+            raise ValueError(f"damage needs the places of the cells, {self.lattice} has none")
         positions = self.lattice.positions.float()
         centre = positions[torch.randint(len(positions), (len(batch),), generator=generator)]
         share = 0.15 + 0.2 * torch.rand(len(batch), 1, generator=generator)
@@ -120,7 +125,7 @@ class Task(nn.Module, ABC):
         raise ValueError(f"{type(self).__name__} has one size, a curriculum on lattice size needs its `resized`")
 
     @torch.no_grad()
-    def validate(self, cell: nn.Module, *, num_steps: int) -> dict[str, float]:
+    def validate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
         """Figures while training goes on, every ``val_every`` updates: here the loss of 16 fresh training samples.
 
         Args:
@@ -130,7 +135,7 @@ class Task(nn.Module, ABC):
         batch = self.sample(16, torch.Generator().manual_seed(0)).to(next(cell.parameters()).device)
         return {"loss": float(self.loss(self.run(cell, batch, num_steps=num_steps).x, batch).mean())}
 
-    def evaluate(self, cell: nn.Module, *, num_steps: int) -> dict[str, float]:
+    def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
         """Figures on held-out data, once after training; here there are none.
 
         Args:
@@ -139,13 +144,13 @@ class Task(nn.Module, ABC):
         """
         return {}
 
-    def draw(self, cell: nn.Module, folder: Path, *, num_steps: int) -> list[Path]:
+    def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
         """Draw what the cell does into a folder, as PNG or GIF; returns the files, here none."""
         return []
 
     def run(
         self,
-        cell: nn.Module,
+        cell: Cell,
         batch: Batch,
         *,
         num_steps: int,
@@ -165,18 +170,15 @@ class Task(nn.Module, ABC):
             trajectory: Also return the states of all steps.
             generator: Source of the random update masks.
         """
-        channels: int = cell.memory_channels  # type: ignore[assignment]
-        memory = batch.x[..., batch.x.size(-1) - channels :] if channels else None
-        # A rollout without a context is any cell's; one with it needs a cell that takes it.
-        told = {} if batch.context is None else {"context": batch.context}
+        memory = batch.x[..., batch.x.size(-1) - cell.memory_channels :] if cell.memory_channels else None
         return rollout(
-            cell,  # type: ignore[arg-type]
+            cell,
             batch.x,
             memory,
             num_steps=num_steps,
+            context=batch.context,
             held=self.held,
             checkpoint_every=checkpoint_every,
             trajectory=trajectory,
             generator=generator,
-            **told,  # type: ignore[arg-type]
         )

@@ -3,17 +3,26 @@
 from cellgraph.nn.adapter import AutoencoderAdapter, LinearAdapter, PCAAdapter, regress
 from cellgraph.nn.cell import Cell
 from cellgraph.nn.gmlp import GMLPCell
+from cellgraph.nn.nca import NCACell
 from cellgraph.nn.neighbour_sum import BACKENDS, NeighbourSum
+from cellgraph.nn.perception import AttentionPerception, FilterPerception, StencilPerception
 from cellgraph.nn.surface import Surface
+from cellgraph.nn.update import GRUUpdate, MLPUpdate
 
 __all__ = [
     "BACKENDS",
+    "AttentionPerception",
     "AutoencoderAdapter",
     "Cell",
+    "FilterPerception",
     "GMLPCell",
+    "GRUUpdate",
     "LinearAdapter",
+    "MLPUpdate",
+    "NCACell",
     "NeighbourSum",
     "PCAAdapter",
+    "StencilPerception",
     "Surface",
     "regress",
 ]

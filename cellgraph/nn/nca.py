@@ -1,0 +1,124 @@
+"""The neural cellular automaton: a cell put together from a perception and an update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cellgraph.graph import Graph
+from cellgraph.nn.cell import Cell
+from cellgraph.nn.perception import AttentionPerception, FilterPerception, StencilPerception
+from cellgraph.nn.update import GRUUpdate, MLPUpdate
+
+PERCEPTIONS: dict[str, type[nn.Module]] = {
+    "filters": FilterPerception,
+    "stencil": StencilPerception,
+    "attention": AttentionPerception,
+}
+UPDATES: dict[str, type[nn.Module]] = {"mlp": MLPUpdate, "gru": GRUUpdate}
+NORMS = ("none", "rms")
+
+
+class NCACell(Cell):
+    r"""A neural cellular automaton as in `"Growing Neural Cellular Automata" <https://distill.pub/2020/growing-ca/>`_,
+    with a choice of its parts.
+
+    .. math::
+        x_i \leftarrow x_i + m_i \, \epsilon \, \mathrm{update}(\mathrm{perceive}(\mathrm{Norm}(x))_i, c_i)
+
+    Args:
+        lattice: The lattice or other graph.
+        channels: Channels of the state.
+        perception: ``"filters"``, ``"stencil"`` (learned) or ``"attention"``; or keyword arguments of the perception
+            beside its ``name``, see :mod:`cellgraph.nn.perception`.
+        update: ``"mlp"`` or ``"gru"``, likewise, see :mod:`cellgraph.nn.update`.
+        norm: ``"rms"``: what is perceived is the state divided by its root mean square over the channels
+            (`Zhang and Sennrich 2019 <https://arxiv.org/abs/1910.07467>`_), so that the change does not grow with the
+            state; ``"none"``.
+        memory_channels, context_channels, step_size, update_rate, always_random, order, alive_channel,
+            alive_threshold, backend: See :class:`Cell`.
+
+    Raises:
+        ValueError: If a name is unknown or a part refuses its arguments.
+
+    Example:
+        >>> import torch
+        >>> from cellgraph import Lattice
+        >>> cell = NCACell(Lattice((8, 8), 8), 16, update={"name": "mlp", "hidden": 64}, update_rate=0.5)
+        >>> x = torch.randn(2, 64, 16)
+        >>> torch.equal(cell(x), x)  # a new cell does nothing
+        True
+    """
+
+    def __init__(
+        self,
+        lattice: Graph,
+        channels: int = 16,
+        *,
+        perception: str | Mapping[str, Any] = "filters",
+        update: str | Mapping[str, Any] = "mlp",
+        norm: str = "none",
+        memory_channels: int = 0,
+        context_channels: int = 0,
+        step_size: float = 1.0,
+        update_rate: float = 1.0,
+        always_random: bool = False,
+        order: str = "together",
+        alive_channel: int | None = None,
+        alive_threshold: float = 0.1,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(
+            lattice,
+            channels,
+            memory_channels=memory_channels,
+            context_channels=context_channels,
+            step_size=step_size,
+            update_rate=update_rate,
+            always_random=always_random,
+            order=order,
+            alive_channel=alive_channel,
+            alive_threshold=alive_threshold,
+            backend=backend,
+        )
+        if norm not in NORMS:
+            raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
+        self.norm = norm
+        self.parts = {
+            "perception": _options("perception", perception, PERCEPTIONS),
+            "update": _options("update", update, UPDATES),
+        }
+        name, options = _split(self.parts["perception"])
+        self.perception: Any = PERCEPTIONS[name](lattice, channels, **options)
+        name, options = _split(self.parts["update"])
+        self.updating: Any = UPDATES[name](
+            self.perception.out_channels, channels, context_channels=context_channels, **options
+        )
+
+    def perceive(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """What the perception makes of the neighbourhoods, ``[batch, num_nodes, perception.out_channels]``."""
+        if self.norm == "rms":
+            x = F.rms_norm(x, x.shape[-1:])
+        return self.perception(x, self.neighbour_sum)
+
+    def change(self, x: Tensor, perceived: Tensor, context: Tensor | None = None) -> Tensor:
+        """What the update makes of that."""
+        return self.updating(x, perceived, context)
+
+    def config(self) -> dict[str, object]:
+        """The constructor's arguments but the lattice, as plain types."""
+        return {**self.parts, "norm": self.norm, **super().config()}
+
+
+def _options(role: str, given: str | Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    options = {"name": given} if isinstance(given, str) else dict(given)
+    if options.get("name") not in known:
+        raise ValueError(f"{role} must be one of {sorted(known)}, got {options.get('name')!r}")
+    return options
+
+
+def _split(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    return options["name"], {key: value for key, value in options.items() if key != "name"}
