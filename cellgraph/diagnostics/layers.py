@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from cellgraph.nn import GMLPCell
+from cellgraph.nn import Cell
 from cellgraph.rollout import rollout
 
 
 def layer_influence(
-    cell: GMLPCell,
+    cell: Cell,
     x: Tensor,
     layer: Tensor,
     *,
