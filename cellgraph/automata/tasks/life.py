@@ -87,7 +87,7 @@ class Life(RuleTask):
         return torch.rand(size, self.lattice.num_nodes, generator=generator) < density
 
     def board(self, pattern: tuple[str, ...], *, at: tuple[int, int] = (4, 4)) -> Tensor:
-        """A board with one pattern of ``#`` on it, its upper left corner ``at`` a row and a column, ``[1, num_nodes]``."""
+        """A board ``[1, num_nodes]`` with one pattern of ``#`` on it, its upper left corner ``at`` a row and a column."""
         board = torch.zeros(1, *self.lattice.shape, dtype=torch.bool)
         for row, line in enumerate(pattern):
             for column, mark in enumerate(line):
