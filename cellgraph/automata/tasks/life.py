@@ -73,10 +73,11 @@ class Life(RuleTask):
             raise ValueError(f"shape must be two numbers of at least 17, got {tuple(shape)}")
         lattice = Lattice(tuple(shape), 8, boundary="periodic")
         super().__init__(lattice, channels=channels, size=size, horizon=horizon)
+        self.shape = (shape[0], shape[1])
 
     def rule(self, alive: Tensor) -> Tensor:
         """One step of Life."""
-        grid = alive.reshape(-1, *self.lattice.shape).int()
+        grid = alive.reshape(-1, *self.shape).int()
         moves = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
         neighbours = torch.stack([grid.roll(move, (1, 2)) for move in moves]).sum(0)
         return ((neighbours == 3) | ((grid == 1) & (neighbours == 2))).flatten(1)
@@ -87,8 +88,8 @@ class Life(RuleTask):
         return torch.rand(size, self.lattice.num_nodes, generator=generator) < density
 
     def board(self, pattern: tuple[str, ...], *, at: tuple[int, int] = (4, 4)) -> Tensor:
-        """A board ``[1, num_nodes]`` with one pattern of ``#`` on it, its upper left corner ``at`` a row and a column."""
-        board = torch.zeros(1, *self.lattice.shape, dtype=torch.bool)
+        """A board ``[1, num_nodes]`` with one pattern of ``#``, its upper left corner ``at`` a row and a column."""
+        board = torch.zeros(1, *self.shape, dtype=torch.bool)
         for row, line in enumerate(pattern):
             for column, mark in enumerate(line):
                 board[0, at[0] + row, at[1] + column] = mark == "#"
@@ -102,7 +103,7 @@ class Life(RuleTask):
             cell: The trained cell.
             num_steps: Not used: a step is a step.
         """
-        height, width = self.lattice.shape
+        height, width = self.shape
         places = [(row * height // 10 % (height - 2), row * 3 * width // 10 % (width - 2)) for row in range(10)]
         groups = {
             "still_lifes": [self.board(pattern) for pattern in STILL_LIFES.values()],
@@ -117,7 +118,7 @@ class Life(RuleTask):
 
     def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
         """Animations ``soup.gif``, from a random board, and ``glider.gif``: the cell beside the rule."""
-        height, width = self.lattice.shape
+        height, width = self.shape
         soup = torch.rand(1, height * width, generator=torch.Generator().manual_seed(1)) < 0.35
         starts = {"soup.gif": soup, "glider.gif": self.board(GLIDER)}
         return [
@@ -127,4 +128,4 @@ class Life(RuleTask):
 
     def picture(self, alive: Tensor) -> Tensor:
         """Boards as images."""
-        return alive.reshape(-1, *self.lattice.shape)
+        return alive.reshape(-1, *self.shape)
