@@ -1,5 +1,8 @@
 """Tasks that come with the library."""
 
+from cellgraph.automata.tasks.life import Life
 from cellgraph.automata.tasks.majority import Majority
+from cellgraph.automata.tasks.rule import RuleTask
+from cellgraph.automata.tasks.voronoi import Voronoi
 
-__all__ = ["Majority"]
+__all__ = ["Life", "Majority", "RuleTask", "Voronoi"]
