@@ -1,5 +1,6 @@
-"""Tasks: what automata are trained for, each with its held-out figures and its picture."""
+"""Tasks that come with the library."""
 
 from cellgraph.automata.tasks.arc1d import Arc1D
+from cellgraph.automata.tasks.majority import Majority
 
-__all__ = ["Arc1D"]
+__all__ = ["Arc1D", "Majority"]
