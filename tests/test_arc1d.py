@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from cellgraph.automata import AutomatonSettings, train_automaton
-from cellgraph.automata.tasks.arc1d import OUTSIDE, PUBLISHED, PUBLISHED_MEAN, Arc1D, read_arc1d, renumber
+from cellgraph.automata.tasks.arc1d import OUTSIDE, PUBLISHED, PUBLISHED_MEAN, Arc1D
+from cellgraph.automata.tasks.arc1d_pairs import read_arc1d, renumber
 from cellgraph.nn import Cell, NCACell
 
 DATA = Path(os.environ.get("CELLGRAPH_DATA", Path(__file__).parents[2] / "shared" / "data")) / "1d-arc" / "1d_arc.jsonl"

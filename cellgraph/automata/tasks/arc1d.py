@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +12,11 @@ from torch import Tensor, nn
 
 from cellgraph.automata.animation import save_picture
 from cellgraph.automata.task import Batch, Task
+from cellgraph.automata.tasks.arc1d_pairs import COLOURS, RowPair, read_arc1d, renumber
 from cellgraph.files import write_atomically
 from cellgraph.lattice import Lattice
+from cellgraph.nn import Cell
 
-COLOURS = 10
 #: Accuracy in per cent of GPT-4 and of a neural cellular automaton, by kind (table 2 of arXiv 2410.02651).
 PUBLISHED: dict[str, tuple[int, int]] = {
     "1d_move_1p": (66, 100),
@@ -46,75 +45,6 @@ JUDGED = ("test", "validation")
 #: Usual colours of the ARC's symbols, red, green and blue, and a grey for what lies outside of a row.
 PALETTE = ("000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be", "ff851b", "7fdbff", "870c25", "404040")
 OUTSIDE = COLOURS
-
-
-@dataclass(frozen=True)
-class RowPair:
-    """A row and what it is to become.
-
-    Attributes:
-        kind: Kind of task, e.g. ``"1d_flip"``.
-        source: Colours, 0 to 9; 0 is the background.
-        target: Colours, as many.
-    """
-
-    kind: str
-    source: tuple[int, ...]
-    target: tuple[int, ...]
-
-
-def read_arc1d(path: str | Path) -> tuple[list[RowPair], list[RowPair], list[RowPair]]:
-    """Read the 1-D ARC (`Xu et al. 2024 <https://arxiv.org/abs/2305.18354>`_) from JSON lines.
-
-    A line is a task: ``{"task": kind, "train": [{"input": [[...]], "output": [[...]]}, ...], "test": [...]}``.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The training pairs without those set aside; those set aside for validation, the last of every third task; and
-        the test pairs.
-
-    Raises:
-        ValueError: If a line is no such task.
-        OSError: If the file cannot be read.
-    """
-    training, validation, test = [], [], []
-    for number, line in enumerate(Path(path).read_text().splitlines()):
-        try:
-            task = json.loads(line)
-            pairs = {
-                part: [RowPair(task["task"], tuple(p["input"][0]), tuple(p["output"][0])) for p in task[part]]
-                for part in ("train", "test")
-            }
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"line {number + 1} of {path} must be a task of the 1-D ARC, got {line[:60]!r}") from error
-        for pair in pairs["train"] + pairs["test"]:
-            if len(pair.source) != len(pair.target):
-                raise ValueError(
-                    f"line {number + 1} of {path}: rows must be as long as their targets, "
-                    f"got {len(pair.source)} and {len(pair.target)}"
-                )
-        kept = len(pairs["train"]) - (number % 3 == 0)
-        training += pairs["train"][:kept]
-        validation += pairs["train"][kept:]
-        test += pairs["test"]
-    return training, validation, test
-
-
-def renumber(source: Sequence[int]) -> np.ndarray:
-    """New numbers of the colours by their first appearance in a row; the background stays 0.
-
-    Colours that are not in the row follow in their own order. A rule that treats colours alike is the same rule then.
-
-    Example:
-        >>> renumber([0, 7, 7, 3])[[0, 7, 3, 1]].tolist()
-        [0, 1, 2, 3]
-    """
-    order = list(dict.fromkeys([0, *source, *range(COLOURS)]))
-    numbers = np.empty(COLOURS, dtype=np.int64)
-    numbers[order] = np.arange(COLOURS)
-    return numbers
 
 
 class Arc1D(Task):
@@ -151,6 +81,11 @@ class Arc1D(Task):
     source: Tensor
     target: Tensor
     kind: Tensor
+    judged_source: Tensor
+    judged_target: Tensor
+    judged_kind: Tensor
+    colour_code: Tensor
+    kind_code: Tensor
 
     def __init__(
         self,
@@ -230,18 +165,18 @@ class Arc1D(Task):
 
     # What runs a few times, and in batches of another size, is not worth a compilation.
     @torch.compiler.set_stance("force_eager")
-    def validate(self, cell: nn.Module, *, num_steps: int) -> dict[str, float]:
+    def validate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
         """The loss of fresh training samples; the judged pairs stay unseen until the end."""
         return super().validate(cell, num_steps=num_steps)
 
     @torch.no_grad()
     @torch.compiler.set_stance("force_eager")
-    def predict(self, cell: nn.Module, batch: Batch, *, num_steps: int) -> Tensor:
+    def predict(self, cell: Cell, batch: Batch, *, num_steps: int) -> Tensor:
         """Colours that the automaton comes to, ``[size, width]``; outside of rows they mean nothing."""
         return self.logits(self.run(cell, batch, num_steps=num_steps).x).argmax(-1)
 
     @torch.no_grad()
-    def evaluate(self, cell: nn.Module, *, num_steps: int) -> dict[str, float]:
+    def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
         """Exact match on the judged pairs, by kind and in the mean over the pairs."""
         source, target, kind = self.judged_source, self.judged_target, self.judged_kind
         right = torch.cat(
@@ -255,7 +190,7 @@ class Arc1D(Task):
 
     @torch.no_grad()
     @torch.compiler.set_stance("force_eager")
-    def draw(self, cell: nn.Module, folder: Path, *, num_steps: int) -> list[Path]:
+    def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
         """Draw a judged pair of each kind over the steps, and write the table of kinds.
 
         In ``arc1d.png`` a block is a kind, in the order of the table: the row, the automaton's colours after each step,
