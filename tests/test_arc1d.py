@@ -68,6 +68,11 @@ def test_reader_names_the_line(tmp_path, line):
         read_arc1d(file)
 
 
+def test_reader_says_where_data_belongs(tmp_path):
+    with pytest.raises(FileNotFoundError, match="CELLGRAPH_DATA"):
+        read_arc1d(tmp_path / "none.jsonl")
+
+
 def test_renumber_is_a_permutation_by_first_appearance():
     numbers = renumber((0, 9, 9, 2, 0, 5, 2))
     assert sorted(numbers) == list(range(10))

@@ -43,6 +43,8 @@ def read_arc1d(path: str | Path) -> tuple[list[RowPair], list[RowPair], list[Row
         ValueError: If a line is no such task.
         OSError: If the file cannot be read.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no 1-D ARC at {path}: CELLGRAPH_DATA must name the folder with 1d-arc/1d_arc.jsonl")
     training, validation, test = [], [], []
     for number, line in enumerate(Path(path).read_text().splitlines()):
         try:
