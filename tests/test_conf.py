@@ -24,7 +24,10 @@ CHOICES = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml")
 
 #: What only `cellgraph automaton` chooses from, and what it chooses where the choice leaves something open.
 AUTOMATON = {"task", "perception", "update", "pool", "curriculum"}
-OPEN = {"size": ["curriculum.shapes={0.5: [15]}"]}
+OPEN = {
+    "size": ["curriculum.shapes={0.5: [15]}"],
+    "arc1d": ["cell.channels=64", "cell.context_channels=27"],
+}
 
 
 def of_automaton(group: str, name: str) -> bool:
