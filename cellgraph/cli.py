@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from cellgraph.answering.command import ask, fit_decoder, read_questions
+from cellgraph.automata import AutomatonExperiment
 from cellgraph.benchmarks import command as benchmarks
 from cellgraph.data import Split, split_pairs
 from cellgraph.experiment import Experiment, describe_device
@@ -39,7 +40,7 @@ USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 def run_folder(resume: str | None, new: str) -> str:
     """The folder of a run: the one to resume, which must be there, or a new one."""
     if resume is not None and not (Path(resume) / CONFIG).is_file():
-        raise ValueError(f"{resume} is no run folder of cellgraph train: {CONFIG} is missing")
+        raise ValueError(f"{resume} is no run folder of cellgraph: {CONFIG} is missing")
     return resume or new
 
 
@@ -57,6 +58,24 @@ def train(config: DictConfig) -> float:
 
 
 def _train(config: DictConfig) -> float:
+    config, folder, resume = settle(config)
+    job = experiment(config, folder)
+    job.run(functools.partial(make_split, config), resume=resume)
+    return job.validation_mrr
+
+
+@hydra.main(version_base="1.3", config_path="pkg://cellgraph.conf", config_name="automaton")
+def automaton(config: DictConfig) -> None:
+    """Train a neural cellular automaton, judge it on held-out data and draw what it does."""
+    try:
+        config, folder, resume = settle(config)
+        automaton_experiment(config, folder).run(resume=resume)
+    except USER_ERRORS as error:
+        sys.exit(f"cellgraph automaton: {_one_line(error)}")
+
+
+def settle(config: DictConfig) -> tuple[DictConfig, Path, bool]:
+    """The configuration of a run, which is kept in its folder; the folder; and whether the run goes on."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     resume = config.resume is not None
     if resume:
@@ -69,9 +88,7 @@ def _train(config: DictConfig) -> float:
         if missing:
             raise ValueError(f"a value is missing: give {', '.join(f'{key}=...' for key in missing)}")
         write_atomically(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True).encode())
-    job = experiment(config, folder)
-    job.run(functools.partial(make_split, config), resume=resume)
-    return job.validation_mrr
+    return config, folder, resume
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -155,10 +172,7 @@ def info(arguments: Sequence[str]) -> None:
 
 def experiment(config: DictConfig, folder: Path) -> Experiment:
     """The experiment that a configuration describes."""
-    for target in targets(OmegaConf.to_container(config)):
-        # A run folder may come from somebody else: its configuration may name this library's parts and no others.
-        if not target.startswith("cellgraph."):
-            raise ValueError(f"a configuration may only build parts of cellgraph, got _target_: {target}")
+    check_targets(config)
     torch.manual_seed(config.seed)
     build = functools.partial(instantiate, _convert_="all")
     return Experiment(
@@ -171,6 +185,31 @@ def experiment(config: DictConfig, folder: Path) -> Experiment:
         start=config.start,
         adapters_first=dict(config.adapters_first),
     )
+
+
+def automaton_experiment(config: DictConfig, folder: Path) -> AutomatonExperiment:
+    """The automaton's experiment that a configuration describes."""
+    check_targets(config)
+    torch.manual_seed(config.seed)
+    build = functools.partial(instantiate, _convert_="all")
+    task = build(config.task)
+    return AutomatonExperiment(
+        folder,
+        # Not an argument of instantiate, which would copy the lattice into a configuration.
+        cell=build(config.cell, _partial_=True)(lattice=task.lattice),
+        task=task,
+        settings=build(config.training),
+        pool=build(config.pool) if config.get("pool") else None,
+        curriculum=build(config.curriculum) if config.get("curriculum") else None,
+    )
+
+
+def check_targets(config: DictConfig) -> None:
+    """Refuse a configuration that builds anything else than this library's parts."""
+    for target in targets(OmegaConf.to_container(config)):
+        # A run folder may come from somebody else: its configuration may name this library's parts and no others.
+        if not target.startswith("cellgraph."):
+            raise ValueError(f"a configuration may only build parts of cellgraph, got _target_: {target}")
 
 
 def make_split(config: DictConfig) -> Split:
@@ -187,7 +226,7 @@ def load_config(folder: Path) -> DictConfig:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise ValueError(f"{folder} is no run folder of cellgraph train: {CONFIG} is missing")
+        raise ValueError(f"{folder} is no run folder of cellgraph: {CONFIG} is missing")
     config = OmegaConf.load(path)
     if not isinstance(config, DictConfig):
         raise ValueError(f"{path} must hold a mapping")
@@ -204,6 +243,7 @@ def targets(node: Any) -> list[str]:
 
 VERBS = {
     "train": train,
+    "automaton": automaton,
     "evaluate": evaluate,
     "report": report,
     "ask": ask,
@@ -230,9 +270,10 @@ def main() -> None:
     # Hydra prints tracebacks and exits by itself unless told that the caller wants to see its errors.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
-        if verb == "train":
-            sys.argv = ["cellgraph train", *arguments]
-            train()
+        if verb in ("train", "automaton"):
+            # Hydra reads its arguments from there.
+            sys.argv = [f"cellgraph {verb}", *arguments]
+            VERBS[verb]()
         else:
             VERBS[verb](arguments)
     except USER_ERRORS as error:

@@ -189,13 +189,16 @@ def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly"], "expected one of train, evaluate, report, ask, fit-decoder, export, bench, info, got 'fly'"),
+        (
+            ["fly"],
+            "expected one of train, automaton, evaluate, report, ask, fit-decoder, export, bench, info, got 'fly'",
+        ),
         (["train", "nonsense=1"], "Could not override 'nonsense'"),
         (["train", "training.lrr=1"], "Could not override 'training.lrr'"),
         (["train", "lattice=huge"], "Could not find 'lattice/huge' Available options in 'lattice': cube small"),
         (["train", "data=file"], "a value is missing: give data.source.path=..."),
         (["train", "data=file", "data.source.path=no.jsonl"], "no.jsonl"),
-        (["train", "resume=nowhere"], "nowhere is no run folder of cellgraph train: config.yaml is missing"),
+        (["train", "resume=nowhere"], "nowhere is no run folder of cellgraph: config.yaml is missing"),
         (["train", "training.lr=abc"], "training setting lr must be a number, got 'abc'"),
         (["train", "cell.heads=7"], "heads divide hidden, got 64, 128, 7"),
         (["evaluate", "nowhere"], "nowhere is no run folder"),

@@ -11,7 +11,7 @@ from torch import nn
 from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.training import LatticeModule, Objective
 from cellgraph.training.retrieval import reciprocal_ranks
-from cellgraph.training.schedule import parameter_groups, warmup_cosine
+from cellgraph.training.schedule import parameter_groups, warmup_decay
 
 
 @pytest.fixture
@@ -47,8 +47,15 @@ def test_the_optimiser_follows_the_closed_form(module):
 
 
 def test_a_schedule_of_warm_up_alone_has_no_gap():
-    assert [warmup_cosine(t, warmup_steps=3, max_steps=3) for t in range(3)] == [1 / 3, 2 / 3, 1.0]
-    assert warmup_cosine(1, warmup_steps=50, max_steps=10) == 2 / 50
+    assert [warmup_decay(t, warmup_steps=3, max_steps=3) for t in range(3)] == [1 / 3, 2 / 3, 1.0]
+    assert warmup_decay(1, warmup_steps=50, max_steps=10) == 2 / 50
+
+
+def test_a_line_falls_to_its_share_and_none_stays():
+    steps = {"warmup_steps": 2, "max_steps": 12}
+    line = [warmup_decay(t, **steps, floor=0.02, decay="linear") for t in (0, 2, 7, 12, 20)]
+    assert line == pytest.approx([0.5, 1.0, 0.51, 0.02, 0.02])
+    assert [warmup_decay(t, **steps, floor=0.02, decay="none") for t in (1, 2, 12)] == [1.0, 1.0, 1.0]
 
 
 def test_groups_are_split_by_decay_and_by_multiplier(module):

@@ -6,13 +6,15 @@ from cellgraph.training.embedded import Batch, EmbeddedPairs
 from cellgraph.training.interruption import GracefulStop, TrainingInterrupted
 from cellgraph.training.loader import DialogueLoader
 from cellgraph.training.metrics_log import CSVLog, MetricsWriter
-from cellgraph.training.module import LatticeModule, NonFiniteError
+from cellgraph.training.module import LatticeModule
 from cellgraph.training.objectives import Objective
 from cellgraph.training.progress import TrainingProgress
 from cellgraph.training.randomness import GlobalGenerators
-from cellgraph.training.run import TrainResult, TrainSettings, train
+from cellgraph.training.run import TrainResult, TrainSettings, run_updates, train
+from cellgraph.training.settings import RunSettings
 from cellgraph.training.stopping import Stopping
 from cellgraph.training.trainer import build_trainer, fit, run_checkpoint
+from cellgraph.training.update import NonFiniteError, UpdateModule
 
 __all__ = [
     "EMA",
@@ -28,15 +30,18 @@ __all__ = [
     "NonFiniteError",
     "Objective",
     "RunCheckpoint",
+    "RunSettings",
     "Stopping",
     "TrainResult",
     "TrainSettings",
     "TrainingInterrupted",
     "TrainingProgress",
+    "UpdateModule",
     "build_trainer",
     "fit",
     "model_weights",
     "read_checkpoint",
     "run_checkpoint",
+    "run_updates",
     "train",
 ]

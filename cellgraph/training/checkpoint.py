@@ -66,10 +66,10 @@ class RunCheckpoint(Checkpoint):
     Args:
         folder: Where ``last.ckpt`` and ``best.ckpt`` go.
         every: Updates from one ``last.ckpt`` to the next; there is always one at the end.
-        monitor: The validation metric that is best when greatest.
+        monitor: The validation metric that is best when greatest; without one there is no ``best.ckpt``.
     """
 
-    def __init__(self, folder: str | Path, *, every: int, monitor: str = "val/mrr") -> None:
+    def __init__(self, folder: str | Path, *, every: int, monitor: str | None = "val/mrr") -> None:
         if every < 1:
             raise ValueError(f"every must be positive, got {every}")
         self.folder, self.every, self.monitor = Path(folder), every, monitor
@@ -98,7 +98,7 @@ class RunCheckpoint(Checkpoint):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Save the best, and the last where due."""
-        score = pl_module.validation.get(self.monitor)
+        score = pl_module.validation.get(self.monitor) if self.monitor else None
         if score is not None and (self.best_score is None or score > self.best_score):
             self.best_score, self.best_step = float(score), trainer.global_step
             trainer.save_checkpoint(self.best)

@@ -93,8 +93,8 @@ class MetricsWriter(lightning.Callback):
     """Writes the means since the row before to all loggers, every so many updates, and each validation.
 
     Training rows have ``step``, ``epoch``, ``seconds``, ``train/loss``, ``train/<term>``, ``train/grad_norm``,
-    ``train/num_steps``, ``train/lr``, ``train/temperature`` and ``train/samples_per_second``; validation rows ``step``,
-    ``epoch``, ``seconds``, ``val/loss``, ``val/<term>``, ``val/cosine``, ``val/recall_at_1`` and ``val/mrr``.
+    ``train/num_steps``, the module's readings (``train/lr`` and others) and ``train/samples_per_second``; validation
+    rows ``step``, ``epoch``, ``seconds`` and ``val/<figure>``. The epoch is left out where batches have none.
 
     Args:
         every: Updates from one training row to the next.
@@ -114,7 +114,7 @@ class MetricsWriter(lightning.Callback):
         self._written = 0
         self._since = 0.0
         self._started = 0.0
-        self._epoch = 0.0
+        self._epoch: float | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Go on with the files of a resumed run."""
@@ -126,7 +126,7 @@ class MetricsWriter(lightning.Callback):
     def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Start the clock."""
         self._started = time.perf_counter()
-        self._epoch = batch.epoch
+        self._epoch = getattr(batch, "epoch", None)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *args: Any) -> None:
         """Stop the clock and write a row where one is due."""
@@ -136,8 +136,7 @@ class MetricsWriter(lightning.Callback):
             self._written = step
             means = pl_module.train_meter.means()
             spent = self.seconds - self._since
-            means["lr"] = pl_module.learning_rate(step - 1)
-            means["temperature"] = float(pl_module.objective.temperature())
+            means |= pl_module.readings(step - 1)
             means["samples_per_second"] = pl_module.train_meter.rows / spent if spent > 0 else 0.0
             self._since = self.seconds
             pl_module.train_meter.reset()
@@ -160,6 +159,7 @@ class MetricsWriter(lightning.Callback):
         self.history, self.latest = state_dict["history"], state_dict["latest"]
 
     def _write(self, trainer: lightning.Trainer, values: Mapping[str, float]) -> None:
-        row = {"epoch": round(self._epoch, 6), "seconds": round(self.seconds, 3), **values}
+        epoch = {} if self._epoch is None else {"epoch": round(self._epoch, 6)}
+        row = {**epoch, "seconds": round(self.seconds, 3), **values}
         for logger in trainer.loggers:
             logger.log_metrics(row, trainer.global_step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import lightning
@@ -18,12 +19,20 @@ class TrainingProgress(lightning.Callback):
 
     Args:
         writer: The :class:`~cellgraph.training.metrics_log.MetricsWriter` the values come from.
+        shown: Names of the values, in order; those that there are not are left out.
         interval: Seconds between two lines where the output is no terminal.
         console: Where to; standard error when absent.
     """
 
-    def __init__(self, writer: Any, *, interval: float = 10.0, console: Console | None = None) -> None:
-        self.writer, self.interval = writer, interval
+    def __init__(
+        self,
+        writer: Any,
+        *,
+        shown: Sequence[str] = SHOWN,
+        interval: float = 10.0,
+        console: Console | None = None,
+    ) -> None:
+        self.writer, self.shown, self.interval = writer, shown, interval
         self.console = console if console is not None else Console(file=sys.stderr)
         self._bar: Progress | None = None
         self._task: Any = None
@@ -61,7 +70,7 @@ class TrainingProgress(lightning.Callback):
         latest = self.writer.latest
         parts = [
             f"{name.partition('/')[2] if name[0] == 't' else name} {latest[name]:.4g}"
-            for name in SHOWN
+            for name in self.shown
             if name in latest
         ]
         if "train/samples_per_second" in latest:

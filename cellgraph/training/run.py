@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -18,67 +19,25 @@ from cellgraph.training.loader import DialogueLoader
 from cellgraph.training.metrics_log import MetricsWriter
 from cellgraph.training.module import LatticeModule
 from cellgraph.training.objectives import Objective
+from cellgraph.training.progress import SHOWN
+from cellgraph.training.settings import RunSettings
 from cellgraph.training.trainer import build_trainer, callback, fit, run_checkpoint
+from cellgraph.training.update import UpdateModule
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """How to train, as plain values; see :class:`LatticeModule`, :func:`build_trainer` and :class:`DialogueLoader`.
+class TrainSettings(RunSettings):
+    """How to train on pairs: the settings of any run, and these; see :class:`LatticeModule`, :class:`DialogueLoader`.
 
     Attributes:
-        max_steps: Updates.
-        batch_size: Dialogues (or single pairs) a batch.
-        window: Turns of a dialogue a batch.
-        lr: Learning rate.
-        weight_decay: Weight decay.
-        warmup_steps: Updates until the learning rate is reached.
-        min_lr: Share of the learning rate at the end.
-        betas: AdamW's averaging factors.
-        lr_multipliers: Factors of the learning rate by the beginning of a parameter's name.
+        window: Turns of a dialogue a batch; a sample is a dialogue, or a single pair.
         noise: Norm of the noise on question embeddings in training.
-        accumulate: Batches an update.
-        clip: Largest norm of the gradients; 0 leaves them.
-        ema: Decay of the averaged weights; 0 keeps none.
-        precision: Lightning's name of the arithmetic.
-        val_every: Updates from one validation to the next.
         val_batch_size: Dialogues a batch in validation; ``batch_size`` when absent.
-        checkpoint_every: Updates from one ``last.ckpt`` to the next.
-        patience: Validations without improvement after which to stop.
-        log_every: Updates from one row of training metrics to the next.
-        seed: Seed of everything random.
-        compile: Whether to compile the model's step.
-        accelerator: Lightning's name of the device.
     """
 
-    max_steps: int = 1000
-    batch_size: int = 64
     window: int | None = None
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    warmup_steps: int = 50
-    min_lr: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    lr_multipliers: Mapping[str, float] = field(default_factory=dict)
     noise: float = 0.0
-    accumulate: int = 1
-    clip: float = 1.0
-    ema: float = 0.999
-    precision: str = "32-true"
-    val_every: int = 100
     val_batch_size: int | None = None
-    checkpoint_every: int = 100
-    patience: int | None = None
-    log_every: int = 10
-    seed: int = 0
-    compile: bool = False
-    accelerator: str = "auto"
-
-    def __post_init__(self) -> None:
-        # Settings come from command lines, where a number is easily mistyped into a word.
-        for setting in fields(self):
-            value, default = getattr(self, setting.name), setting.default
-            if isinstance(default, (int, float)) and not isinstance(value, (int, float)):
-                raise ValueError(f"training setting {setting.name} must be a number, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -147,6 +106,56 @@ def train(
         (2, True)
     """
     settings = settings if settings is not None else TrainSettings()
+
+    def parts() -> tuple[LatticeModule, DialogueLoader, DialogueLoader | None]:
+        objective.fit(train.answer, train.group)
+        module = LatticeModule(model, objective, noise=settings.noise, **settings.update_options())
+        stream = DialogueLoader(
+            train,
+            settings.batch_size,
+            seed=settings.seed,
+            drop_last=True,
+            window=settings.window,
+            num_batches=settings.max_steps * settings.accumulate,
+        )
+        if validation is None:
+            return module, stream, None
+        return module, stream, DialogueLoader(validation, settings.val_batch_size or settings.batch_size)
+
+    return run_updates(parts, settings, folder=folder, resume=resume, progress=progress, resume_hint=resume_hint)
+
+
+def run_updates(
+    parts: Callable[[], tuple[UpdateModule, Any, Any]],
+    settings: RunSettings,
+    *,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    resume_hint: str = "",
+    monitor: str | None = "val/mrr",
+    shown: Sequence[str] = SHOWN,
+) -> TrainResult:
+    """Train a module by its settings: what every kind of training has in common.
+
+    The random state of the process is as before afterwards.
+
+    Args:
+        parts: Makes the module and its loaders, see :func:`fit`; called with the random state seeded.
+        settings: How to train.
+        folder: Run folder for checkpoints and logs; none are left behind without one.
+        resume: Whether to go on from the folder's last checkpoint.
+        progress: Whether to show progress.
+        resume_hint: How to resume, for the message after an interruption.
+        monitor: The validation metric that chooses the weights, the greater the better; ``None`` takes the last.
+        shown: Names of the values that progress shows.
+
+    Raises:
+        ValueError: If a setting does not fit, the folder holds a run already and ``resume`` was not asked for, there is
+            none to resume, or a loss is not finite.
+        OSError: If the folder cannot be written.
+        TrainingInterrupted: After SIGINT or SIGTERM, with a checkpoint in the folder.
+    """
     if resume and folder is None:
         raise ValueError("resume=True needs the folder of the run, got none")
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place, isolate_rng():
@@ -155,8 +164,7 @@ def train(
             raise ValueError(f"{place} holds a run already ({last.name}): resume it or choose another folder")
         first_step = int(read_checkpoint(last)["global_step"]) if resume else 0
         lightning.seed_everything(settings.seed, verbose=False)
-        objective.fit(train.answer, train.group)
-        module = _module(model, objective, settings)
+        module, stream, checked = parts()
         trainer = build_trainer(
             place,
             max_steps=settings.max_steps,
@@ -167,6 +175,8 @@ def train(
             val_every=settings.val_every,
             checkpoint_every_steps=settings.checkpoint_every if folder is not None else settings.max_steps,
             patience=settings.patience,
+            monitor=monitor,
+            shown=shown,
             log_every=settings.log_every,
             accelerator=settings.accelerator,
             keep=folder is not None,
@@ -174,39 +184,11 @@ def train(
             resume_hint=resume_hint,
             first_step=first_step,
         )
-        stream = DialogueLoader(
-            train,
-            settings.batch_size,
-            seed=settings.seed,
-            drop_last=True,
-            window=settings.window,
-            num_batches=settings.max_steps * settings.accumulate,
-        )
-        checked = None
-        if validation is not None:
-            checked = DialogueLoader(validation, settings.val_batch_size or settings.batch_size)
         fit(module, stream, checked, trainer, resume_from=last if resume else None)
         return _result(module, trainer)
 
 
-def _module(model: nn.Module, objective: Objective, settings: TrainSettings) -> LatticeModule:
-    return LatticeModule(
-        model,
-        objective,
-        lr=settings.lr,
-        weight_decay=settings.weight_decay,
-        warmup_steps=settings.warmup_steps,
-        max_steps=settings.max_steps,
-        min_lr=settings.min_lr,
-        betas=settings.betas,
-        lr_multipliers=settings.lr_multipliers,
-        noise=settings.noise,
-        seed=settings.seed,
-        compile=settings.compile,
-    )
-
-
-def _result(module: LatticeModule, trainer: lightning.Trainer) -> TrainResult:
+def _result(module: UpdateModule, trainer: lightning.Trainer) -> TrainResult:
     checkpoint: RunCheckpoint = callback(trainer, RunCheckpoint)
     writer: MetricsWriter = callback(trainer, MetricsWriter)
     chosen = checkpoint.best if checkpoint.best_score is not None else checkpoint.last

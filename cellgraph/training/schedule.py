@@ -14,28 +14,36 @@ from torch import nn
 _UNDECAYED = re.compile(r"bias|norm|position|transport|log_scale")
 
 
-def warmup_cosine(step: int, *, warmup_steps: int, max_steps: int, floor: float = 0.0) -> float:
+DECAYS = ("cosine", "linear", "none")
+
+
+def warmup_decay(step: int, *, warmup_steps: int, max_steps: int, floor: float = 0.0, decay: str = "cosine") -> float:
     r"""Factor of the learning rate at an update: a linear rise, then half a cosine (`Loshchilov and Hutter 2017
-    <https://arxiv.org/abs/1608.03983>`_, without restarts).
+    <https://arxiv.org/abs/1608.03983>`_, without restarts), a line, or no change.
 
     .. math::
         f(t) = \begin{cases} (t + 1) / w & t < w \\
-        f_\mathrm{min} + (1 - f_\mathrm{min}) \, \frac{1 + \cos(\pi (t - w) / (T - w))}{2} & t \ge w \end{cases}
+        f_\mathrm{min} + (1 - f_\mathrm{min}) \, d(\frac{t - w}{T - w}) & t \ge w \end{cases}
+        \qquad d_\mathrm{cosine}(s) = \frac{1 + \cos \pi s}{2}, \quad d_\mathrm{linear}(s) = 1 - s
 
     Args:
         step: Number of the update, from 0.
         warmup_steps: Updates of the rise.
         max_steps: Updates of the whole schedule; the factor stays at ``floor`` after it.
         floor: Factor at the end.
+        decay: ``"cosine"``, ``"linear"`` or ``"none"``.
 
     Example:
-        >>> [round(warmup_cosine(t, warmup_steps=2, max_steps=6), 3) for t in range(7)]
+        >>> [round(warmup_decay(t, warmup_steps=2, max_steps=6), 3) for t in range(7)]
         [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
+    if decay == "none":
+        return 1.0
     done = min((step - warmup_steps) / max(max_steps - warmup_steps, 1), 1.0)
-    return floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2
+    left = 1 - done if decay == "linear" else (1 + math.cos(math.pi * done)) / 2
+    return floor + (1 - floor) * left
 
 
 def parameter_groups(

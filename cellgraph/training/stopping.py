@@ -17,12 +17,14 @@ class Stopping(lightning.Callback):
         monitor: The validation metric that should grow.
 
     Raises:
-        ValueError: If the patience is not positive.
+        ValueError: If the patience is not positive, or there is no metric to be patient with.
     """
 
-    def __init__(self, patience: int | None = None, *, monitor: str = "val/mrr") -> None:
+    def __init__(self, patience: int | None = None, *, monitor: str | None = "val/mrr") -> None:
         if patience is not None and patience < 1:
             raise ValueError(f"patience must be positive, got {patience}")
+        if patience is not None and monitor is None:
+            raise ValueError(f"patience={patience} needs a validation metric that should grow, got none")
         self.patience, self.monitor = patience, monitor
         self.best: float | None = None
         self.stale = 0
@@ -38,7 +40,7 @@ class Stopping(lightning.Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Count validations without improvement."""
-        score = pl_module.validation.get(self.monitor)
+        score = pl_module.validation.get(self.monitor) if self.monitor else None
         if score is not None and (self.best is None or score > self.best):
             self.best, self.stale = float(score), 0
         else:

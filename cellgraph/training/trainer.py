@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from cellgraph.training.checkpoint import LAST, AtomicCheckpointIO, RunCheckpoint, read_checkpoint
 from cellgraph.training.ema import EMA
 from cellgraph.training.interruption import GracefulStop
-from cellgraph.training.loader import DialogueLoader
 from cellgraph.training.metrics_log import CSVLog, MetricsWriter
-from cellgraph.training.module import LatticeModule
-from cellgraph.training.progress import TrainingProgress
+from cellgraph.training.progress import SHOWN, TrainingProgress
 from cellgraph.training.randomness import GlobalGenerators
 from cellgraph.training.stopping import Stopping
+from cellgraph.training.update import UpdateModule
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
 CHECKPOINTS, METRICS, TENSORBOARD = "checkpoints", "metrics.csv", "tensorboard"
@@ -38,6 +37,8 @@ def build_trainer(
     val_every: int = 100,
     checkpoint_every_steps: int = 100,
     patience: int | None = None,
+    monitor: str | None = "val/mrr",
+    shown: Sequence[str] = SHOWN,
     log_every: int = 10,
     accelerator: str = "auto",
     devices: int = 1,
@@ -59,7 +60,9 @@ def build_trainer(
         ema: Decay of the averaged weights, see :class:`EMA`; 0 keeps none.
         val_every: Updates from one validation to the next.
         checkpoint_every_steps: Updates from one ``last.ckpt`` to the next.
-        patience: Validations without a better mean reciprocal rank after which to stop; ``None`` never does.
+        patience: Validations without a better ``monitor`` after which to stop; ``None`` never does.
+        monitor: The validation metric that chooses ``best.ckpt``, the greater the better; ``None`` keeps the last only.
+        shown: Names of the values that progress shows.
         log_every: Updates from one row of training metrics to the next.
         accelerator: Lightning's name of the device; ``"auto"`` takes the best there is.
         devices: Number of devices: 1.
@@ -82,12 +85,12 @@ def build_trainer(
         raise ValueError(f"devices must be 1, the data stream is not divided among several; got {devices}")
     folder = Path(run_folder)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = RunCheckpoint(folder / CHECKPOINTS, every=checkpoint_every_steps)
+    checkpoint = RunCheckpoint(folder / CHECKPOINTS, every=checkpoint_every_steps, monitor=monitor)
     writer = MetricsWriter(log_every)
     # In this order: average, note, decide, show; then what may end the run. Checkpoints come last by Lightning's rule.
     callbacks: list[lightning.Callback] = [EMA(ema)] if ema else []
-    callbacks += [writer, Stopping(patience)]
-    callbacks += [TrainingProgress(writer)] if progress else []
+    callbacks += [writer, Stopping(patience, monitor=monitor)]
+    callbacks += [TrainingProgress(writer, shown=shown)] if progress else []
     callbacks += [GlobalGenerators(), GracefulStop(checkpoint, keep=keep, resume_hint=resume_hint), checkpoint]
     outputs: list[Logger] = []
     if keep:
@@ -128,9 +131,9 @@ def build_trainer(
 
 
 def fit(
-    module: LatticeModule,
-    train_loader: DialogueLoader,
-    val_loader: DialogueLoader | None,
+    module: UpdateModule,
+    train_loader: Any,
+    val_loader: Any,
     trainer: lightning.Trainer,
     *,
     resume_from: str | Path | None = None,
@@ -139,8 +142,9 @@ def fit(
 
     Args:
         module: The module.
-        train_loader: A loader with ``num_batches``, the accumulated batches of all updates.
-        val_loader: A loader of the validation set, in order.
+        train_loader: As many batches as all updates accumulate, with a ``state_dict`` that tells the place among them:
+            a :class:`~cellgraph.training.DialogueLoader` with ``num_batches``, for one.
+        val_loader: The validation set's batches, in order; ``None`` does without validation.
         trainer: From :func:`build_trainer`.
         resume_from: A checkpoint.
 
@@ -179,7 +183,7 @@ def _precision(precision: str, accelerator: str) -> str:
     return precision
 
 
-def _check_fits(module: LatticeModule, checkpoint: dict[str, Any], path: Path) -> None:
+def _check_fits(module: UpdateModule, checkpoint: dict[str, Any], path: Path) -> None:
     """Lightning would say so in a page; what is wrong fits a line."""
     there, here = checkpoint["state_dict"], module.state_dict()
     lacks = [f"it lacks {name}" for name in sorted(here.keys() - there.keys())]

@@ -1,0 +1,167 @@
+"""The sample pool: states that outlive an update, so that an automaton learns to stay where it has come to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cellgraph.automata.task import Batch, Task
+
+
+class SamplePool:
+    """Keeps many samples with the states they have come to (Mordvintsev et al. 2020, `"Growing Neural Cellular
+    Automata" <https://distill.pub/2020/growing-ca/>`_, experiments 2 and 3).
+
+    A batch is drawn from the pool, and its final states go back into it. Of a batch the ``reseed`` samples with the
+    greatest loss start anew, so that the way from the seed is not forgotten and what went astray is dropped; the
+    ``damage`` samples with the least loss suffer the task's damage, so that growing back is learned.
+
+    What comes in is detached: no gradient runs from one update into the one before, which is truncated
+    back-propagation through time. With ``memory_channels`` samples are always new and only the last channels of
+    their states, the cell's memory, are kept.
+
+    Args:
+        size: Number of samples.
+        reseed: Samples a batch that start anew.
+        damage: Samples a batch that are damaged.
+        max_age: Samples that have been through more steps than this start anew as well; ``None`` sets no limit.
+        memory_channels: Keep so many channels only; 0 keeps the whole sample.
+        device: Where the pool is; a batch is moved to the device it is drawn for.
+
+    Attributes:
+        samples: What is kept, once something was drawn.
+        age: Steps that each sample has been through since it was new, ``[size]``.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> from cellgraph import Lattice
+        >>> class Rest(Task):
+        ...     def sample(self, size, generator):
+        ...         return Batch(torch.zeros(size, self.lattice.num_nodes, 2))
+        ...     def loss(self, x, batch):
+        ...         return x.square().mean((1, 2))
+        >>> pool, task = SamplePool(8), Rest(Lattice((4, 4)))
+        >>> index, batch = pool.draw(task, 3, torch.Generator().manual_seed(0))
+        >>> pool.put(index, batch.x + 1, steps=5)
+        >>> pool.age.sum()
+        tensor(15)
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        reseed: int = 1,
+        damage: int = 0,
+        max_age: int | None = None,
+        memory_channels: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        if size < 1 or min(reseed, damage, memory_channels) < 0 or (max_age is not None and max_age < 1):
+            raise ValueError(
+                "size and max_age must be positive and reseed, damage and memory_channels not negative, "
+                f"got {size}, {max_age}, {reseed}, {damage}, {memory_channels}"
+            )
+        self.size, self.reseed, self.damage, self.max_age = size, reseed, damage, max_age
+        self.memory_channels, self.device = memory_channels, device
+        self.samples: Batch | None = None
+        self.age = torch.zeros(size, dtype=torch.long)
+
+    def draw(
+        self, task: Task, size: int, generator: torch.Generator, *, device: torch.device | str = "cpu"
+    ) -> tuple[Tensor, Batch]:
+        """Draw a batch.
+
+        Args:
+            task: Gives new samples, the loss by which samples are ranked, and the damage.
+            size: How many.
+            generator: Source of everything random, on the CPU.
+            device: Where the batch is wanted.
+
+        Returns:
+            The places in the pool, for :meth:`put`, and the samples.
+
+        Raises:
+            ValueError: If the pool is too small.
+        """
+        if size > self.size or self.reseed + self.damage > size:
+            raise ValueError(
+                f"a batch must be at most the pool's {self.size} samples and at least the {self.reseed} + "
+                f"{self.damage} that start anew and are damaged, got {size}"
+            )
+        if self.samples is None:
+            self.samples = _detached(task.sample(self.size, generator)).to(self.device)
+        index = torch.randperm(self.size, generator=generator)[:size]
+        if self.memory_channels:
+            return index, self._with_memory(_detached(task.sample(size, generator)), index).to(device)
+        rank = self._ranked(task, index, device)
+        damaged = index[rank[size - self.damage :]]
+        if len(damaged):
+            self._write(damaged, _detached(task.damage(self.samples.select(damaged), generator)))
+        too_old = torch.zeros(size, dtype=torch.bool) if self.max_age is None else self.age[index] > self.max_age
+        too_old[rank[: self.reseed]] = True
+        renewed = index[too_old]
+        if len(renewed):
+            self._write(renewed, _detached(task.sample(len(renewed), generator)))
+            self.age[renewed] = 0
+        return index, self.samples.select(index).to(device)
+
+    def put(self, index: Tensor, x: Tensor, *, steps: int) -> None:
+        """Put final states back in their places.
+
+        Args:
+            index: The places, from :meth:`draw`.
+            x: The states; they are detached here.
+            steps: Steps they have been through since.
+        """
+        if self.samples is None:
+            raise ValueError("states can be put back once a batch was drawn, none was")
+        self.samples.x[index.to(self.samples.x.device)] = x.detach().to(self.samples.x)
+        self.age[index] += steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """The samples and their ages."""
+        return {"samples": None if self.samples is None else self.samples.tensors(), "age": self.age}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them back.
+
+        Raises:
+            ValueError: If they are a pool's of another size.
+        """
+        if len(state["age"]) != self.size:
+            raise ValueError(f"the pool has {self.size} samples, the saved one {len(state['age'])}")
+        self.age = state["age"].clone()
+        self.samples = None if state["samples"] is None else Batch(**state["samples"]).to(self.device)
+
+    def _ranked(self, task: Task, index: Tensor, device: torch.device | str) -> Tensor:
+        """Places in the batch from the greatest loss to the least; a loss that is not a number counts as greatest."""
+        assert self.samples is not None
+        if not self.reseed and not self.damage:
+            return torch.arange(len(index))
+        drawn = self.samples.select(index).to(device)
+        with torch.no_grad():
+            loss = task.loss(drawn.x, drawn).float().cpu()
+        return loss.nan_to_num(torch.inf).argsort(descending=True, stable=True)
+
+    def _write(self, index: Tensor, samples: Batch) -> None:
+        assert self.samples is not None
+        kept = self.samples.tensors()
+        for name, tensor in samples.tensors().items():
+            kept[name][index.to(kept[name].device)] = tensor.to(kept[name])
+
+    def _with_memory(self, batch: Batch, index: Tensor) -> Batch:
+        assert self.samples is not None
+        new = batch.x[..., : batch.x.size(-1) - self.memory_channels]
+        memory = self.samples.x[index.to(self.samples.x.device)]
+        return replace(batch, x=torch.cat([new, memory[..., -self.memory_channels :].to(new)], dim=-1))
+
+
+def _detached(batch: Batch) -> Batch:
+    # A copy: a task may hand out its own data, which the pool would write into.
+    return Batch(**{name: tensor.detach().clone() for name, tensor in batch.tensors().items()})
