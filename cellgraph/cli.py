@@ -68,6 +68,8 @@ def _train(config: DictConfig) -> float:
 def automaton(config: DictConfig) -> None:
     """Train a neural cellular automaton, judge it on held-out data and draw what it does."""
     try:
+        if config.resume is None and "task" not in config:
+            raise ValueError("give experiment=NAME or task=NAME, see cellgraph automaton --help for the names")
         config, folder, resume = settle(config)
         automaton_experiment(config, folder).run(resume=resume)
     except USER_ERRORS as error:

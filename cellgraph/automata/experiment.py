@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save
+from torch import nn
 
 from cellgraph.analysis import plot_run
 from cellgraph.automata.curriculum import Curriculum
@@ -56,7 +57,7 @@ class AutomatonExperiment:
             ValueError: If the folder holds a run already and ``resume`` was not asked for.
         """
         console = self.console or Console()
-        parts = {"cell": self.cell, "task": self.task}
+        parts: dict[str, nn.Module] = {"cell": self.cell, "task": self.task}
         counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
         said = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
         console.print(f"{self.task.lattice}; parameters: {said}", highlight=False)
