@@ -2,5 +2,7 @@
 
 from cellgraph.automata.tasks.growing import Growing
 from cellgraph.automata.tasks.majority import Majority
+from cellgraph.automata.tasks.passage import Passage
+from cellgraph.automata.tasks.self_classification import SelfClassification
 
-__all__ = ["Growing", "Majority"]
+__all__ = ["Growing", "Majority", "Passage", "SelfClassification"]
