@@ -28,7 +28,9 @@ def test_the_gradient_of_all_neighbours_is_scipy_s_sobel(dim):
     assert torch.equal(seen[..., :1], x)
     for axis in range(dim):
         # Scipy's kernel [-1, 0, 1] x [1, 2, 1] x ... is not divided by its sum over a linear state.
-        sobel = scipy.ndimage.sobel(x[0, :, 0].reshape(shape).numpy(), axis=axis, mode="constant") / (2 * 4 ** (dim - 1))
+        sobel = scipy.ndimage.sobel(x[0, :, 0].reshape(shape).numpy(), axis=axis, mode="constant") / (
+            2 * 4 ** (dim - 1)
+        )
         np.testing.assert_allclose(seen[0, :, 1 + axis].reshape(shape).numpy(), sobel, atol=1e-6)
 
 
