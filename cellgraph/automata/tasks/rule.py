@@ -1,0 +1,122 @@
+"""Rules: a cell is to learn the transition rule of a cellular automaton of two states from examples."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cellgraph.automata.animation import save_animation
+from cellgraph.automata.task import Batch, Task
+from cellgraph.nn import Cell
+
+
+class RuleTask(Task):
+    r"""Base of the tasks whose rule is known: one step of the cell is to be one step of the rule.
+
+    Cells are 0 or 1 in their first channel and zero in the others. Trained on single steps, with noise on the states a
+    cell learns to pull them back to 0 and 1, so that it can run on by itself; nothing is rounded between its steps.
+
+    .. math:: \ell(x) = \frac{1}{N} \sum_i (x_{i,0} - \mathrm{rule}(x^0)_i)^2
+
+    Args:
+        lattice: Where the cells are.
+        channels: Channels of the state.
+        size: Unseen states that the cell is judged on.
+        horizon: Steps that it is then left to run by itself.
+    """
+
+    def __init__(self, lattice: Any, *, channels: int = 1, size: int = 100, horizon: int = 100) -> None:
+        super().__init__(lattice)
+        self.channels, self.size, self.horizon = channels, size, horizon
+
+    @abstractmethod
+    def rule(self, alive: Tensor) -> Tensor:
+        """One exact step, on truth values ``[size, num_nodes]``."""
+
+    @abstractmethod
+    def draw_states(self, size: int, generator: torch.Generator) -> Tensor:
+        """Random truth values ``[size, num_nodes]`` to learn from and to be judged on."""
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        """Random states, and what the rule makes of them."""
+        alive = self.draw_states(size, generator)
+        return Batch(self.states(alive), self.rule(alive).float())
+
+    def loss(self, x: Tensor, batch: Batch) -> Tensor:
+        """The mean squared error of the first channel."""
+        assert batch.target is not None
+        return (x[..., 0] - batch.target).square().mean(1)
+
+    def states(self, alive: Tensor) -> Tensor:
+        """Truth values ``[size, num_nodes]`` as states of the cells."""
+        x = torch.zeros(*alive.shape, self.channels)
+        x[..., 0] = alive.float()
+        return x
+
+    @torch.no_grad()
+    def wrong_cells(self, cell: Cell, alive: Tensor, *, num_steps: int, rounded: bool = False) -> Tensor:
+        """Number of cells that differ from the rule's after each of several steps.
+
+        Args:
+            cell: The cell.
+            alive: Where to start.
+            num_steps: Steps.
+            rounded: Whether states are set to 0 or 1 after each step; otherwise the cell runs freely.
+
+        Shapes:
+            - **alive:** ``[size, num_nodes]``, boolean
+            - **output:** ``[num_steps, size]``
+        """
+        x = self.states(alive).to(next(cell.parameters()).device)
+        wrong = []
+        for _ in range(num_steps):
+            alive, x = self.rule(alive), self.run(cell, Batch(x), num_steps=1).x
+            found = read(x)
+            wrong.append((found != alive).sum(1))
+            x = self.states(found).to(x.device) if rounded else x
+        return torch.stack(wrong)
+
+    def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
+        """Shares of cells and of whole states that are right after one step from unseen states, and of the states that
+        are right after every step up to the horizon, rounded at each or running freely.
+
+        Args:
+            cell: The trained cell.
+            num_steps: Not used: a step is a step.
+        """
+        generator = torch.Generator().manual_seed(2**31)
+        alive = self.draw_states(self.size, generator)
+        free = self.wrong_cells(cell, alive, num_steps=self.horizon)
+        rounded = self.wrong_cells(cell, alive, num_steps=self.horizon, rounded=True)
+        return {
+            "cell_accuracy": 1.0 - float(free[0].float().mean()) / self.lattice.num_nodes,
+            "state_accuracy": float((free[0] == 0).float().mean()),
+            f"exact_for_{self.horizon}_rounded_steps": float((rounded == 0).all(0).float().mean()),
+            f"exact_for_{self.horizon}_free_steps": float((free == 0).all(0).float().mean()),
+        }
+
+    @abstractmethod
+    def picture(self, alive: Tensor) -> Tensor:
+        """Values of the cells as images: ``[num_frames, num_nodes]`` to ``[num_frames, height, width]``."""
+
+    @torch.no_grad()
+    def draw_course(self, cell: Cell, alive: Tensor, path: Path, *, num_steps: int, scale: int) -> Path:
+        """Draw an animation of one state ``[1, num_nodes]``: the cell on the left, the rule on the right."""
+        x = self.states(alive).to(next(cell.parameters()).device)
+        states = self.run(cell, Batch(x), num_steps=num_steps, trajectory=True).trajectory
+        assert states is not None
+        exact = [alive]
+        for _ in range(num_steps):
+            exact.append(self.rule(exact[-1]))
+        learned, right = self.picture(states[:, 0, :, 0].cpu()), self.picture(torch.cat(exact).float())
+        gap = right.new_full((*right.shape[:2], 2), 0.5)
+        return save_animation(torch.cat([learned, gap, right], dim=-1), path, scale=scale, seconds=0.1)
+
+
+def read(x: Tensor) -> Tensor:
+    """The truth values that states stand for."""
+    return (x[..., 0] > 0.5).cpu()

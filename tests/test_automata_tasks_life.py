@@ -1,0 +1,98 @@
+"""The Game of Life, against scipy's convolution, patterns that are known, and cells written down by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.signal import convolve2d
+from torch import Tensor
+
+from cellgraph.automata import AutomatonSettings, train_automaton
+from cellgraph.automata.tasks import Life
+from cellgraph.automata.tasks.life import GLIDER, OSCILLATORS, STILL_LIFES
+from cellgraph.nn import Cell, NCACell
+
+
+class ByHand(Cell):
+    """Life as a cell: twice the living neighbours and the cell itself make 5, 6 or 7 where there is life next."""
+
+    def perceive(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        weight = x.new_full((9, 1, self.channels), 2.0)
+        weight[-1] = 1.0
+        return self.neighbour_sum(x, weight)
+
+    def change(self, x: Tensor, perceived: Tensor, context: Tensor | None = None) -> Tensor:
+        return (2 - (perceived - 6).abs()).clamp(0, 1) - x
+
+
+def by_hand(task: Life, backend: str = "auto") -> Cell:
+    cell = ByHand(task.lattice, 1, backend=backend).eval()
+    # The tasks ask a cell's parameters where it is.
+    cell.register_parameter("unused", torch.nn.Parameter(torch.zeros(1)))
+    return cell
+
+
+def test_the_rule_is_that_of_a_convolution() -> None:
+    task = Life((17, 23))
+    alive = task.draw_states(20, torch.Generator().manual_seed(0))
+    kernel = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])
+    for board, after in zip(alive.reshape(-1, 17, 23).numpy(), task.rule(alive).reshape(-1, 17, 23), strict=True):
+        living = convolve2d(board.astype(int), kernel, mode="same", boundary="wrap")
+        assert np.array_equal(np.where(board, (living == 2) | (living == 3), living == 3), after.numpy())
+
+
+@pytest.mark.parametrize("name", STILL_LIFES)
+def test_still_lifes_stay(name: str) -> None:
+    task = Life((17, 17))
+    board = task.board(STILL_LIFES[name])
+    assert torch.equal(task.rule(board), board)
+
+
+@pytest.mark.parametrize("name", OSCILLATORS)
+def test_oscillators_return(name: str) -> None:
+    task = Life((17, 17))
+    period, pattern = OSCILLATORS[name]
+    boards = [task.board(pattern, at=(2, 2))]
+    for _ in range(period):
+        boards.append(task.rule(boards[-1]))
+    assert [torch.equal(board, boards[0]) for board in boards[1:]] == [False] * (period - 1) + [True]
+
+
+@pytest.mark.parametrize("backend", ["scatter", "stencil", "conv"])
+def test_a_glider_crosses_the_torus_for_100_steps(backend: str) -> None:
+    # A glider moves one cell down and right in four steps: 25 cells in a hundred, 5 on a ring of 20.
+    task = Life((20, 20))
+    cell = by_hand(task, backend)
+    start = task.board(GLIDER)
+    assert int(task.wrong_cells(cell, start, num_steps=100).sum()) == 0
+    x = task.states(start)
+    for _ in range(100):
+        x = cell(x)
+    assert torch.equal(x[..., 0] > 0.5, task.board(GLIDER, at=(9, 9)))
+
+
+def test_a_cell_by_hand_is_perfect_and_a_new_one_is_not() -> None:
+    task = Life((17, 19), size=10, horizon=20)
+    assert set(task.evaluate(by_hand(task), num_steps=1).values()) == {1.0}
+    new = task.evaluate(NCACell(task.lattice, 1).eval(), num_steps=1)
+    assert new["still_lifes"] == 1.0  # a new cell does nothing
+    assert new["state_accuracy"] < 0.2
+    assert new["oscillators"] == new["gliders"] == 0.0
+
+
+def test_training_lowers_the_loss_and_draws(tmp_path: Path) -> None:
+    task = Life((17, 17), horizon=3)
+    cell = NCACell(task.lattice, 1, perception="stencil", update={"name": "mlp", "hidden": 32})
+    settings = AutomatonSettings(max_steps=40, batch_size=4, num_steps=1, lr=1e-2, accelerator="cpu")
+    before = task.validate(cell, num_steps=1)["loss"]
+    train_automaton(cell, task, settings, progress=False)
+    assert task.validate(cell, num_steps=1)["loss"] < 0.6 * before
+    assert [path.name for path in task.draw(cell, tmp_path, num_steps=1)] == ["soup.gif", "glider.gif"]
+
+
+def test_a_board_too_small_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 17"):
+        Life((16, 32))

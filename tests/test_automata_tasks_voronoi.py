@@ -1,0 +1,83 @@
+"""The Voronoi flip rule, against exact fractions and a triangulation's own triangles."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial import Delaunay
+from torch import Tensor
+
+from cellgraph.automata import AutomatonSettings, train_automaton
+from cellgraph.automata.tasks import Voronoi
+from cellgraph.nn import Cell, NCACell
+
+
+class ByHand(Cell):
+    """The rule as a cell: neighbour sums on the graph are means."""
+
+    def perceive(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        weight = x.new_ones(2, 1, self.channels)
+        weight[-1] = 0.0
+        return self.neighbour_sum(x, weight)
+
+    def change(self, x: Tensor, perceived: Tensor, context: Tensor | None = None) -> Tensor:
+        return torch.where(perceived > 0.42, 1 - 2 * x, 0.0)
+
+
+def neighbours(task: Voronoi) -> list[set[int]]:
+    near: list[set[int]] = [set() for _ in range(task.num_cells)]
+    points = np.random.default_rng(task.seed).random((task.num_cells, 2))
+    for triangle in Delaunay(points).simplices.tolist():
+        for a, b in itertools.permutations(triangle, 2):
+            near[a].add(b)
+    return near
+
+
+def test_neighbours_are_those_that_share_a_triangle() -> None:
+    task = Voronoi(60)
+    source, target = task.lattice.edge_index.tolist()
+    found: list[set[int]] = [set() for _ in range(60)]
+    for a, b in zip(source, target, strict=True):
+        found[b].add(a)
+    assert found == neighbours(task)
+
+
+@pytest.mark.parametrize("threshold", [0.42, 0.5, 0.6])
+def test_the_rule_is_that_of_exact_fractions(threshold: float) -> None:
+    task = Voronoi(60, threshold=threshold)
+    alive = task.draw_states(10, torch.Generator().manual_seed(0))
+    for before, after in zip(alive.tolist(), task.rule(alive).tolist(), strict=True):
+        for cell, near in enumerate(neighbours(task)):
+            share = Fraction(sum(before[other] for other in near), len(near))
+            assert after[cell] == (before[cell] ^ (share > Fraction(str(threshold))))
+
+
+def test_a_cell_by_hand_is_perfect_and_a_new_one_is_not() -> None:
+    task = Voronoi(100, size=10, horizon=20)
+    cell = ByHand(task.lattice, 1, backend="scatter").eval()
+    cell.register_parameter("unused", torch.nn.Parameter(torch.zeros(1)))
+    assert int(task.wrong_cells(cell, task.draw_states(5, torch.Generator()), num_steps=20).sum()) == 0
+    new = task.evaluate(NCACell(task.lattice, 1, perception="stencil").eval(), num_steps=1)
+    assert new["state_accuracy"] == new["state_accuracy_elsewhere"] == 0.0
+
+
+def test_training_lowers_the_loss_and_draws(tmp_path: Path) -> None:
+    task = Voronoi(50)
+    cell = NCACell(task.lattice, 1, perception="stencil", update={"name": "mlp", "hidden": 32})
+    settings = AutomatonSettings(max_steps=60, batch_size=16, num_steps=1, lr=1e-2, accelerator="cpu")
+    before = task.validate(cell, num_steps=1)["loss"]
+    train_automaton(cell, task, settings, progress=False)
+    assert task.validate(cell, num_steps=1)["loss"] < 0.5 * before
+    assert [path.name for path in task.draw(cell, tmp_path, num_steps=1)] == ["voronoi.gif"]
+
+
+def test_what_makes_no_tessellation_is_refused() -> None:
+    with pytest.raises(ValueError, match="4 cells"):
+        Voronoi(3)
+    with pytest.raises(ValueError, match="threshold"):
+        Voronoi(10, threshold=1.5)
