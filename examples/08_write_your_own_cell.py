@@ -37,7 +37,7 @@ class Gossip(Cell):
 
 def main() -> None:
     torch.manual_seed(0)
-    task = Majority(15, channels=8, size=200)
+    task = Majority(9, channels=8, size=200)
     cell = Gossip(task.lattice, 8, update_rate=0.8)
 
     x = task.sample(4, torch.Generator().manual_seed(0)).x
@@ -50,14 +50,14 @@ def main() -> None:
         max_steps=300,
         batch_size=32,
         num_steps=(12, 20),
-        lr=5e-3,
+        lr=1e-2,
         val_every=150,
         # Compiling takes a C++ compiler, and half a minute.
         compile=shutil.which("c++") is not None,
         accelerator="cpu",
     )
     with tempfile.TemporaryDirectory() as folder:
-        AutomatonExperiment(Path(folder), cell, task, settings, pool=SamplePool(256)).run()
+        AutomatonExperiment(Path(folder), cell, task, settings, pool=SamplePool(256, reseed=8)).run()
         print("in the run folder:", ", ".join(sorted(path.name for path in Path(folder).iterdir())))
 
     states = rollout(cell.eval(), x, num_steps=100, trajectory=True).trajectory
