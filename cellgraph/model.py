@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -236,17 +234,8 @@ class CellGraph(Pretrained):
         return self.cell.parameter_counts() | {"adapters": sum(p.numel() for p in adapters)}
 
     def compile_step(self) -> None:
-        """Make the step fast, in place: fused on a CPU, compiled elsewhere; without a compiler, warn and stay as it is.
-
-        A cell with a backend of its own choice is compiled with it.
-        """
-        on_cpu = not next(self.parameters()).is_cuda
-        if on_cpu and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
-            warnings.warn("a fast step needs a C++ compiler, found none: the step runs uncompiled", stacklevel=2)
-            return
-        if self.cell.backend == "fused" or (on_cpu and self.cell.backend == "auto" and self.cell.use_fused()):
-            return
-        self.cell.compile(dynamic=False)
+        """Make the step fast, in place, see :meth:`Cell.compile_step <cellgraph.nn.Cell.compile_step>`."""
+        self.cell.compile_step()
 
     def config(self) -> dict[str, Any]:
         """All that it takes to build the network again, as plain types."""

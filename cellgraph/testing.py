@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
-from cellgraph.nn import GMLPCell
+from cellgraph.nn import Cell
 from cellgraph.rollout import rollout
 
 
@@ -21,7 +21,7 @@ def randomise(module: torch.nn.Module, *, std: float = 0.3, seed: int = 0) -> No
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
 
 
-def assert_matches_reference(cell: GMLPCell, *, backend: str, batch: int = 2) -> None:
+def assert_matches_reference(cell: Cell, *, backend: str, batch: int = 2) -> None:
     """A cell gives the same step and the same gradients on ``backend`` as on the reference, ``scatter``, in float64.
 
     Raises:
@@ -39,7 +39,7 @@ def assert_matches_reference(cell: GMLPCell, *, backend: str, batch: int = 2) ->
         torch.testing.assert_close(found, reference)
 
 
-def assert_reaches(cell: GMLPCell, *, num_steps: int, targets: Tensor | None = None) -> None:
+def assert_reaches(cell: Cell, *, num_steps: int, targets: Tensor | None = None) -> None:
     """After ``num_steps`` a cell feels the cells within that distance, all of them, and no other.
 
     Args:
@@ -80,7 +80,7 @@ def assert_identity_at_init(model: CellGraph, *, tolerance: float = 1e-4) -> Non
     assert error <= tolerance, f"the output surface differs from the input surface by {error:.2g}"
 
 
-def assert_compiles(cell: GMLPCell, *, tolerance: float = 1e-4) -> None:
+def assert_compiles(cell: Cell, *, tolerance: float = 1e-4) -> None:
     """A cell compiles without a graph break and the compiled step is the same function.
 
     Raises:
@@ -92,7 +92,7 @@ def assert_compiles(cell: GMLPCell, *, tolerance: float = 1e-4) -> None:
     torch.testing.assert_close(compiled(x), cell(x), rtol=tolerance, atol=tolerance)
 
 
-def _state(cell: GMLPCell, batch: int) -> Tensor:
+def _state(cell: Cell, batch: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     shape = batch, cell.lattice.num_nodes, cell.channels
-    return torch.randn(shape, generator=generator).to(cell.position)
+    return torch.randn(shape, generator=generator).to(next(cell.parameters()))

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_module
+from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import cellgraph.cli  # registers the resolver that the configuration uses
 from cellgraph import CellGraph, Lattice
+from cellgraph.automata import AutomatonSettings
 from cellgraph.data import QAPair
 from cellgraph.teacher import LSATeacher, TransformersTeacher
 
@@ -20,12 +22,46 @@ CONF = Path(cellgraph.cli.__file__).parents[1] / "conf"
 CHOICES = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
 
 
-def composed(*overrides: str) -> DictConfig:
+#: What only `cellgraph automaton` chooses from, and what it chooses where the choice leaves something open.
+AUTOMATON = {"task", "perception", "update", "pool", "curriculum"}
+OPEN = {
+    "size": ["curriculum.shapes={0.5: [15]}"],
+    "arc1d": ["cell.channels=64", "cell.context_channels=27"],
+}
+
+
+def of_automaton(group: str, name: str) -> bool:
+    experiment = group == "experiment" and "/task:" in (CONF / group / f"{name}.yaml").read_text()
+    return group in AUTOMATON or experiment or (group, name) in (("training", "automaton"), ("cell", "nca"))
+
+
+PAIRS = [choice for choice in CHOICES if not of_automaton(*choice)]
+AUTOMATA = [choice for choice in CHOICES if of_automaton(*choice)]
+
+
+def composed(*overrides: str, job: str = "train") -> DictConfig:
     with initialize_config_module("cellgraph.conf", version_base="1.3"):
-        return compose("train", overrides=list(overrides))
+        return compose(job, overrides=list(overrides))
 
 
-@pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{group}={name}" for group, name in CHOICES])
+@pytest.mark.parametrize(("group", "name"), AUTOMATA, ids=[f"{group}={name}" for group, name in AUTOMATA])
+def test_every_choice_of_an_automaton_builds_what_it_names(group: str, name: str, tmp_path: Path) -> None:
+    task = [] if group in ("task", "experiment") else ["task=majority"]
+    config = composed(f"{group}={name}", *task, *OPEN.get(name, []), job="automaton")
+    try:
+        job = cellgraph.cli.automaton_experiment(config, tmp_path)
+    except (InstantiationException, FileNotFoundError) as error:
+        if "CELLGRAPH_DATA" not in str(error):
+            raise
+        pytest.skip(f"the data of {name} are not here")
+    assert isinstance(job.settings, AutomatonSettings)
+    assert job.cell.lattice == job.task.lattice
+    batch = job.task.sample(2, torch.Generator().manual_seed(0))
+    x = job.task.run(job.cell, batch, num_steps=2).x
+    assert job.task.loss(x, batch).shape == (2,)
+
+
+@pytest.mark.parametrize(("group", "name"), PAIRS, ids=[f"{group}={name}" for group, name in PAIRS])
 def test_every_choice_composes_and_names_what_there_is(group: str, name: str) -> None:
     config = composed(f"{group}={name}")
     found = cellgraph.cli.targets(OmegaConf.to_container(config, resolve=False))

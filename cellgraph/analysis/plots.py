@@ -87,14 +87,25 @@ def plot_loss(curves: Mapping[str, Curve], path: str | os.PathLike[str]) -> Path
         ValueError: If there is no loss among the curves.
         OSError: If the file cannot be written.
     """
-    losses = {name: curve for name, curve in curves.items() if _is_loss(name)}
+    figure = draw_loss(curves)
+    _caption(
+        figure,
+        "How to read: lower is better. Pale: each logged value; firm: the mean of those around it. Marks: validation "
+        "pairs. Validation that rises while training falls is overfitting.",
+    )
+    return _save(figure, path)
+
+
+def draw_loss(curves: Mapping[str, Curve]) -> Figure:
+    """The picture of :func:`plot_loss`, without its caption."""
+    losses = {name: curve for name, curve in curves.items() if shows_loss(name)}
     totals = {name: curve for name, curve in losses.items() if name.endswith("/loss")}
     terms = {name: curve for name, curve in losses.items() if name.startswith("train/") and name not in totals}
     rates = {name: curve for name, curve in curves.items() if name.removeprefix("train/").split("-")[0] == "lr"}
     if not totals and not terms:
         raise ValueError(f"no loss to plot among the curves {sorted(curves)}")
     panels = [panel for panel in (totals, terms, rates) if panel]
-    figure = Figure(figsize=(8.0, 1.6 + 2.4 * len(panels)), layout="constrained")
+    figure = Figure(figsize=(8.0, 1.2 + 1.9 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, panel in zip(axes, panels, strict=True):
         if panel is rates:
@@ -104,13 +115,8 @@ def plot_loss(curves: Mapping[str, Curve], path: str | os.PathLike[str]) -> Path
         else:
             _draw(axis, panel, "terms\n(dimensionless)", smooth=True)
     axes[0].set_title("Loss")
-    axes[-1].set_xlabel("training step (optimiser updates)")
-    _caption(
-        figure,
-        "How to read: lower is better. Pale: each logged value; firm: the mean of those around it. Marks: validation "
-        "pairs. Validation that rises while training falls is overfitting.",
-    )
-    return _save(figure, path)
+    axes[-1].set_xlabel("optimiser updates")
+    return figure
 
 
 def plot_similarity(curves: Mapping[str, Curve], path: str | os.PathLike[str]) -> Path:
@@ -124,25 +130,31 @@ def plot_similarity(curves: Mapping[str, Curve], path: str | os.PathLike[str]) -
         ValueError: If there is no similarity among the curves.
         OSError: If the file cannot be written.
     """
-    shown = {name: curve for name, curve in curves.items() if _is_similarity(name)}
-    if not shown:
-        raise ValueError(f"no similarity to plot among the curves {sorted(curves)}")
-    cosines = {name: curve for name, curve in shown.items() if "cosine" in name or "similarity" in name}
-    retrieval = {name: curve for name, curve in shown.items() if name not in cosines}
-    panels = [panel for panel in (cosines, retrieval) if panel]
-    figure = Figure(figsize=(8.0, 1.6 + 2.8 * len(panels)), layout="constrained")
-    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, panel in zip(axes, panels, strict=True):
-        label = "cosine\n(1 = same direction)" if panel is cosines else "retrieval\n(1 = true answer always first)"
-        _draw(axis, panel, label, smooth=True)
-    axes[0].set_title("Similarity of predicted and true answers")
-    axes[-1].set_xlabel("training step (optimiser updates)")
+    figure = draw_similarity(curves)
     _caption(
         figure,
         "How to read: higher is better, 1 is perfect; the axes need not start at zero. The same mean answer to every "
         "question already scores a fair cosine, but retrieves nothing: judge by both.",
     )
     return _save(figure, path)
+
+
+def draw_similarity(curves: Mapping[str, Curve]) -> Figure:
+    """The picture of :func:`plot_similarity`, without its caption."""
+    shown = {name: curve for name, curve in curves.items() if shows_similarity(name)}
+    if not shown:
+        raise ValueError(f"no similarity to plot among the curves {sorted(curves)}")
+    cosines = {name: curve for name, curve in shown.items() if "cosine" in name or "similarity" in name}
+    retrieval = {name: curve for name, curve in shown.items() if name not in cosines}
+    panels = [panel for panel in (cosines, retrieval) if panel]
+    figure = Figure(figsize=(8.0, 1.2 + 2.0 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, panel in zip(axes, panels, strict=True):
+        label = "cosine\n(1 = same direction)" if panel is cosines else "retrieval\n(1 = true answer always first)"
+        _draw(axis, panel, label, smooth=True)
+    axes[0].set_title("Similarity of predicted and true answers")
+    axes[-1].set_xlabel("optimiser updates")
+    return figure
 
 
 def plot_run(metrics: str | os.PathLike[str], folder: str | os.PathLike[str]) -> list[Path]:
@@ -162,7 +174,7 @@ def plot_run(metrics: str | os.PathLike[str], folder: str | os.PathLike[str]) ->
     curves = read_metrics(metrics)
     folder = Path(folder)
     # A run cut short may have logged no validation yet.
-    pictures = (("loss.png", plot_loss, _is_loss), ("similarity.png", plot_similarity, _is_similarity))
+    pictures = (("loss.png", plot_loss, shows_loss), ("similarity.png", plot_similarity, shows_similarity))
     return [plot(curves, folder / name) for name, plot, shows in pictures if any(map(shows, curves))]
 
 
@@ -210,12 +222,14 @@ def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _is_loss(name: str) -> bool:
+def shows_loss(name: str) -> bool:
+    """Whether a logged quantity is a loss."""
     stage, _, quantity = name.partition("/")
-    return stage in _STAGES and quantity not in _NOT_LOSSES and "lr-" not in quantity and not _is_similarity(name)
+    return stage in _STAGES and quantity not in _NOT_LOSSES and "lr-" not in quantity and not shows_similarity(name)
 
 
-def _is_similarity(name: str) -> bool:
+def shows_similarity(name: str) -> bool:
+    """Whether a logged quantity is a similarity of predicted and true answers."""
     return name.partition("/")[0] in _STAGES and any(word in name for word in _SIMILARITY_WORDS)
 
 

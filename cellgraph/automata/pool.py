@@ -137,7 +137,7 @@ class SamplePool:
         if len(state["age"]) != self.size:
             raise ValueError(f"the pool has {self.size} samples, the saved one {len(state['age'])}")
         self.age = state["age"].clone()
-        self.samples = None if state["samples"] is None else Batch(**state["samples"]).to(self.device)
+        self.samples = None if state["samples"] is None else _detached(Batch(**state["samples"])).to(self.device)
 
     def _ranked(self, task: Task, index: Tensor, device: torch.device | str) -> Tensor:
         """Places in the batch from the greatest loss to the least; a loss that is not a number counts as greatest."""

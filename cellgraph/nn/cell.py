@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -148,6 +150,23 @@ class Cell(NeighbourSum):
         own = (x.detach()[..., self.alive_channel] > self.alive_threshold).to(x.dtype)
         source, target = self.edge_index
         return (own.index_add(1, target, own[:, source]) > 0)[..., None]
+
+    def compile_step(self) -> None:
+        """Make the step fast, in place: fused on a CPU, compiled elsewhere; without a compiler, warn and stay as it is.
+
+        A cell with a backend of its own choice is compiled with it.
+        """
+        on_cpu = not self.edge_index.is_cuda
+        if on_cpu and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+            warnings.warn("a fast step needs a C++ compiler, found none: the step runs uncompiled", stacklevel=2)
+            return
+        if self.backend == "fused" or (on_cpu and self.backend == "auto" and self.use_fused()):
+            return
+        self.compile(dynamic=False)
+
+    def use_fused(self) -> bool:
+        """From here on leave whole rollouts to :meth:`walk` where that can be; whether it can."""
+        return False
 
     def fuses(self, x: Tensor) -> bool:
         """Whether whole rollouts from such a state are left to :meth:`walk`."""

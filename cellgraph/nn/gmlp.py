@@ -38,6 +38,13 @@ class GMLPCell(Cell):
         heads: Number of groups of hidden channels with spatial weights of their own.
         sharing: ``"shared"``: one set of weights for all cells, ``"layer"``: one for each index along the first axis,
             ``"cell"``: one for each cell. The positions :math:`p` are always each cell's own.
+        gate_std: Standard deviation that :math:`w` starts with. At the paper's 0.02 a new gate is deaf to its
+            neighbours and only the transport brings anything; at ``(K + 1) ** -0.5`` what it hears is as large as
+            what a cell has itself.
+        norm_transport: Whether the transport moves the state divided by its root mean square over the channels,
+            instead of the state. A learned transport of the state is a linear recurrence, which long rollouts let grow
+            exponentially; with this a step's change does not grow with the state, and with ``step_size`` =
+            ``num_steps ** -0.5`` changes that are independent add up to the size of one. There is no conveyor then.
         memory_channels: See :class:`Cell`. The memory is not transported at the start.
         context_channels: See :class:`Cell`; a linear map of the context is added to the positions.
         step_size, update_rate, always_random, order, alive_channel, alive_threshold, backend: See :class:`Cell`.
@@ -65,6 +72,8 @@ class GMLPCell(Cell):
         hidden: int = 128,
         heads: int = 8,
         sharing: str = "shared",
+        gate_std: float = 0.02,
+        norm_transport: bool = False,
         memory_channels: int = 0,
         context_channels: int = 0,
         step_size: float = 1.0,
@@ -99,7 +108,10 @@ class GMLPCell(Cell):
             raise ValueError(f"backend 'conv' shares its weights between all cells, got sharing={sharing!r}")
         if sharing != "shared" and backend == "fused":
             raise ValueError(f"backend 'fused' shares its weights between all cells, got sharing={sharing!r}")
+        if gate_std < 0:
+            raise ValueError(f"gate_std must not be negative, got {gate_std}")
         self.hidden, self.heads, self.sharing = hidden, heads, sharing
+        self.gate_std, self.norm_transport = gate_std, norm_transport
 
         groups = {"shared": 1, "layer": lattice.num_layers, "cell": lattice.num_nodes}[sharing]
         taps = lattice.num_directions + 1
@@ -128,7 +140,7 @@ class GMLPCell(Cell):
         """Draw the random weights anew; the transport is left at zero."""
         nn.init.normal_(self.position, std=0.5)
         nn.init.uniform_(self.in_weight, -(self.channels**-0.5), self.channels**-0.5)
-        nn.init.normal_(self.gate_weight, std=0.02)
+        nn.init.normal_(self.gate_weight, std=self.gate_std)
         nn.init.zeros_(self.out_weight)
         nn.init.zeros_(self.transport)
         if self.context_channels:
@@ -140,7 +152,12 @@ class GMLPCell(Cell):
 
         Each step a cell gives up the share ``rate`` of its state and takes over as much of the state of the neighbour
         at ``direction``; ``None`` mixes with all the neighbours alike.
+
+        Raises:
+            ValueError: If the transport moves the normalised state, which is no shift.
         """
+        if self.norm_transport:
+            raise ValueError("a conveyor shifts the state itself: norm_transport must be off")
         moved = slice(0, self.channels - self.memory_channels)
         neighbours = self.transport[:-1] if direction is None else self.transport[direction : direction + 1]
         self.transport.zero_()
@@ -157,6 +174,8 @@ class GMLPCell(Cell):
         v = self._norm(v, self.gate_norm_weight, self.gate_norm_bias)
         gate_weight = self._per_node(self.gate_weight, 1).repeat_interleave(self.hidden // self.heads, dim=-1)
         gate = self._per_node(self.gate_bias) + self.neighbour_sum(v, gate_weight)
+        if self.norm_transport:
+            x = F.rms_norm(x, x.shape[-1:])
         return u, gate, self.neighbour_sum(x, self._per_node(self.transport, 1))
 
     def change(self, x: Tensor, perceived: tuple[Tensor, Tensor, Tensor], context: Tensor | None = None) -> Tensor:
@@ -168,7 +187,7 @@ class GMLPCell(Cell):
         """One step of all the cells at once, see :meth:`Cell.forward`."""
         if context is None and self.fuses(x):
             return self.walk(x, None if update_mask is None else update_mask[None], num_steps=1)
-        gated = self.backend == "triton" and self.sharing == "shared" and self.is_plain
+        gated = self.backend == "triton" and self.sharing == "shared" and self.is_plain and not self.norm_transport
         if gated and fits_gated_step(self.channels, self.hidden):
             return self._gated_step(x, update_mask, context)
         return super().forward(x, update_mask, context)
@@ -179,7 +198,8 @@ class GMLPCell(Cell):
         It computes the same function in a compiled C++ library, built at its first use on a machine. Without a
         compiler a warning says so and nothing changes.
         """
-        fits = self.sharing == "shared" and self.is_plain and isinstance(self.lattice, Lattice)
+        plain = self.is_plain and not self.norm_transport
+        fits = self.sharing == "shared" and plain and isinstance(self.lattice, Lattice)
         if fits and load_operators():
             self._fused = FusedSteps(self.neighbours[:-1])
         return self._fused is not None
@@ -246,7 +266,8 @@ class GMLPCell(Cell):
 
     def config(self) -> dict[str, object]:
         """The constructor's arguments but the lattice, as plain types."""
-        return {"hidden": self.hidden, "heads": self.heads, "sharing": self.sharing, **super().config()}
+        own = ("hidden", "heads", "sharing", "gate_std", "norm_transport")
+        return {**{name: getattr(self, name) for name in own}, **super().config()}
 
     def _per_node(self, parameter: Tensor, dim: int = 0) -> Tensor:
         """A parameter of the groups as one of the nodes (or of all of them: size 1) along ``dim``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
-from cellgraph.analysis.plots import Curve, plot_loss, plot_similarity, read_metrics
-from cellgraph.analysis.report import figures, solids
-from cellgraph.analysis.report.drawing import png
-from cellgraph.analysis.report.page import Picture, render
-from cellgraph.analysis.report.sections import QUICK, Effort
+from cellgraph.analysis.plots import read_metrics
+from cellgraph.analysis.report.page import render
 from cellgraph.analysis.report.study import STAGES, Study, study
+from cellgraph.analysis.report.subject import QUICK, Effort
 from cellgraph.data import QAPair
 from cellgraph.files import write_atomically
 from cellgraph.model import CellGraph
@@ -29,9 +26,8 @@ __all__ = ["QUICK", "STAGES", "Effort", "Study", "report_run", "study", "write_r
 
 PAGE, NUMBERS = "report.html", "report.json"
 
-
-#: Files of a report, and their share of the time.
-NUM_FILES, FILES_SHARE = 17, 12
+#: Pictures of a report, and their share of the time.
+NUM_PICTURES, PICTURES_SHARE = 16, 6
 
 
 def report_run(
@@ -70,7 +66,7 @@ def report_run(
     curves = read_metrics(run / "metrics.csv")
     columns = (TextColumn("{task.description:<16}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console or Console()) as bar:
-        task = bar.add_task(next(iter(STAGES)), total=sum(STAGES.values()) + FILES_SHARE)
+        task = bar.add_task(next(iter(STAGES)), total=sum(STAGES.values()) + PICTURES_SHARE)
         result = study(
             model,
             pairs,
@@ -80,16 +76,15 @@ def report_run(
             effort=QUICK if quick else Effort(),
             progress=lambda stage, share: bar.update(task, advance=share * STAGES[stage], description=stage),
         )
-        bar.update(task, description="page")
+        bar.update(task, description="pictures")
         title = f"What the lattice learned: {run.resolve().name}"
-        advance = functools.partial(bar.advance, task, FILES_SHARE / NUM_FILES)
-        return write_report(result, model, pairs, folder, title=title, progress=advance)
+        return write_report(
+            result, folder, title=title, progress=lambda: bar.advance(task, PICTURES_SHARE / NUM_PICTURES)
+        )
 
 
 def write_report(
     result: Study,
-    model: CellGraph,
-    pairs: Sequence[QAPair],
     folder: str | Path,
     *,
     title: str = "What the lattice learned",
@@ -99,8 +94,6 @@ def write_report(
 
     Args:
         result: What :func:`study` measured.
-        model: The network.
-        pairs: The held-out pairs, for what is shown on pointing at them.
         folder: Where the files go; made if it is missing.
         title: Heading of the page.
         progress: Called after each picture.
@@ -112,40 +105,13 @@ def write_report(
         OSError: If a file cannot be written.
     """
     folder = Path(folder)
-    lattice = model.lattice
-    drawings: dict[str, Callable[[], Any]] = {
-        "embeddings": lambda: figures.embeddings(result),
-        "cosines": lambda: figures.cosines(result),
-        "slices": lambda: figures.slices(result, lattice),
-        "stages": lambda: figures.stages(result),
-        "cells": lambda: figures.cells(result, lattice),
-        "ablation": lambda: figures.ablation(result, lattice),
-        "influence": lambda: figures.influences(result, lattice),
-        "arrivals": lambda: figures.arrivals(result, lattice),
-        "clusters": lambda: figures.clusters(result, lattice),
-        "long_run": lambda: figures.long_run(result),
-        "significance": lambda: figures.significance(result),
-        "gradients": lambda: figures.dynamics(result.curves),
-        "stencil": lambda: solids.stencil(result),
-    }
-    pictures: dict[str, Picture] = {}
-    for name, draw in drawings.items():
-        figure = draw()
-        if figure is not None:
-            pictures[name] = Picture(f"{name}.png", png(figure))
-            write_atomically(folder / pictures[name].file, pictures[name].content)
+    pictures = {}
+    for picture in result.pictures():
+        pictures[picture.name] = picture
+        write_atomically(folder / picture.file, picture.content)
         progress()
-    for name, plot in (("loss", plot_loss), ("similarity", plot_similarity)):
-        content = _plotted(plot, result.curves, folder / f"{name}.png")
-        if content is not None:
-            pictures[name] = Picture(f"{name}.png", content)
-        progress()
-    pictures["cube"] = Picture("cube.gif", solids.animation(result, lattice))
-    write_atomically(folder / "cube.gif", pictures["cube"].content)
-    progress()
-    write_atomically(folder / NUMBERS, (json.dumps(plain(result.summary), indent=2, allow_nan=False) + "\n").encode())
-    write_atomically(folder / PAGE, render(result, lattice, pairs, pictures, title).encode())
-    progress()
+    write_atomically(folder / NUMBERS, (json.dumps(plain(result.numbers), indent=2, allow_nan=False) + "\n").encode())
+    write_atomically(folder / PAGE, render(result, pictures, title).encode())
     return folder / PAGE
 
 
@@ -160,13 +126,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, Tensor):
         return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _plotted(
-    plot: Callable[[Mapping[str, Curve], Path], Path], curves: Mapping[str, Curve], path: Path
-) -> bytes | None:
-    try:
-        return plot(curves, path).read_bytes()
-    except ValueError:
-        # A run cut short has logged nothing of the kind.
-        return None

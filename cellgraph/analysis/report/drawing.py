@@ -1,21 +1,53 @@
-"""Drawing: what all figures have in common."""
+"""Drawing: what all pictures have in common."""
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 from torch import Tensor
 
 from cellgraph.lattice import Lattice
 
 #: Viridis and cividis keep their order for colour-blind readers and in print; purple to orange has a neutral middle.
 AMOUNT, SHARE, SIGNED = "viridis", "cividis", "PuOr"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture: the name of its file and what is in it."""
+
+    file: str
+    content: bytes
+
+    @classmethod
+    def of(cls, name: str, figure: Figure) -> Picture:
+        """A figure as PNG."""
+        return cls(f"{name}.png", png(figure))
+
+    @property
+    def name(self) -> str:
+        """The name without the kind of file."""
+        return self.file.rpartition(".")[0]
+
+    @property
+    def wide(self) -> bool:
+        """Whether it cannot be read at the width of a telephone."""
+        return Image.open(io.BytesIO(self.content)).width > 640
+
+    @property
+    def uri(self) -> str:
+        """The picture inside the page."""
+        kind = self.file.rpartition(".")[2]
+        return f"data:image/{kind};base64,{base64.b64encode(self.content).decode()}"
 
 
 def png(figure: Figure, *, dpi: int = 110) -> bytes:
@@ -31,7 +63,7 @@ def blank(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def side_by_side(figure: Figure, count: int) -> list[Axes]:
+def side_by_side(figure: Figure | SubFigure, count: int) -> list[Axes]:
     """Panels in a row."""
     return list(np.ravel(figure.subplots(1, count, squeeze=False)))
 

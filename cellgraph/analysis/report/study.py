@@ -2,73 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
-import torch
 from torch import Tensor
 
-from cellgraph.analysis.ablation import AblationCost
-from cellgraph.analysis.dynamics import Stencil, courses, stencil_weights
-from cellgraph.analysis.embeddings import CosineMatrix, Projection
 from cellgraph.analysis.plots import Curve
-from cellgraph.analysis.report.sections import (
-    Effort,
-    Flow,
-    Patterns,
-    ablation_section,
-    embeddings_section,
-    evenly,
-    influence_section,
-    network_section,
-    patterns_section,
-    specialisation_section,
-)
-from cellgraph.analysis.specialisation import Specialisation
-from cellgraph.analysis.states import walk
+from cellgraph.analysis.report.ablation import Ablation
+from cellgraph.analysis.report.cube import Cube
+from cellgraph.analysis.report.drawing import Picture
+from cellgraph.analysis.report.embeddings import Embeddings
+from cellgraph.analysis.report.influence import Influence
+from cellgraph.analysis.report.patterns import Patterns
+from cellgraph.analysis.report.specialisation import Specialisation
+from cellgraph.analysis.report.subject import Effort, Numbers, Subject
+from cellgraph.analysis.report.training import Training
 from cellgraph.data import QAPair
 from cellgraph.model import CellGraph
 
+Section = TypeVar("Section")
+
 #: Stages of a study as its progress is told, and their share of the time.
-STAGES = {"embeddings": 20, "cube": 3, "specialisation": 35, "ablation": 35, "influence": 20, "shuffled weights": 65}
+STAGES = {"embeddings": 3, "cube": 1, "specialisation": 22, "ablation": 23, "influence": 10, "patterns": 39}
 
 
 @dataclass(frozen=True)
 class Study:
-    """All that was measured.
+    """All that was measured, section by section."""
 
-    Attributes:
-        summary: Every figure of the report as plain types, what ``report.json`` holds.
-        projections: Embeddings on a plane: the questions, then what the lattice predicts, then the answers.
-        projected: The pairs of these, by their place among the held-out ones.
-        cosines: Cosines with the answers of the raw questions, of what the adapters say without the cube, and of what
-            the lattice says.
-        shown: The pair whose question is followed.
-        trajectory: States of that question, ``[num_steps + 1, num_nodes, channels]``.
-        varying: Standard deviation of each cell's state between questions at each step (root mean square over the
-            channels), ``[num_steps + 1, num_nodes]``.
-        specialisation: What layers and cells encode; ``None`` where there was no label to probe for.
-        costs: Ablations.
-        flow: Influence.
-        patterns: Patterns.
-        curves: What training logged.
-        stencil: Weights of the neighbour sums.
-    """
-
-    summary: dict[str, Any]
-    projections: list[Projection]
-    projected: Tensor
-    cosines: dict[str, CosineMatrix]
-    shown: QAPair
-    trajectory: Tensor
-    varying: Tensor
-    specialisation: Specialisation | None
-    costs: list[AblationCost]
-    flow: Flow
+    subject: Subject
+    embeddings: Embeddings
+    cube: Cube
+    specialisation: Specialisation
+    ablation: Ablation
+    influence: Influence
     patterns: Patterns
-    curves: Mapping[str, Curve]
-    stencil: Stencil
+    training: Training
+
+    @property
+    def numbers(self) -> dict[str, Numbers]:
+        """Every number of the report as plain types, what ``report.json`` holds."""
+        return {
+            "network": _network(self.subject),
+            "embeddings": self.embeddings.numbers,
+            "cube": self.cube.numbers,
+            "specialisation": self.specialisation.numbers,
+            "ablation": self.ablation.numbers,
+            "influence": self.influence.numbers,
+            "patterns": self.patterns.numbers,
+            "training": self.training.numbers,
+        }
+
+    def pictures(self) -> Iterator[Picture]:
+        """All pictures, drawn one at a time."""
+        lattice = self.subject.model.lattice
+        yield from self.embeddings.pictures()
+        yield from self.cube.pictures(lattice)
+        yield from self.specialisation.pictures(lattice)
+        yield from self.ablation.pictures(lattice)
+        yield from self.influence.pictures(lattice)
+        yield from self.patterns.pictures(lattice)
+        yield from self.training.pictures()
 
 
 def study(
@@ -92,72 +88,42 @@ def study(
         curves: What training logged, from :func:`~cellgraph.analysis.plots.read_metrics`.
         effort: How much to measure; the default is a full report.
         seed: Seed of everything random.
-        progress: Called with the stage and the share of it that was done.
+        progress: Called with the stage and the share of it that was done, 0 at its beginning.
 
     Raises:
         ValueError: If there are fewer than three pairs.
     """
-    if len(pairs) < 3:
-        raise ValueError(f"a report needs at least 3 held-out pairs, got {len(pairs)}")
-    effort = effort or Effort()
+    subject = Subject(model, pairs, question, answer, effort or Effort(), seed)
 
-    projected = evenly(len(pairs), effort.projected)
-    embeddings, projections, cosines = embeddings_section(model, question[projected], answer[projected], seed=seed)
-    progress("embeddings", 1.0)
+    def at_once(stage: str, measure: Callable[[Subject], Section]) -> Section:
+        progress(stage, 0.0)
+        found = measure(subject)
+        progress(stage, 1.0)
+        return found
 
-    shown = len(pairs) // 2
-    trajectory = torch.stack([x[0] for x in walk(model, question[shown : shown + 1])])
-    between = evenly(len(pairs), min(effort.probed, 32))
-    varying = torch.stack([x.std(0).square().mean(-1).sqrt() for x in walk(model, question[between])])
-    progress("cube", 1.0)
-
-    probed = evenly(len(pairs), effort.probed)
-    encoded, specialised = specialisation_section(
-        model, [pairs[i] for i in probed], question[probed], effort=effort, seed=seed
-    )
-    progress("specialisation", 1.0)
-
-    ablation, costs = ablation_section(
-        model, question, answer, effort=effort, progress=lambda share: progress("ablation", share)
-    )
-    influence, flow = influence_section(model, question[shown], effort=effort, seed=seed)
-    progress("influence", 1.0)
-
-    together, patterns = patterns_section(
-        model,
-        question[shown],
-        effort=effort,
-        seed=seed,
-        progress=lambda share: progress("shuffled weights", share),
-    )
-    stencil = stencil_weights(model)
-    summary = {
-        "network": network_section(model, len(pairs)),
-        "embeddings": embeddings,
-        "specialisation": encoded,
-        "ablation": ablation,
-        "influence": influence,
-        "patterns": together,
-        "dynamics": {name: asdict(course) for name, course in courses(curves).items()},
-        "stencil": {
-            "offsets": stencil.offsets.tolist(),
-            "transport": stencil.transport.tolist(),
-            "transport_before": stencil.transport_before.tolist(),
-            "gate": stencil.gate.tolist(),
-        },
-    }
     return Study(
-        summary=summary,
-        projections=projections,
-        projected=projected,
-        cosines=cosines,
-        shown=pairs[shown],
-        trajectory=trajectory,
-        varying=varying,
-        specialisation=specialised,
-        costs=costs,
-        flow=flow,
-        patterns=patterns,
-        curves=curves,
-        stencil=stencil,
+        subject=subject,
+        embeddings=at_once("embeddings", Embeddings.measure),
+        cube=at_once("cube", Cube.measure),
+        specialisation=at_once("specialisation", Specialisation.measure),
+        ablation=Ablation.measure(subject, functools.partial(progress, "ablation")),
+        influence=at_once("influence", Influence.measure),
+        patterns=Patterns.measure(subject, functools.partial(progress, "patterns")),
+        training=Training.measure(model, curves),
     )
+
+
+def _network(subject: Subject) -> Numbers:
+    """What the network is."""
+    model, lattice = subject.model, subject.model.lattice
+    return {
+        "shape": list(lattice.shape),
+        "neighbourhood": lattice.neighbourhood,
+        "cells": lattice.num_nodes,
+        "edges": lattice.num_edges,
+        "channels": model.cell.channels,
+        "surface_channels": model.input_surface.channels,
+        "num_steps": model.num_steps[1],
+        "parameters": model.parameter_counts(),
+        "held_out_pairs": len(subject.pairs),
+    }

@@ -1,0 +1,107 @@
+"""The subject of a report: a trained network, the held-out pairs it is studied on, and how much is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cellgraph.data import QAPair
+from cellgraph.model import CellGraph
+
+#: The numbers of a section by name, nested, as plain types: what ``report.json`` holds.
+Numbers = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much a study measures.
+
+    Attributes:
+        projected: Pairs that are laid out on a plane.
+        probed: Questions whose states are probed.
+        min_count: Questions that a label needs to be probed for.
+        controls: Shuffles of the labels.
+        ablated: Questions asked of each ablated network.
+        kinds: Ways of ablation.
+        tangents: Largest number of derivatives for the influence; fewer input cells are looked at where more would be
+            needed.
+        sources: Input cells whose spread is followed through the lattice.
+        shuffles: Networks with shuffled weights, of each kind.
+        beyond: Steps for which cells are watched after a rollout.
+    """
+
+    projected: int = 200
+    probed: int = 250
+    min_count: int = 20
+    controls: int = 5
+    ablated: int = 40
+    kinds: tuple[str, ...] = ("silent", "passive")
+    tangents: int = 128
+    sources: int = 3
+    shuffles: int = 99
+    beyond: int = 24
+
+
+QUICK = Effort(
+    projected=60,
+    probed=60,
+    min_count=8,
+    controls=2,
+    ablated=6,
+    kinds=("silent",),
+    tangents=16,
+    sources=1,
+    shuffles=19,
+    beyond=12,
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is studied.
+
+    Attributes:
+        model: The network, in evaluation mode.
+        pairs: The held-out pairs.
+        question: Their question embeddings, ``[num_pairs, teacher_width]``.
+        answer: Their answer embeddings, ``[num_pairs, teacher_width]``.
+        effort: How much to measure.
+        seed: Seed of everything random.
+
+    Raises:
+        ValueError: If there are fewer than three pairs.
+    """
+
+    model: CellGraph
+    pairs: Sequence[QAPair]
+    question: Tensor
+    answer: Tensor
+    effort: Effort
+    seed: int
+
+    def __post_init__(self) -> None:
+        if len(self.pairs) < 3:
+            raise ValueError(f"a report needs at least 3 held-out pairs, got {len(self.pairs)}")
+
+    @property
+    def shown(self) -> int:
+        """The pair whose question is followed through the lattice."""
+        return len(self.pairs) // 2
+
+    def some(self, count: int) -> Tensor:
+        """``count`` of the pairs, or all of them, evenly spaced: pairs lie in the order of their groups."""
+        return evenly(len(self.pairs), count)
+
+
+def evenly(total: int, count: int) -> Tensor:
+    """``count`` of ``total`` indices, or all of them, evenly spaced."""
+    return torch.arange(min(count, total)) * total // min(count, total)
+
+
+def extremes(values: Tensor) -> dict[str, float]:
+    """Mean, smallest and largest."""
+    return {"mean": float(values.mean()), "least": float(values.min()), "most": float(values.max())}

@@ -1,0 +1,241 @@
+"""1-D ARC: rows of colours to be transformed as their kind of task asks, judged by exact match."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cellgraph.automata.animation import save_picture
+from cellgraph.automata.task import Batch, Task
+from cellgraph.automata.tasks.arc1d_pairs import COLOURS, RowPair, read_arc1d, renumber
+from cellgraph.files import write_atomically
+from cellgraph.lattice import Lattice
+from cellgraph.nn import Cell
+
+#: Accuracy in per cent of GPT-4 and of a neural cellular automaton, by kind (table 2 of arXiv 2410.02651).
+PUBLISHED: dict[str, tuple[int, int]] = {
+    "1d_move_1p": (66, 100),
+    "1d_move_2p": (26, 100),
+    "1d_move_3p": (24, 100),
+    "1d_move_dp": (22, 12),
+    "1d_move_2p_dp": (34, 98),
+    "1d_fill": (66, 66),
+    "1d_padded_fill": (26, 28),
+    "1d_hollow": (56, 98),
+    "1d_flip": (70, 28),
+    "1d_mirror": (20, 6),
+    "1d_denoising_1c": (36, 100),
+    "1d_denoising_mc": (60, 58),
+    "1d_pcopy_1c": (36, 100),
+    "1d_pcopy_mc": (38, 100),
+    "1d_recolor_oe": (32, 0),
+    "1d_recolor_cnt": (28, 0),
+    "1d_recolor_cmp": (20, 0),
+    "1d_scale_dp": (88, 88),
+}
+#: The mean over the kinds that the same table gives.
+PUBLISHED_MEAN = (41.56, 60.12)
+ENCODINGS = ("learned", "fixed")
+JUDGED = ("test", "validation")
+#: Usual colours of the ARC's symbols, red, green and blue, and a grey for what lies outside of a row.
+PALETTE = ("000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be", "ff851b", "7fdbff", "870c25", "404040")
+OUTSIDE = COLOURS
+
+
+class Arc1D(Task):
+    r"""The 1-D ARC (`Xu et al. 2024 <https://arxiv.org/abs/2305.18354>`_): 901 tasks of 18 kinds, learned from their
+    training pairs, judged on their test pairs: a row counts if all of its cells are right.
+
+    The automaton is told the kind, as in `"CAX: Cellular Automata Accelerated in JAX"
+    <https://arxiv.org/abs/2410.02651>`_ (section 5.3), whose table stands beside its own; it never sees a test task's
+    demonstrations. Kinds that recolour ask for colours that only those show, so 15 of the 18 can be solved.
+
+    Args:
+        path: The data, see :func:`read_arc1d`.
+        width: Cells of the lattice; rows lie in its middle.
+        channels: Channels of the state.
+        offsets: Offsets of the neighbourhood.
+        encoding: ``"learned"``: the row, one-hot, and a learned vector of the kind are given to every cell at every
+            step, a linear map of the row is the start, and a linear map of the normalised state is read; ``"fixed"``:
+            random vectors of colour (3 channels) and kind (8 channels), which are not learned, are the start, and the
+            last ten channels are read.
+        kind_channels: Width of the learned vector of the kind.
+        renumbered: Whether colours are numbered by their first appearance, see :func:`renumber`.
+        judged: ``"test"``, or ``"validation"`` to choose settings: the pairs set aside are judged. They are trained on
+            in the first case only.
+        seed: Of the fixed vectors.
+
+    Attributes:
+        kinds: Names of the kinds.
+        context_channels: Width of the context that a cell must take.
+
+    Raises:
+        ValueError: If a name is unknown, a row is wider than the lattice or the channels are too few.
+    """
+
+    source: Tensor
+    target: Tensor
+    kind: Tensor
+    judged_source: Tensor
+    judged_target: Tensor
+    judged_kind: Tensor
+    colour_code: Tensor
+    kind_code: Tensor
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        width: int = 96,
+        channels: int = 64,
+        offsets: Sequence[int] = (-1, 1),
+        encoding: str = "learned",
+        kind_channels: int = 16,
+        renumbered: bool = True,
+        judged: str = "test",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(Lattice((width,), [(offset,) for offset in offsets]))
+        if encoding not in ENCODINGS or judged not in JUDGED:
+            raise ValueError(f"expected one of {ENCODINGS} and one of {JUDGED}, got {encoding!r} and {judged!r}")
+        if encoding == "fixed" and channels < 3 + 8 + COLOURS:
+            raise ValueError(f"channels must be at least {3 + 8 + COLOURS} for fixed vectors, got {channels}")
+        self.encoding, self.channels, self.renumbered = encoding, channels, renumbered
+        training, validation, test = read_arc1d(path)
+        self.kinds = sorted({pair.kind for pair in training})
+        if judged == "test":
+            training = training + validation
+        for name, pairs in (("", training), ("judged_", test if judged == "test" else validation)):
+            for part, tensor in zip(("source", "target", "kind"), self._tensors(pairs), strict=True):
+                self.register_buffer(name + part, tensor, persistent=False)
+        if encoding == "learned":
+            self.context_channels = OUTSIDE + 1 + kind_channels
+            self.kind_vector = nn.Embedding(len(self.kinds), kind_channels)
+            self.start = nn.Linear(OUTSIDE + 1, channels)
+            self.readout = nn.Linear(channels, COLOURS)
+        else:
+            self.context_channels = 0
+            generator = torch.Generator().manual_seed(seed)
+            self.register_buffer("colour_code", torch.randn(COLOURS, 3, generator=generator))
+            self.register_buffer("kind_code", torch.randn(len(self.kinds), 8, generator=generator))
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        """Draw training pairs."""
+        index = torch.randint(len(self.source), (size,), generator=generator).to(self.source.device)
+        return self.batch(self.source[index], self.target[index], self.kind[index])
+
+    def batch(self, source: Tensor, target: Tensor, kind: Tensor) -> Batch:
+        """Start states and contexts of rows.
+
+        Args:
+            source: Colours, ``[size, width]``.
+            target: What they are to become, ``[size, width]``.
+            kind: Numbers of their kinds, ``[size]``.
+        """
+        if self.encoding == "learned":
+            row = F.one_hot(source, OUTSIDE + 1).to(self.start.weight.dtype)
+            told = self.kind_vector(kind)[:, None].expand(-1, row.size(1), -1)
+            return Batch(self.start(row), target, torch.cat([row, told], dim=-1), kind)
+        # Beyond a row there is background, as there is where it was published.
+        colour = self.colour_code[source.where(source != OUTSIDE, 0)]
+        told = self.kind_code[kind][:, None].expand(-1, colour.size(1), -1)
+        rest = colour.new_zeros(*colour.shape[:2], self.channels - colour.size(2) - told.size(2))
+        return Batch(torch.cat([colour, told, rest], dim=-1), target, None, kind)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Log-odds of the colours, ``[..., num_nodes, 10]``, in states ``[..., num_nodes, channels]``."""
+        if self.encoding == "learned":
+            return self.readout(F.rms_norm(x, x.shape[-1:]))
+        return x[..., -COLOURS:]
+
+    def loss(self, x: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of the cells, averaged over a sample's own; with fixed vectors over all of the lattice."""
+        assert batch.target is not None
+        inside = batch.target != OUTSIDE
+        if self.encoding == "fixed":
+            inside = torch.ones_like(inside)
+        target = batch.target.where(batch.target != OUTSIDE, 0)
+        losses = F.cross_entropy(self.logits(x).transpose(1, 2).float(), target, reduction="none")
+        return (losses * inside).sum(1) / inside.sum(1)
+
+    # What runs a few times, and in batches of another size, is not worth a compilation.
+    @torch.compiler.set_stance("force_eager")
+    def validate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
+        """The loss of fresh training samples; the judged pairs stay unseen until the end."""
+        return super().validate(cell, num_steps=num_steps)
+
+    @torch.no_grad()
+    @torch.compiler.set_stance("force_eager")
+    def predict(self, cell: Cell, batch: Batch, *, num_steps: int) -> Tensor:
+        """Colours that the automaton comes to, ``[size, width]``; outside of rows they mean nothing."""
+        return self.logits(self.run(cell, batch, num_steps=num_steps).x).argmax(-1)
+
+    @torch.no_grad()
+    def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
+        """Exact match on the judged pairs, by kind and in the mean over the pairs."""
+        source, target, kind = self.judged_source, self.judged_target, self.judged_kind
+        right = torch.cat(
+            [
+                ((self.predict(cell, self.batch(*part), num_steps=num_steps) == part[1]) | (part[1] == OUTSIDE)).all(1)
+                for part in zip(source.split(36), target.split(36), kind.split(36), strict=True)
+            ]
+        ).double()
+        figures = {name: float(right[kind == number].mean()) for number, name in enumerate(self.kinds)}
+        return {"accuracy": float(right.mean()), **figures}
+
+    @torch.no_grad()
+    @torch.compiler.set_stance("force_eager")
+    def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
+        """Draw a judged pair of each kind over the steps, and write the table of kinds.
+
+        In ``arc1d.png`` a block is a kind, in the order of the table: the row, the automaton's colours after each step,
+        and the target under a gap.
+        """
+        first = torch.stack([(self.judged_kind == number).nonzero()[0, 0] for number in range(len(self.kinds))])
+        source, target = self.judged_source[first], self.judged_target[first]
+        states = self.run(
+            cell, self.batch(source, target, self.judged_kind[first]), num_steps=num_steps, trajectory=True
+        )
+        assert states.trajectory is not None
+        colours = self.logits(states.trajectory).argmax(-1)
+        colours = torch.cat([source[None], colours[1:]]).where(source != OUTSIDE, OUTSIDE)
+        gap = torch.full_like(target, OUTSIDE)
+        blocks = torch.cat([colours, gap[None], target[None], gap[None], gap[None]])
+        palette = torch.tensor([[int(code[i : i + 2], 16) / 255 for i in (0, 2, 4)] for code in PALETTE])
+        # Three columns of blocks.
+        columns = [blocks[:, part].transpose(0, 1).flatten(0, 1) for part in torch.arange(len(first)).chunk(3)]
+        picture = save_picture(palette[torch.cat(columns, dim=1).cpu()], folder / "arc1d.png", scale=4)
+        table = folder / "arc1d.md"
+        write_atomically(table, self.table(self.evaluate(cell, num_steps=num_steps)).encode())
+        return [picture, table]
+
+    def table(self, figures: dict[str, float]) -> str:
+        """The figures of :meth:`evaluate` in per cent beside the published ones, in Markdown."""
+        lines = ["| kind | this automaton | published NCA | GPT-4 |", "|---|---:|---:|---:|"]
+        for kind in self.kinds:
+            published = PUBLISHED.get(kind)
+            told = ["-", "-"] if published is None else [str(published[1]), str(published[0])]
+            lines.append(f"| {kind.removeprefix('1d_')} | {100 * figures[kind]:.0f} | {told[0]} | {told[1]} |")
+        mean = 100 * sum(figures[kind] for kind in self.kinds) / len(self.kinds)
+        lines.append(f"| mean over kinds | {mean:.2f} | {PUBLISHED_MEAN[1]} | {PUBLISHED_MEAN[0]} |")
+        return "\n".join(lines) + "\n"
+
+    def _tensors(self, pairs: Sequence[RowPair]) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows and targets, ``[num_pairs, width]``, in the middle of the lattice, and numbers of the kinds."""
+        width = self.lattice.num_nodes
+        rows = np.full((2, len(pairs), width), OUTSIDE)
+        for number, pair in enumerate(pairs):
+            if len(pair.source) > width:
+                raise ValueError(f"the lattice must be as wide as every row, {len(pair.source)} cells, got {width}")
+            values = np.array([pair.source, pair.target])
+            if self.renumbered:
+                values = renumber(pair.source)[values]
+            left = (width - len(pair.source)) // 2
+            rows[:, number, left : left + len(pair.source)] = values
+        kinds = torch.tensor([self.kinds.index(pair.kind) for pair in pairs])
+        return torch.from_numpy(rows[0]), torch.from_numpy(rows[1]), kinds

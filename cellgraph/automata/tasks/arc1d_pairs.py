@@ -1,0 +1,83 @@
+"""Pairs of rows: the 1-D ARC as it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+COLOURS = 10
+
+
+@dataclass(frozen=True)
+class RowPair:
+    """A row and what it is to become.
+
+    Attributes:
+        kind: Kind of task, e.g. ``"1d_flip"``.
+        source: Colours, 0 to 9; 0 is the background.
+        target: Colours, as many.
+    """
+
+    kind: str
+    source: tuple[int, ...]
+    target: tuple[int, ...]
+
+
+def read_arc1d(path: str | Path) -> tuple[list[RowPair], list[RowPair], list[RowPair]]:
+    """Read the 1-D ARC (`Xu et al. 2024 <https://arxiv.org/abs/2305.18354>`_) from JSON lines.
+
+    A line is a task: ``{"task": kind, "train": [{"input": [[...]], "output": [[...]]}, ...], "test": [...]}``.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The training pairs without those set aside; those set aside for validation, the last of every third task; and
+        the test pairs.
+
+    Raises:
+        ValueError: If a line is no such task.
+        OSError: If the file cannot be read.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no 1-D ARC at {path}: CELLGRAPH_DATA must name the folder with 1d-arc/1d_arc.jsonl")
+    training, validation, test = [], [], []
+    for number, line in enumerate(Path(path).read_text().splitlines()):
+        try:
+            task = json.loads(line)
+            pairs = {
+                part: [RowPair(task["task"], tuple(p["input"][0]), tuple(p["output"][0])) for p in task[part]]
+                for part in ("train", "test")
+            }
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise ValueError(f"line {number + 1} of {path} must be a task of the 1-D ARC, got {line[:60]!r}") from error
+        for pair in pairs["train"] + pairs["test"]:
+            if len(pair.source) != len(pair.target):
+                raise ValueError(
+                    f"line {number + 1} of {path}: rows must be as long as their targets, "
+                    f"got {len(pair.source)} and {len(pair.target)}"
+                )
+        kept = len(pairs["train"]) - (number % 3 == 0)
+        training += pairs["train"][:kept]
+        validation += pairs["train"][kept:]
+        test += pairs["test"]
+    return training, validation, test
+
+
+def renumber(source: Sequence[int]) -> np.ndarray:
+    """New numbers of the colours by their first appearance in a row; the background stays 0.
+
+    Colours that are not in the row follow in their own order. A rule that treats colours alike is the same rule then.
+
+    Example:
+        >>> renumber([0, 7, 7, 3])[[0, 7, 3, 1]].tolist()
+        [0, 1, 2, 3]
+    """
+    order = list(dict.fromkeys([0, *source, *range(COLOURS)]))
+    numbers = np.empty(COLOURS, dtype=np.int64)
+    numbers[order] = np.arange(COLOURS)
+    return numbers

@@ -1,0 +1,87 @@
+"""The report's pictures: what is drawn is what was measured."""
+
+from __future__ import annotations
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from reference import rms, trajectory
+from reported import Made, make
+
+from cellgraph.analysis.report.drawing import Picture
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture
+def drawn(made: Made, monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
+    """The figures by name, before they become PNGs."""
+    figures: dict[str, Figure] = {}
+    monkeypatch.setattr(Picture, "of", lambda name, figure: figures.setdefault(name, figure))
+    list(made.study.pictures())
+    return figures
+
+
+def curve(axis, label: str) -> list[float]:
+    return next(line for line in axis.lines if line.get_label() == label).get_ydata().tolist()
+
+
+def test_pictures_draw_the_numbers(made, drawn):
+    numbers = made.figures
+    for axis, row in zip(drawn["cosines"].axes, numbers["embeddings"]["cosines"].values(), strict=False):
+        assert axis.get_title().endswith(f"own {row['own']:.3f}, others {row['other']:.3f}")
+    active = rms(trajectory(made.model, made.embedded.question[30:31], 3)[:, 0])
+    layers = [axis.images[0].get_array() for axis in drawn["slices"].axes if axis.images]
+    assert np.array(layers[:12]).reshape(4, 54) == pytest.approx(active, rel=1e-4, abs=1e-7)
+    topic, question_type, dimensions = [axis.images[0].get_array() for axis in drawn["stages"].axes[:3]]
+    labels = numbers["specialisation"]["labels"]
+    assert topic.tolist() == labels["topic"]["layers"]
+    assert question_type.tolist() == labels["question type"]["layers"]
+    assert dimensions.tolist() == numbers["specialisation"]["layer_dimensions"]
+    costs = numbers["ablation"]["costs"]
+    cost, blocks = drawn["ablation"].axes[:2]
+    for kind, label in (("silent", "silent: states held at zero"), ("passive", "passive: transport only")):
+        wanted = [c["loss"] for c in costs if c["kind"] == kind and c["name"].startswith("layer")]
+        assert curve(cost, label) == pytest.approx(wanted)
+    silent = [c for c in costs if c["kind"] == "silent" and c["name"].startswith("block")]
+    assert [text.get_text() for text in blocks.texts] == [f"{c['loss']:.3f}\nMRR {-c['mrr']:+.3f}" for c in silent]
+    assert blocks.images[0].get_array().flatten().tolist() == pytest.approx([c["loss"] for c in silent])
+
+
+def test_pictures_of_influence_and_patterns_draw_the_numbers(made, drawn):
+    numbers = made.figures
+    jacobian, followed, directions = [axis.images[0].get_array() for axis in drawn["influence"].axes[:3]]
+    assert jacobian.max() == pytest.approx(numbers["influence"]["largest"])
+    assert followed.shape == (4, 3)
+    assert np.array(directions) == pytest.approx(np.log10(numbers["influence"]["directions"]), abs=1e-5)
+    names = [tick.get_text() for tick in drawn["influence"].axes[2].get_xticklabels()]
+    assert names == ["depth -1", "height -1", "width -1", "width +1", "height +1", "depth +1", "itself"]
+    field = numbers["influence"]["receptive_field"]
+    assert curve(drawn["arrivals"].axes[2], "influence (squared)") == field["share"]
+    assert curve(drawn["arrivals"].axes[2], "cells in reach") == field["cells"]
+    patterns = numbers["patterns"]
+    assert curve(drawn["long_run"].axes[0], "trained") == pytest.approx(patterns["relative_change"]["trained"])
+    panels = iter(drawn["significance"].axes)
+    for rows in patterns["against"].values():
+        for name, row in rows.items():
+            axis = next(panels)
+            assert axis.get_title() == f"p = {row['p']:.2g}, q = {row['q']:.2g}"
+            lines = [float(line.get_xdata()[0]) for line in axis.lines]
+            assert lines == pytest.approx([patterns["observed"][name], patterns["new"][name]])
+            assert sum(bar.get_height() for bar in axis.patches) == 9 - row["diverged"]
+
+
+def test_the_animation_has_a_frame_a_step(made):
+    with Image.open(io.BytesIO((made.folder / "cube.gif").read_bytes())) as animation:
+        assert animation.n_frames == 4
+        frames = [np.array((animation.seek(i), animation.convert("RGB"))[1], dtype=int) for i in range(4)]
+    # The front moves: no two frames are alike.
+    for before, after in itertools.pairwise(frames):
+        assert np.abs(before - after).max() > 50

@@ -1,0 +1,188 @@
+"""The 1-D ARC: read, numbered, told, judged and drawn."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from cellgraph.automata import AutomatonSettings, train_automaton
+from cellgraph.automata.tasks.arc1d import OUTSIDE, PUBLISHED, PUBLISHED_MEAN, Arc1D
+from cellgraph.automata.tasks.arc1d_pairs import read_arc1d, renumber
+from cellgraph.nn import Cell, NCACell
+
+DATA = Path(os.environ.get("CELLGRAPH_DATA", Path(__file__).parents[2] / "shared" / "data")) / "1d-arc" / "1d_arc.jsonl"
+
+
+def row(*colours):
+    return {"input": [list(colours)], "output": [list(colours)[::-1]]}
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Three tasks of two kinds, rows to be reversed."""
+    tasks = [
+        {"task": "1d_b", "train": [row(0, 3, 3), row(5, 0, 4, 0), row(0, 9)], "test": [row(7, 7, 0, 1, 1)]},
+        {"task": "1d_a", "train": [row(0, 1), row(2, 0)], "test": [row(0, 4)]},
+        {"task": "1d_a", "train": [row(0, 6), row(8, 0)], "test": [row(0, 2)]},
+    ]
+    file = tmp_path / "tasks.jsonl"
+    file.write_text("\n".join(map(json.dumps, tasks)))
+    return file
+
+
+class Oracle(Cell):
+    """Writes the mirrored input's colour into the channels that are read."""
+
+    def perceive(self, x, context=None):
+        return None
+
+    def change(self, x, perceived, context=None):
+        return self.answer - x
+
+
+def test_published_means():
+    """Each column's mean is the table's own total, but for the rounding of one kind that has 51 tasks."""
+    assert np.mean(list(PUBLISHED.values()), axis=0) == pytest.approx(PUBLISHED_MEAN, abs=0.02)
+
+
+def test_reader_sets_pairs_aside(path):
+    training, validation, test = read_arc1d(path)
+    assert len(training) == 6
+    assert [(pair.kind, pair.source, pair.target) for pair in validation] == [("1d_b", (0, 9), (9, 0))]
+    assert [pair.source for pair in test] == [(7, 7, 0, 1, 1), (0, 4), (0, 2)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"task": "a"}', "[]", '{"task": "a", "train": [], "test": [{"input": [[1]], "output": [[1, 2]]}]}'],
+)
+def test_reader_names_the_line(tmp_path, line):
+    file = tmp_path / "tasks.jsonl"
+    file.write_text(line)
+    with pytest.raises(ValueError, match="line 1 of"):
+        read_arc1d(file)
+
+
+def test_reader_says_where_data_belongs(tmp_path):
+    with pytest.raises(FileNotFoundError, match="CELLGRAPH_DATA"):
+        read_arc1d(tmp_path / "none.jsonl")
+
+
+def test_renumber_is_a_permutation_by_first_appearance():
+    numbers = renumber((0, 9, 9, 2, 0, 5, 2))
+    assert sorted(numbers) == list(range(10))
+    assert numbers[[0, 9, 2, 5]].tolist() == [0, 1, 2, 3]
+
+
+def test_renumbered_rows_do_not_depend_on_colours(path, tmp_path):
+    swapped = tmp_path / "swapped.jsonl"
+    swapped.write_text(path.read_text().replace("[5, 0, 4, 0]", "[4, 0, 5, 0]").replace("[0, 4, 0, 5]", "[0, 5, 0, 4]"))
+    for renumbered in (True, False):
+        one, other = (Arc1D(file, width=6, renumbered=renumbered) for file in (path, swapped))
+        assert torch.equal(one.source, other.source) == renumbered
+
+
+def test_rows_lie_in_the_middle(path):
+    task = Arc1D(path, width=6, renumbered=False)
+    assert task.judged_source.tolist()[:2] == [[7, 7, 0, 1, 1, OUTSIDE], [OUTSIDE, OUTSIDE, 0, 4, OUTSIDE, OUTSIDE]]
+    assert task.judged_target.tolist()[1] == [OUTSIDE, OUTSIDE, 4, 0, OUTSIDE, OUTSIDE]
+    assert task.judged_kind.tolist() == [1, 0, 0]
+
+
+def test_validation_pairs_are_trained_on_only_when_the_test_is_judged(path):
+    task = Arc1D(path, width=6, judged="validation")
+    assert len(task.source) == 6
+    assert len(task.judged_source) == 1
+    assert len(Arc1D(path, width=6).source) == 7
+
+
+@pytest.mark.parametrize("encoding", ["learned", "fixed"])
+def test_every_cell_is_told_the_kind(path, encoding):
+    task = Arc1D(path, width=6, channels=24, encoding=encoding)
+    batch = task.sample(5, torch.Generator().manual_seed(0))
+    told = batch.x[..., 3:11] if encoding == "fixed" else batch.context[..., OUTSIDE + 1 :]
+    vectors = task.kind_code if encoding == "fixed" else task.kind_vector.weight
+    assert torch.equal(told, vectors[batch.kind][:, None].expand_as(told))
+    width = 0 if batch.context is None else batch.context.size(2)
+    assert width == task.context_channels
+
+
+def test_loss_is_the_mean_cross_entropy_of_a_row(path):
+    task = Arc1D(path, width=6, channels=24, encoding="learned")
+    batch = task.sample(4, torch.Generator().manual_seed(1))
+    x = torch.randn(4, 6, 24)
+    expected = []
+    for state, target in zip(x, batch.target, strict=True):
+        normed = state / state.square().mean(-1, keepdim=True).sqrt()
+        logp = F.log_softmax(normed @ task.readout.weight.T + task.readout.bias, -1)
+        expected.append(np.mean([-logp[i, t].item() for i, t in enumerate(target) if t != OUTSIDE]))
+    assert task.loss(x, batch).tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_fixed_vectors_read_the_last_channels(path):
+    task = Arc1D(path, width=6, channels=24, encoding="fixed")
+    x = F.pad(10.0 * F.one_hot(task.judged_target.where(task.judged_target != OUTSIDE, 0), 10).float(), (14, 0))
+    batch = task.batch(task.judged_source, task.judged_target, task.judged_kind)
+    # The other nine colours together have 9 exp(-10) of the right one's weight.
+    assert task.loss(x, batch).tolist() == pytest.approx([np.log1p(9 * np.exp(-10))] * 3, rel=1e-3)
+
+
+def test_exact_match_counts_whole_rows(path):
+    task = Arc1D(path, width=6, channels=24, encoding="fixed", renumbered=False)
+    cell = Oracle(task.lattice, 24)
+    cell.answer = F.pad(F.one_hot(task.judged_target.where(task.judged_target != OUTSIDE, 3), 10).float(), (14, 0))
+    assert task.evaluate(cell, num_steps=1) == {"accuracy": 1.0, "1d_a": 1.0, "1d_b": 1.0}
+    cell.answer[1, 2] = cell.answer[1, 2].roll(1)
+    assert task.evaluate(cell, num_steps=1) == pytest.approx({"accuracy": 2 / 3, "1d_a": 0.5, "1d_b": 1.0})
+
+
+def test_learns_to_reverse_and_draws(path, tmp_path):
+    torch.manual_seed(0)
+    task = Arc1D(path, width=6, channels=32, offsets=[-2, -1, 1, 2])
+    cell = NCACell(
+        task.lattice,
+        32,
+        perception={"name": "stencil", "num_filters": 1},
+        update={"name": "mlp", "hidden": 32},
+        norm="rms",
+        step_size=0.5,
+        context_channels=task.context_channels,
+    )
+    settings = AutomatonSettings(max_steps=80, batch_size=8, num_steps=4, lr=1e-2, accelerator="cpu")
+    train_automaton(cell, task, settings, progress=False)
+    batch = task.batch(task.source, task.target, task.kind)
+    right = (task.predict(cell, batch, num_steps=4) == task.target) | (task.target == OUTSIDE)
+    assert right.all()
+    picture, table = task.draw(cell, tmp_path, num_steps=4)
+    # Two kinds, each five rows of cells over the steps, a gap, the target and two gaps, at four pixels a cell.
+    assert Image.open(picture).size == (2 * 6 * 4, 9 * 4)
+    assert table.read_text().count("\n") == 2 + 2 + 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoding": "other"}, "other"),
+        ({"judged": "train"}, "train"),
+        ({"width": 4}, "5 cells, got 4"),
+        ({"encoding": "fixed", "channels": 16}, "at least 21"),
+    ],
+)
+def test_refuses(path, options, message):
+    with pytest.raises(ValueError, match=message):
+        Arc1D(path, **{"width": 6} | options)
+
+
+@pytest.mark.skipif(not DATA.is_file(), reason="needs the 1-D ARC in CELLGRAPH_DATA")
+def test_the_corpus():
+    training, validation, test = read_arc1d(DATA)
+    assert (len(training) + len(validation), len(validation), len(test)) == (2703, 301, 901)
+    assert {pair.kind for pair in test} == set(PUBLISHED)
+    # What a kind alone cannot tell: the new colours of the three kinds that recolour.
+    hidden = {pair.kind for pair in test if not set(pair.target) <= {0, *pair.source}}
+    assert hidden == {"1d_recolor_oe", "1d_recolor_cnt", "1d_recolor_cmp"}

@@ -1,0 +1,302 @@
+"""Training of automata: what is learned, drawn, penalised, carried over and restored to the bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_training_resume import differences
+from torch import nn
+
+from cellgraph import GMLPCell, Lattice
+from cellgraph.automata import (
+    AutomatonModule,
+    AutomatonSettings,
+    Batch,
+    Curriculum,
+    SamplePool,
+    Task,
+    train_automaton,
+)
+from cellgraph.automata.tasks import Majority
+from cellgraph.nn import Cell, NCACell
+from cellgraph.training import NonFiniteError, read_checkpoint
+
+# Everything random at once: pool, damage, steps, update masks, noise, dropout from the global generator, averages.
+SCRIPT = """
+import sys, time
+import torch
+from cellgraph.automata import AutomatonSettings, Curriculum, SamplePool, train_automaton
+from cellgraph.automata.tasks import Majority
+from cellgraph.nn import NCACell
+
+class Slow(Majority):
+    def loss(self, x, batch):
+        time.sleep(pause)
+        return super().loss(torch.nn.functional.dropout(x, 0.1, self.training), batch)
+
+def run(folder, resume=False):
+    torch.manual_seed(0)
+    task = Slow(9, channels=4, size=8)
+    cell = NCACell(task.lattice, 4, update={"name": "mlp", "hidden": 8}, update_rate=0.5, memory_channels=1)
+    settings = AutomatonSettings(max_steps=20, batch_size=3, num_steps=(2, 5), supervise=2, overflow=0.1, drift=0.1,
+                                 drift_steps=2, noise=0.1, ema=0.9, lr=0.02, normalise=True, val_every=7,
+                                 checkpoint_every=4, log_every=2, accelerator="cpu", seed=3)
+    return train_automaton(cell, task, settings, pool=SamplePool(6, damage=1, max_age=30), folder=folder, resume=resume,
+                           curriculum=Curriculum(num_steps=2, until=0.5, shapes={0.2: (5,)}), progress=False)
+"""
+
+
+def script(pause: float) -> dict:
+    names: dict = {"pause": pause}
+    exec(SCRIPT, names)
+    return names
+
+
+class Line(Cell):
+    """The least cell that learns: all add the same."""
+
+    def __init__(self, lattice, channels=1, **options):
+        super().__init__(lattice, channels, **options)
+        self.weight = nn.Parameter(torch.zeros(channels))
+
+    def perceive(self, x, context=None):
+        return None
+
+    def change(self, x, perceived, context=None):
+        return self.weight.expand_as(x)
+
+
+class Climb(Task):
+    """From zero to one."""
+
+    def __init__(self, channels=1):
+        super().__init__(Lattice((3, 3)))
+        self.channels = channels
+        self.seen = []
+
+    def sample(self, size, generator):
+        return Batch(torch.zeros(size, 9, self.channels))
+
+    def loss(self, x, batch):
+        return (x - 1).square().mean((1, 2))
+
+
+def settings(**options):
+    base = {"max_steps": 4, "batch_size": 2, "num_steps": 4, "accelerator": "cpu", "lr": 0.02, "clip": 0.0}
+    return AutomatonSettings(**{**base, **options})
+
+
+def test_a_line_learns_its_slope():
+    cell, task = Line(Lattice((3, 3))), Climb()
+    result = train_automaton(cell, task, settings(max_steps=150), progress=False)
+    # Four steps of a quarter lead from zero to one.
+    assert cell.weight.item() == pytest.approx(0.25, abs=5e-3)
+    assert result.steps == 150
+    assert result.model["cell"] is cell
+
+
+def rollout_terms(cell, task, **options):
+    module = AutomatonModule(cell, task, **options)
+    batch = task.sample(2, torch.Generator().manual_seed(0))
+    return module._rollout(cell, task, batch, module.settings["num_steps"][1])[1]
+
+
+def test_terms_have_their_closed_form():
+    cell = Line(Lattice((3, 3)))
+    nn.init.constant_(cell.weight, 0.5)
+    options = {"num_steps": 6, "supervise": 3, "overflow": 1.0, "bound": 2.0, "drift": 1.0, "drift_steps": 4}
+    terms = rollout_terms(cell, Climb(), **options)
+    # After 2, 4 and 6 steps of a half the states are 1, 2 and 3; four more lead two on.
+    assert float(terms["task"]) == pytest.approx((0 + 1 + 4) / 3)
+    assert float(terms["overflow"]) == pytest.approx(1.0)
+    assert float(terms["drift"]) == pytest.approx(4.0)
+    assert set(rollout_terms(cell, Climb(), num_steps=6)) == {"task"}
+
+
+def test_supervised_states_divide_the_steps():
+    cell = Line(Lattice((3, 3)))
+    nn.init.ones_(cell.weight)
+    terms = rollout_terms(cell, Climb(), num_steps=7, supervise=3)
+    # The states at steps 2, 4 and 7.
+    assert float(terms["task"]) == pytest.approx((1 + 9 + 36) / 3)
+
+
+def test_normalised_gradients_have_norm_one_each():
+    module = AutomatonModule(NCACell(Lattice((3, 3)), 2), Climb(2), normalise=True)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    expected = []
+    for scale, parameter in zip((1e-3, 1.0, 1e3, 1e6), module.parameters(), strict=False):
+        parameter.grad = torch.randn_like(parameter) * scale
+        expected.append(parameter.grad.double() / parameter.grad.double().norm())
+    module.configure_gradient_clipping(optimizer)
+    for parameter, wanted in zip(module.parameters(), expected, strict=False):
+        torch.testing.assert_close(parameter.grad.double(), wanted, rtol=1e-4, atol=1e-6)
+    module.configure_gradient_clipping(optimizer, 0.5)
+    total = torch.stack([p.grad.norm() for p in module.parameters() if p.grad is not None]).norm()
+    assert float(total) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_memory_lives_from_update_to_update_and_its_gradient_does_not():
+    class Remember(Climb):
+        """The state is told nothing, so only what is remembered can grow from update to update."""
+
+        def sample(self, size, generator):
+            return Batch(torch.zeros(size, 9, 2))
+
+        def loss(self, x, batch):
+            self.seen.append(float(x[..., 1].detach().mean()))
+            return x.square().mean((1, 2))
+
+    cell, task = Line(Lattice((3, 3)), 2, memory_channels=1), Remember()
+    nn.init.ones_(cell.weight)
+    pool = SamplePool(2, reseed=0, memory_channels=1)
+    # A learning rate next to nothing: the weight stays one, and the memory counts the steps of all updates so far.
+    train_automaton(cell, task, settings(max_steps=3, lr=1e-12), pool=pool, progress=False)
+    assert task.seen[:3] == pytest.approx([4.0, 8.0, 12.0])
+    assert pool.samples is not None
+    assert not pool.samples.x.requires_grad
+
+
+def test_noise_has_its_deviation():
+    class Listen(Climb):
+        def run(self, cell, batch, **options):
+            self.seen.append(batch.x.detach().clone())
+            return super().run(cell, batch, **options)
+
+    task = Listen(64)
+    train_automaton(Line(task.lattice, 64), task, settings(max_steps=1, noise=0.3, val_every=9), progress=False)
+    assert float(task.seen[0].std()) == pytest.approx(0.3, rel=0.1)
+
+
+def test_a_small_lattice_first_shares_the_weights():
+    seen = []
+
+    class Watch(Majority):
+        def loss(self, x, batch):
+            seen.append(x.size(1))
+            return super().loss(x, batch)
+
+        def resized(self, shape):
+            return Watch(shape[0], channels=2)
+
+    task = Watch(9, channels=2)
+    cell = Line(task.lattice, 2)
+    curriculum = Curriculum(shapes={0.5: (5,)})
+    train_automaton(cell, task, settings(max_steps=6), curriculum=curriculum, pool=SamplePool(4), progress=False)
+    assert seen[:3] == [5, 5, 5]
+    assert 9 in seen[3:]
+    assert not cell.weight.eq(0).all()
+    with pytest.raises(ValueError, match="Climb has one size"):
+        train_automaton(Line(Lattice((3, 3))), Climb(), settings(), curriculum=curriculum, progress=False)
+
+
+def test_a_monitored_figure_chooses_the_weights():
+    class Judge(Climb):
+        monitor = "score"
+
+        def validate(self, cell, *, num_steps):
+            self.seen.append(float(cell.weight.detach()))
+            return {"score": -abs(len(self.seen) - 2)}
+
+    cell, task = Line(Lattice((3, 3))), Judge()
+    result = train_automaton(cell, task, settings(max_steps=4, val_every=1), progress=False)
+    assert result.best_step == 2
+    assert cell.weight.item() == task.seen[1] != task.seen[-1]
+
+
+def test_validations_change_nothing_else():
+    def trained(every):
+        torch.manual_seed(0)
+        task = Majority(5, channels=4)
+        cell = NCACell(task.lattice, 4, update_rate=0.5, always_random=True)
+        train_automaton(cell, task, settings(val_every=every), progress=False)
+        return [p.detach().clone() for p in cell.parameters()]
+
+    for one, other in zip(trained(1), trained(4), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_state_that_is_not_finite_is_named(tmp_path):
+    class Break(Climb):
+        def loss(self, x, batch):
+            return super().loss(x, batch) * torch.nan
+
+    with pytest.raises(NonFiniteError, match="update 1: the term 'task' is nan"):
+        train_automaton(Line(Lattice((3, 3))), Break(), settings(), folder=tmp_path, progress=False)
+    assert (tmp_path / "nonfinite_update_1.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"num_steps": 0}, {"supervise": 9}, {"batch_size": 0}, {"overflow": -1.0}, {"noise": -1.0}, {"bound": 0}],
+)
+def test_numbers_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match="must"):
+        train_automaton(Line(Lattice((3, 3))), Climb(), settings(**options), progress=False)
+
+
+def test_words_for_numbers_are_refused():
+    for options in ({"drift": "much"}, {"num_steps": "many"}):
+        with pytest.raises(ValueError, match="must be"):
+            AutomatonSettings(**options)
+
+
+def test_a_gmlp_cell_trains_too():
+    task = Climb(4)
+    result = train_automaton(GMLPCell(task.lattice, 4, hidden=8), task, settings(max_steps=30, lr=0.01), progress=False)
+    assert result.metrics["train/loss"] < 0.5
+
+
+def test_context_reaches_the_cells():
+    class Told(Climb):
+        def sample(self, size, generator):
+            goal = torch.rand(size, 1, 1, generator=generator).round() * 2 - 1
+            return Batch(torch.zeros(size, 9, 1), target=goal, context=goal)
+
+        def loss(self, x, batch):
+            return (x - batch.target).square().mean((1, 2))
+
+    task = Told()
+    cell = NCACell(task.lattice, 1, update={"name": "mlp", "hidden": 8}, context_channels=1)
+    result = train_automaton(cell, task, settings(max_steps=150, batch_size=16, lr=0.02), progress=False)
+    # Cells that are not told which of two goals it is can do no better than 1.
+    assert result.metrics["train/loss"] < 0.2
+
+
+def test_killed_and_resumed_is_undisturbed_to_the_bit(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    script(0.0)["run"](whole)
+    code = f"pause = 0.05{SCRIPT}\nrun({str(broken)!r})"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as process:
+        deadline = time.monotonic() + 120
+        log = broken / "metrics.csv"
+        while not (log.exists() and any(line.startswith("10,") for line in log.read_text().splitlines())):
+            assert time.monotonic() < deadline, "update 10 never came"
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    last = broken / "checkpoints" / "last.ckpt"
+    assert 0 < read_checkpoint(last)["global_step"] < 20
+    script(0.0)["run"](broken, resume=True)
+    saved = [read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole, broken)]
+    assert "x" in saved[0]["update_state"]["pool"]["samples"]
+    assert differences(*saved) == []
+
+
+def test_a_checkpoint_without_a_pool_goes_on_with_none(tmp_path):
+    task = Climb()
+    train_automaton(Line(task.lattice), task, settings(), folder=tmp_path, progress=False)
+    longer = replace(settings(), max_steps=6)
+    with pytest.raises(ValueError, match="the checkpoint has no pool, this run one"):
+        train_automaton(
+            Line(task.lattice), task, longer, pool=SamplePool(2), folder=tmp_path, resume=True, progress=False
+        )
