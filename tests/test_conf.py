@@ -27,6 +27,9 @@ AUTOMATON = {"task", "perception", "update", "pool", "curriculum"}
 OPEN = {
     "size": ["curriculum.shapes={0.5: [15]}"],
     "arc1d": ["cell.channels=64", "cell.context_channels=27"],
+    "digits": ["cell.context_channels=1"],
+    "passage": ["cell.context_channels=9"],
+    "voronoi": ["perception=stencil"],
 }
 
 

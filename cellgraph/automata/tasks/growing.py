@@ -146,7 +146,8 @@ class Growing(Task):
         growing = self.run(cell, batch, num_steps=2 * num_steps, trajectory=True, generator=generator)
         hurt = self.damage(replace(batch, x=growing.x), generator)
         regrowing = self.run(cell, hurt, num_steps=2 * num_steps, trajectory=True, generator=generator)
-        assert growing.trajectory is not None and regrowing.trajectory is not None
+        assert growing.trajectory is not None
+        assert regrowing.trajectory is not None
         frames = torch.cat([growing.trajectory[:, 0], regrowing.trajectory[:, 0]])
         shown = [self.target, growing.x[0], hurt.x[0], regrowing.x[0]]
         scale = 8 if len(self.target_shape) == 2 else 12

@@ -73,6 +73,7 @@ class SelfClassification(Task):
     def validate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
         """Loss and accuracy on the images to choose settings by."""
         batch = self._batch(self.choosing_images).to(next(cell.parameters()).device)
+        assert batch.target is not None
         x = self.run(cell, batch, num_steps=num_steps).x
         return {
             "loss": float(self.loss(x, batch).mean()),
@@ -113,7 +114,7 @@ class SelfClassification(Task):
         batch = self._batch(images).to(next(cell.parameters()).device)
         states = self.run(cell, batch, num_steps=num_steps, trajectory=True).trajectory
         assert states is not None
-        palette = torch.tensor(colormaps["tab10"].colors)
+        palette = torch.from_numpy(colormaps["tab10"](range(CLASSES))[:, :3]).float()
         colours = palette[states[..., :CLASSES].argmax(-1).cpu()] * (0.35 + 0.65 * images.pixels[..., None])
         frames = colours.unflatten(2, (SIDE, SIDE)).transpose(1, 2).flatten(2, 3)
         greys = images.pixels.unflatten(1, (SIDE, SIDE)).transpose(0, 1).flatten(1)[..., None].expand(-1, -1, 3)
