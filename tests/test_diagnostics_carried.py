@@ -69,7 +69,7 @@ def test_two_turns_of_one_update_are_no_mistake(cell: GMLPCell) -> None:
 
 def test_nothing_stays_on_the_cell(cell: GMLPCell) -> None:
     with CarriedGraphs(cell):
-        pass
+        rollout(cell, torch.ones(1, 9, 4), num_steps=1)
     assert not cell._forward_hooks
     assert not cell._forward_pre_hooks
 
@@ -78,3 +78,8 @@ def test_a_compiled_cell_is_refused(cell: GMLPCell) -> None:
     cell.compile()
     with pytest.raises(ValueError, match="not compiled"):
         CarriedGraphs(cell)
+
+
+def test_a_rollout_in_one_piece_is_not_passed_over_in_silence(cell: GMLPCell) -> None:
+    with pytest.warns(UserWarning, match="no step was seen"), CarriedGraphs(cell):
+        pass

@@ -55,7 +55,8 @@ class CarriedGraphs:
     a backward pass has been through already, something was carried over.
 
     Args:
-        cell: The module that takes the steps, one at a call.
+        cell: The module that takes the steps, one at a call. Where it takes whole rollouts in one piece, fused, nothing
+            can be seen, and a warning says so.
 
     Raises:
         ValueError: If the cell is compiled: its steps cannot be told apart.
@@ -81,7 +82,7 @@ class CarriedGraphs:
 
     def __enter__(self) -> CarriedGraphs:
         self.found.clear()
-        self._update, self._step = 0, 0
+        self._update, self._step, self._seen = 0, 0, False
         self._hooks = [
             self.cell.register_forward_pre_hook(self._before),
             self.cell.register_forward_hook(self._after),
@@ -93,8 +94,11 @@ class CarriedGraphs:
     ) -> None:
         for hook in self._hooks:
             hook.remove()
+        if not self._seen:
+            warnings.warn("no step was seen: the cell was not called, or took its rollouts in one piece", stacklevel=2)
 
     def _before(self, cell: nn.Module, args: tuple[Any, ...]) -> None:
+        self._seen = True
         if _in_backward() or not isinstance(args[0], Tensor):
             return
         spent = [step for step in _nearest_steps(args[0]) if step.spent]
