@@ -73,7 +73,7 @@ def test_a_torch_program_gives_what_the_network_gives(name: str, tmp_path: Path)
 
 
 @pytest.mark.skipif(not HAS_ONNX, reason="onnx, onnxscript and onnxruntime are not installed (extra onnx)")
-@pytest.mark.parametrize("name", ["memory, held", "mask, layers, rate"])
+@pytest.mark.parametrize("name", ["memory, held", pytest.param("mask, layers, rate", marks=pytest.mark.slow)])
 def test_an_onnx_model_gives_what_the_network_gives(name: str, tmp_path: Path) -> None:
     model = NETWORKS[name]().eval()
     report = export_onnx(model, tmp_path / "cube.onnx", num_steps=6)
