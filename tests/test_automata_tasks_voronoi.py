@@ -76,6 +76,15 @@ def test_training_lowers_the_loss_and_draws(tmp_path: Path) -> None:
     assert [path.name for path in task.draw(cell, tmp_path, num_steps=1)] == ["voronoi.gif"]
 
 
+@pytest.mark.slow
+def test_the_rule_is_learned_to_the_last_cell() -> None:
+    task = Voronoi(horizon=1)
+    cell = NCACell(task.lattice, 1, perception={"name": "stencil", "num_filters": 1}, backend="scatter")
+    settings = AutomatonSettings(max_steps=300, batch_size=32, num_steps=1, lr=1e-2, accelerator="cpu")
+    train_automaton(cell, task, settings, progress=False)
+    assert task.evaluate(cell, num_steps=1)["state_accuracy"] == 1.0
+
+
 def test_what_makes_no_tessellation_is_refused() -> None:
     with pytest.raises(ValueError, match="4 cells"):
         Voronoi(3)

@@ -104,15 +104,16 @@ class RuleTask(Task):
         """Values of the cells as images: ``[num_frames, num_nodes]`` to ``[num_frames, height, width]``."""
 
     @torch.no_grad()
-    def draw_course(self, cell: Cell, alive: Tensor, path: Path, *, num_steps: int, scale: int) -> Path:
-        """Draw an animation of one state ``[1, num_nodes]``: the cell on the left, the rule on the right."""
-        x = self.states(alive).to(next(cell.parameters()).device)
-        states = self.run(cell, Batch(x), num_steps=num_steps, trajectory=True).trajectory
-        assert states is not None
-        exact = [alive]
+    def draw_course(
+        self, cell: Cell, alive: Tensor, path: Path, *, num_steps: int, scale: int, rounded: bool = False
+    ) -> Path:
+        """Draw an animation from one state ``[1, num_nodes]``: the cell on the left, the rule on the right."""
+        states, exact = [self.states(alive).to(next(cell.parameters()).device)], [alive]
         for _ in range(num_steps):
+            x = self.run(cell, Batch(states[-1]), num_steps=1).x
+            states.append(self.states(read(x)).to(x.device) if rounded else x)
             exact.append(self.rule(exact[-1]))
-        learned, right = self.picture(states[:, 0, :, 0].cpu()), self.picture(torch.cat(exact).float())
+        learned, right = self.picture(torch.cat(states)[..., 0].cpu()), self.picture(torch.cat(exact).float())
         gap = right.new_full((*right.shape[:2], 2), 0.5)
         return save_animation(torch.cat([learned, gap, right], dim=-1), path, scale=scale, seconds=0.1)
 
