@@ -227,6 +227,16 @@ def test_norm_transport_has_no_conveyor():
         GMLPCell(LATTICE, 6, hidden=8, heads=2, norm_transport=True).set_conveyor(0, 0.5)
 
 
+def test_a_conveyor_is_a_shift_from_the_start_and_in_the_configuration():
+    lattice = Lattice((5,))
+    cell = GMLPCell(lattice, 3, hidden=4, heads=2, conveyor=(-1,), conveyor_rate=1.0)
+    x = torch.randn(1, 5, 3)
+    torch.testing.assert_close(cell(x), torch.cat([torch.zeros(1, 1, 3), x[:, :-1]], dim=1))
+    assert torch.equal(GMLPCell(lattice, **cell.config()).transport, cell.transport)
+    with pytest.raises(ValueError, match=r"conveyor must be an offset of the lattice, got \(2,\)"):
+        GMLPCell(lattice, 3, hidden=4, heads=2, conveyor=(2,))
+
+
 def test_norm_transport_is_never_fused():
     cell = busy(norm_transport=True).float()
     assert not cell.use_fused()

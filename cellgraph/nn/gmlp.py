@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,6 +47,9 @@ class GMLPCell(Cell):
             instead of the state. A learned transport of the state is a linear recurrence, which long rollouts let grow
             exponentially; with this a step's change does not grow with the state, and with ``step_size`` =
             ``num_steps ** -0.5`` changes that are independent add up to the size of one. There is no conveyor then.
+        conveyor: An offset of the lattice whose neighbour's state a new cell takes over, at ``conveyor_rate``, see
+            :meth:`set_conveyor`; ``None`` leaves the transport at zero.
+        conveyor_rate: The share of the state that moves in a step.
         memory_channels: See :class:`Cell`. The memory is not transported at the start.
         context_channels: See :class:`Cell`; a linear map of the context is added to the positions.
         step_size, update_rate, always_random, order, alive_channel, alive_threshold, backend: See :class:`Cell`.
@@ -74,6 +79,8 @@ class GMLPCell(Cell):
         sharing: str = "shared",
         gate_std: float = 0.02,
         norm_transport: bool = False,
+        conveyor: Sequence[int] | None = None,
+        conveyor_rate: float = 0.25,
         memory_channels: int = 0,
         context_channels: int = 0,
         step_size: float = 1.0,
@@ -112,6 +119,9 @@ class GMLPCell(Cell):
             raise ValueError(f"gate_std must not be negative, got {gate_std}")
         self.hidden, self.heads, self.sharing = hidden, heads, sharing
         self.gate_std, self.norm_transport = gate_std, norm_transport
+        self.conveyor, self.conveyor_rate = None if conveyor is None else tuple(conveyor), conveyor_rate
+        if self.conveyor is not None and self.conveyor not in getattr(lattice, "offsets", ()):
+            raise ValueError(f"conveyor must be an offset of the lattice, got {self.conveyor} for {lattice}")
 
         groups = {"shared": 1, "layer": lattice.num_layers, "cell": lattice.num_nodes}[sharing]
         taps = lattice.num_directions + 1
@@ -137,12 +147,14 @@ class GMLPCell(Cell):
             raise ValueError("backend 'fused' needs a C++ compiler")
 
     def reset_parameters(self) -> None:
-        """Draw the random weights anew; the transport is left at zero."""
+        """Draw the random weights anew; the transport is left at zero, or at the conveyor."""
         nn.init.normal_(self.position, std=0.5)
         nn.init.uniform_(self.in_weight, -(self.channels**-0.5), self.channels**-0.5)
         nn.init.normal_(self.gate_weight, std=self.gate_std)
         nn.init.zeros_(self.out_weight)
         nn.init.zeros_(self.transport)
+        if self.conveyor is not None:
+            self.set_conveyor(self.lattice.offsets.index(self.conveyor), self.conveyor_rate)
         if self.context_channels:
             nn.init.normal_(self.context_weight, std=self.context_channels**-0.5)
 
@@ -266,8 +278,9 @@ class GMLPCell(Cell):
 
     def config(self) -> dict[str, object]:
         """The constructor's arguments but the lattice, as plain types."""
-        own = ("hidden", "heads", "sharing", "gate_std", "norm_transport")
-        return {**{name: getattr(self, name) for name in own}, **super().config()}
+        names = ("hidden", "heads", "sharing", "gate_std", "norm_transport", "conveyor_rate")
+        own = {name: getattr(self, name) for name in names}
+        return {**own, "conveyor": None if self.conveyor is None else list(self.conveyor), **super().config()}
 
     def _per_node(self, parameter: Tensor, dim: int = 0) -> Tensor:
         """A parameter of the groups as one of the nodes (or of all of them: size 1) along ``dim``."""
