@@ -90,3 +90,27 @@ def test_what_makes_no_tessellation_is_refused() -> None:
         Voronoi(3)
     with pytest.raises(ValueError, match="threshold"):
         Voronoi(10, threshold=1.5)
+
+
+def test_validation_counts_whole_states_and_its_states_are_not_those_judged():
+    """A cell that always says "dead" is right where the rule says so, by counting."""
+
+    class Dead(Cell):
+        def __init__(self, lattice):
+            super().__init__(lattice, 1)
+            self.weight = torch.nn.Parameter(torch.ones(()))
+
+        def perceive(self, x, context=None):
+            return x
+
+        def change(self, x, perceived, context=None):
+            return -self.weight * x
+
+    task = Voronoi(6, size=40)
+    drawn = [task.draw_states(n, torch.Generator().manual_seed(2**31 + k)) for k, n in ((1, 200), (0, 40))]
+    right = ~task.rule(drawn[0])
+    figures = task.validate(Dead(task.lattice), num_steps=1)
+    assert figures["cell_accuracy"] == pytest.approx(float(right.float().mean()))
+    assert figures["state_accuracy"] == pytest.approx(float(right.all(1).float().mean()))
+    assert figures["loss"] > 0
+    assert not torch.equal(drawn[0][:40], drawn[1])

@@ -80,6 +80,17 @@ class RuleTask(Task):
             x = self.states(found).to(x.device) if rounded else x
         return torch.stack(wrong)
 
+    @torch.no_grad()
+    def validate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
+        """The loss, and the shares of cells and whole states right after one step, on states to choose weights by."""
+        alive = self.draw_states(5 * self.size, torch.Generator().manual_seed(2**31 + 1))
+        wrong = self.wrong_cells(cell, alive, num_steps=1)[0]
+        return {
+            **super().validate(cell, num_steps=num_steps),
+            "cell_accuracy": 1.0 - float(wrong.float().mean()) / self.lattice.num_nodes,
+            "state_accuracy": float((wrong == 0).float().mean()),
+        }
+
     def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
         """Shares of cells and of whole states that are right after one step from unseen states, and of the states that
         are right after every step up to the horizon, rounded at each or running freely.

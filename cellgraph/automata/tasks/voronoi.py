@@ -36,6 +36,9 @@ class Voronoi(RuleTask):
         (50, False)
     """
 
+    # Where a learned threshold comes to lie between the shares on its sides, 5/12 and 3/7, changes to the last update.
+    monitor = "state_accuracy"
+
     count: Tensor
 
     def __init__(
