@@ -198,10 +198,11 @@ def test_asked_to_stop_saves_says_how_to_go_on_and_does(runs, tmp_path, undistur
 
 
 def test_a_second_signal_ends_it_at_once(runs, tmp_path):
-    pid = runs.start(tmp_path, pause=1.5)
-    wait_for_update(tmp_path, 2)
+    pid = runs.start(tmp_path, pause=4.0)
+    wait_for_update(tmp_path, 1)
+    time.sleep(1.0)  # the row of an update is written before its end: well into the next one
     os.kill(pid, signal.SIGTERM)
-    time.sleep(0.1)
+    time.sleep(0.5)
     os.kill(pid, signal.SIGTERM)
     status, _, err = runs.finish(tmp_path, pid)
     assert status == -signal.SIGTERM
