@@ -28,7 +28,7 @@ OPEN = {
     "size": ["curriculum.shapes={0.5: [15]}"],
     "arc1d": ["cell.channels=64", "cell.context_channels=27"],
     "digits": ["cell.context_channels=1"],
-    "passage": ["cell.context_channels=9"],
+    "passage": ["cell.context_channels=2"],
     "voronoi": ["perception=stencil"],
 }
 
