@@ -28,8 +28,8 @@ from cellgraph.files import write_atomically
 from cellgraph.integrations.export import export_onnx, export_torch
 from cellgraph.model import CellGraph
 from cellgraph.nn import BACKENDS
-from cellgraph.nn.segment import has_torch_scatter
-from cellgraph.nn.triton_stencil import triton_obstacle
+from cellgraph.ops.segment import has_torch_scatter
+from cellgraph.ops.triton.stencil import triton_obstacle
 from cellgraph.teacher import EmbeddingCache, default_cache_folder
 
 CONFIG = "config.yaml"

@@ -8,7 +8,7 @@ import torch
 
 from cellgraph import Graph, Lattice
 from cellgraph.nn import NeighbourSum
-from cellgraph.nn.segment import has_torch_scatter
+from cellgraph.ops.segment import has_torch_scatter
 
 EDGES = torch.tensor(list(networkx.gnp_random_graph(12, 0.3, seed=3, directed=True).edges)).T
 

@@ -4,10 +4,10 @@ from cellgraph.nn.adapter import AutoencoderAdapter, LinearAdapter, PCAAdapter, 
 from cellgraph.nn.cell import Cell
 from cellgraph.nn.gmlp import GMLPCell
 from cellgraph.nn.nca import NCACell
-from cellgraph.nn.neighbour_sum import BACKENDS, NeighbourSum
 from cellgraph.nn.perception import AttentionPerception, FilterPerception, StencilPerception
 from cellgraph.nn.surface import Surface
 from cellgraph.nn.update import GRUUpdate, MLPUpdate
+from cellgraph.ops import BACKENDS, NeighbourSum
 
 __all__ = [
     "BACKENDS",

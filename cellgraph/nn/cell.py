@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.graph import Graph
-from cellgraph.nn.neighbour_sum import NeighbourSum
+from cellgraph.ops.neighbour_sum import NeighbourSum
 
 ORDERS = ("together", "sweep")
 

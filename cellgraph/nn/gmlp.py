@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from cellgraph.graph import Graph
 from cellgraph.lattice import Lattice
 from cellgraph.nn.cell import Cell
-from cellgraph.nn.fused import FusedSteps, load_operators
-from cellgraph.nn.triton_gate import fits_gated_step, gated_step
+from cellgraph.ops.fused import FusedSteps, load_operators
+from cellgraph.ops.triton.gate import fits_gated_step, gated_step
 
 SHARING = ("shared", "layer", "cell")
 

@@ -11,9 +11,9 @@ from torch_geometric.nn import MessagePassing
 
 from cellgraph.graph import Graph
 from cellgraph.lattice import Lattice
-from cellgraph.nn.segment import has_torch_scatter, segment_sum
-from cellgraph.nn.stencil import pad, stencil
-from cellgraph.nn.triton_stencil import neighbour_table, triton_obstacle, triton_sum
+from cellgraph.ops.segment import has_torch_scatter, segment_sum
+from cellgraph.ops.stencil import pad, stencil
+from cellgraph.ops.triton.stencil import neighbour_table, triton_obstacle, triton_sum
 
 BACKENDS = ("auto", "scatter", "segment", "stencil", "conv", "fused", "triton")
 

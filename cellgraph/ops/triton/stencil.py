@@ -19,9 +19,9 @@ def triton_obstacle() -> str | None:
     """What keeps the backend ``triton`` from running here: a line that says what it needs, or ``None``."""
     if importlib.util.find_spec("triton") is None:
         return "backend 'triton' needs triton: pip install cellgraph[gpu]"
-    from cellgraph.nn import triton_kernels
+    from cellgraph.ops.triton import kernels
 
-    if not torch.cuda.is_available() and not triton_kernels.INTERPRETED:
+    if not torch.cuda.is_available() and not kernels.INTERPRETED:
         return "backend 'triton' needs a GPU, or Triton's interpreter: set TRITON_INTERPRET=1 before the start"
     return None
 
@@ -50,11 +50,11 @@ def kernels_for(x: Tensor) -> ModuleType:
     Raises:
         ValueError: If they cannot run where ``x`` is.
     """
-    from cellgraph.nn import triton_kernels
+    from cellgraph.ops.triton import kernels
 
-    if not x.is_cuda and not triton_kernels.INTERPRETED:
+    if not x.is_cuda and not kernels.INTERPRETED:
         raise ValueError(f"backend 'triton' runs on a GPU, got a tensor on {x.device}")
-    return triton_kernels
+    return kernels
 
 
 # The sum is linear in x and in the weights, so with its transpose and the products of two states every derivative of

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cellgraph.data import QAPair, group_pairs, normalise_text, read_pairs, split_pairs
 
-DATA = Path(os.environ.get("CELLGRAPH_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("CELLGRAPH_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 word = st.integers(0, 30).map(str)
 some_pairs = st.lists(

@@ -163,7 +163,7 @@ sys.exit(any(writer.exitcode for writer in writers))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_two_processes_write_at_once(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
     command = [sys.executable, "-c", WRITERS, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     # Neither an exception nor a warning about the other's files.

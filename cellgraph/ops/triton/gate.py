@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cellgraph.nn.triton_stencil import BLOCK_SIZE, accumulator, kernels_for, triton_products, triton_sum
+from cellgraph.ops.triton.stencil import BLOCK_SIZE, accumulator, kernels_for, triton_products, triton_sum
 
 EPS = 1e-5
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from cellgraph import Lattice
 from cellgraph.lattice import NEIGHBOURHOODS
 from cellgraph.nn import BACKENDS, NeighbourSum
-from cellgraph.nn.segment import has_torch_scatter
+from cellgraph.ops.segment import has_torch_scatter
 
 SHAPES = {1: (5,), 2: (4, 3), 3: (3, 4, 3)}
 CASES = [

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from cellgraph import GMLPCell, Lattice, testing
 from cellgraph.lattice import NEIGHBOURHOODS
-from cellgraph.nn import NeighbourSum, triton_stencil
-from cellgraph.nn.triton_gate import fits_gated_step, gated_step
-from cellgraph.nn.triton_stencil import neighbour_table, triton_products, triton_sum
+from cellgraph.ops import NeighbourSum
+from cellgraph.ops.triton import stencil as triton_stencil
+from cellgraph.ops.triton.gate import fits_gated_step, gated_step
+from cellgraph.ops.triton.stencil import neighbour_table, triton_products, triton_sum
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # A GPU rounds to the nearest bfloat16, the interpreter cuts off.
@@ -240,9 +241,9 @@ def test_the_operators_are_well_formed() -> None:
 
 
 def test_what_is_missing_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cellgraph.nn import triton_kernels
+    from cellgraph.ops.triton import kernels
 
-    monkeypatch.setattr(triton_kernels, "INTERPRETED", False)
+    monkeypatch.setattr(kernels, "INTERPRETED", False)
     with pytest.raises(ValueError, match="runs on a GPU, got a tensor on cpu"):
         triton_sum(torch.zeros(1, 2, 1), torch.zeros(3, 1, 1), neighbour_table(Lattice((2,))), False, torch.float32)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -258,7 +259,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from cellgraph.nn import triton_kernels as kernels
+from cellgraph.ops.triton import kernels
 
 WIDTHS = dict(BLOCK_ROWS=16, BLOCK_HIDDEN=128, BLOCK_CHANNELS=64, BLOCK_TAPS=32, TAPS=27)
 NARROW = {"x", "y", "uv", "grad", "out_weight", "update_mask"}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.nn import Surface
-from cellgraph.nn.fused import build, load_operators
+from cellgraph.ops.fused import build, load_operators
 from cellgraph.rollout import rollout
 
 if not load_operators():
@@ -206,7 +206,7 @@ def test_a_failing_compiler_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.slow
 def test_it_is_built_once_and_says_so(tmp_path) -> None:
-    program = "from cellgraph.nn.fused import load_operators; assert load_operators()"
+    program = "from cellgraph.ops.fused import load_operators; assert load_operators()"
     told = []
     for _ in range(2):
         done = subprocess.run(

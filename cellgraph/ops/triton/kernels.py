@@ -1,7 +1,7 @@
 """The Triton kernels of the neighbour sum and of the gated step; the only module that imports triton.
 
 A row is one cell of one sample, rows in the order of ``[batch, num_nodes]``. ``neighbours`` is the table of
-:func:`cellgraph.nn.triton_stencil.neighbour_table`; a ``-1`` in it loads zeros, so boundaries and masks cost nothing.
+:func:`cellgraph.ops.triton.stencil.neighbour_table`; a ``-1`` in it loads zeros, so boundaries and masks cost nothing.
 """
 
 from __future__ import annotations

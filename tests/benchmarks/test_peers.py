@@ -12,7 +12,7 @@ from cellgraph import GMLPCell, Lattice, rollout
 from cellgraph.benchmarks.floor import floor_call, floor_flops
 from cellgraph.benchmarks.peers import PEERS, TORCH_PEERS, peer_contender
 from cellgraph.benchmarks.setting import Setting
-from cellgraph.nn.segment import has_torch_scatter
+from cellgraph.ops.segment import has_torch_scatter
 from cellgraph.testing import randomise
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from cellgraph.automata.tasks.arc1d import OUTSIDE, PUBLISHED, PUBLISHED_MEAN, A
 from cellgraph.automata.tasks.arc1d_pairs import read_arc1d, renumber
 from cellgraph.nn import Cell, NCACell
 
-DATA = Path(os.environ.get("CELLGRAPH_DATA", Path(__file__).parents[2] / "shared" / "data")) / "1d-arc" / "1d_arc.jsonl"
+DATA = Path(os.environ.get("CELLGRAPH_DATA", Path(__file__).parents[4] / "shared" / "data")) / "1d-arc" / "1d_arc.jsonl"
 
 
 def row(*colours):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cellgraph.data import QAPair, read_pairs, save_pairs
 
-DATA = Path(os.environ.get("CELLGRAPH_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("CELLGRAPH_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 ROWS: list[dict[str, object]] = [
     {"question": "What is a cell?", "answer": "A node,\nof the lattice.", "topic": "lattice", "category": "what"},

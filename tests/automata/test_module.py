@@ -275,7 +275,7 @@ def test_killed_and_resumed_is_undisturbed_to_the_bit(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     script(0.0)["run"](whole)
     code = f"pause = 0.05{SCRIPT}\nrun({str(broken)!r})"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen([sys.executable, "-c", code], env=environment) as process:
         deadline = time.monotonic() + 120
         log = broken / "metrics.csv"

@@ -14,7 +14,7 @@ from torch_geometric.nn import MessagePassing
 
 from cellgraph import GMLPCell, Lattice, rollout
 from cellgraph.nn.gmlp import SHARING
-from cellgraph.nn.segment import has_torch_scatter
+from cellgraph.ops.segment import has_torch_scatter
 
 LATTICE = Lattice((3, 2, 4), 6, boundary=("open", "open", "periodic"))
 

@@ -1,0 +1,1 @@
+"""The neighbour sum and the gated step as Triton kernels, for GPUs."""
