@@ -7,12 +7,16 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from reference import rms, trajectory
 from reported import Made, make
 
-from cellgraph.analysis.report.drawing import Picture
+from cellgraph import Lattice
+from cellgraph.analysis.report.cube import Cube
+from cellgraph.analysis.report.drawing import Picture, blank
+from cellgraph.analysis.report.patterns import LEAST_SPAN, _draw_null
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +89,40 @@ def test_the_animation_has_a_frame_a_step(made):
     # The front moves: no two frames are alike.
     for before, after in itertools.pairwise(frames):
         assert np.abs(before - after).max() > 50
+
+
+@pytest.mark.parametrize(
+    ("values", "bars"),
+    [
+        # The middle plus and minus half the span is not where these begin and end.
+        ([-0.9, -0.5], 2),
+        ([-0.8, -0.4, 0.1], 3),
+        ([-0.6, 0.7], 2),
+        # As far apart as the narrowest histogram is wide, give or take a rounding.
+        ([0.3, 0.3 + LEAST_SPAN], 2),
+        ([0.7, 0.7 + np.nextafter(LEAST_SPAN, 0)], 2),
+        # Nothing but rounding between them.
+        ([0.1 + 0.2, 0.3, 0.3], 1),
+        ([0.25], 1),
+        ([], 0),
+    ],
+)
+def test_a_histogram_counts_all_values_to_the_outermost(values, bars):
+    axis = blank(2, 2).subplots()
+    _draw_null(axis, torch.tensor([*values, np.nan], dtype=torch.double), {"vermillion": 0.1, "black": np.nan})
+    heights = [bar.get_height() for bar in axis.patches]
+    assert sum(heights) == len(values)
+    assert sum(height > 0 for height in heights) == bars
+    if values:
+        width = axis.patches[0].get_width()
+        first, last = axis.patches[0].get_x(), axis.patches[-1].get_x() + width
+        assert first == pytest.approx(min(min(values), (min(values) + max(values) - LEAST_SPAN) / 2))
+        assert last - first == pytest.approx(max(max(values) - min(values), LEAST_SPAN))
+
+
+def test_silent_cells_are_drawn(recwarn):
+    lattice = Lattice((2, 2, 3))
+    silent = Cube({}, torch.zeros(3, 12, 4), torch.zeros(3, 12))
+    pictures = [picture.file for picture in silent.pictures(lattice)]
+    assert pictures == ["cube.gif", "slices.png"]
+    assert not [str(warning.message) for warning in recwarn if "divide" in str(warning.message)]

@@ -66,7 +66,8 @@ class Cube:
 
     def _animation(self, lattice: Lattice) -> bytes:
         values = activity(self.trajectory)
-        top = float(values.max())
+        # Cells that are all silent have a scale as well.
+        top = float(values.max()) or 1.0
         positions = torch.nn.functional.pad(lattice.positions, (3 - lattice.dim, 0)).numpy()
         frames = [
             _frame(now.numpy() / top, positions, top, f"step {step} of {len(values) - 1}")

@@ -40,6 +40,9 @@ KEPT: dict[str, tuple[str, ...]] = {EVERYTHING: (), ALL_BUT_TRANSPORT: ("transpo
 #: A claim needs a q of this or less.
 LEVEL = 0.05
 
+#: Width of the narrowest histogram, in the unit of what it counts.
+LEAST_SPAN = 1e-3
+
 
 @dataclass(frozen=True)
 class Patterns:
@@ -202,10 +205,13 @@ def _beside(comparison: Comparison) -> dict[str, dict[str, float | None]]:
 def _draw_null(axis: Axes, null: Tensor, lines: Mapping[str, float]) -> None:
     """A histogram of shuffled networks, and lines by colour."""
     finite = null[torch.isfinite(null)].numpy()
-    # Values that differ by rounding alone are one bar.
-    span = max(float(np.ptp(finite)) if len(finite) else 0.0, 1e-3)
-    middle = float((finite.max() + finite.min()) / 2) if len(finite) else 0.0
-    axis.hist(finite, bins=20, range=(middle - span / 2, middle + span / 2), color=PALETTE["sky"])
+    if len(finite):
+        # The ends are the values' own, so that rounding leaves none out; values that differ by rounding alone are one
+        # bar, the middle one of an odd number.
+        low, high = float(finite.min()), float(finite.max())
+        middle = (low + high) / 2
+        ends = (min(low, middle - LEAST_SPAN / 2), max(high, middle + LEAST_SPAN / 2))
+        axis.hist(finite, bins=21, range=ends, color=PALETTE["sky"])
     for (colour, value), style in zip(lines.items(), ("-", ":"), strict=True):
         if math.isfinite(value):
             axis.axvline(value, color=PALETTE[colour], linestyle=style, linewidth=2)
