@@ -138,19 +138,20 @@ def read_answers(path: str | os.PathLike[str]) -> list[str]:
     """
     path = Path(path)
     if path.suffix.lower() not in (".txt", ""):
-        return [pair.answer for pair in read_pairs(path, question="answer")]
+        nothing_else = dict.fromkeys(("topic", "category", "dialogue", "turn"), "")
+        return [pair.answer for pair in read_pairs(path, question="answer", **nothing_else)]
     return read_lines(path)
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank.
+    """The lines of a text file that are not blank: only newlines end them, no other character of white space.
 
     Raises:
         ValueError: If there is none, or the file is not UTF-8.
         OSError: If it cannot be opened.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.object[error.start]:#04x})") from None
     if not any(lines):

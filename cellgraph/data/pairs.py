@@ -8,13 +8,16 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from pathlib import Path
 
 from cellgraph.files import write_atomically
+from cellgraph.texts import well_formed
 
 __all__ = ["QAPair", "normalise_text", "save_pairs"]
 
 _WORDS = re.compile(r"\w+")
+_TEXTS = ("question", "answer", "topic", "category", "dialogue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,12 @@ class QAPair:
         dialogue: Name of the conversation the pair was cut from, empty for a pair that stands alone.
         turn: Place of the question in its dialogue, counted from zero.
 
+    Halves of characters that UTF-8 cannot write become U+FFFD, see :func:`~cellgraph.texts.well_formed`: a text that
+    was cut in the middle of an emoji stops neither a tokenizer nor the writing of a file.
+
+    Raises:
+        ValueError: If a text is no text or the turn no whole number from zero on.
+
     Example:
         >>> QAPair("What is a cell?", "A node of the lattice.", topic="lattice").topic
         'lattice'
@@ -40,6 +49,17 @@ class QAPair:
     category: str = ""
     dialogue: str = ""
     turn: int = 0
+
+    def __post_init__(self) -> None:
+        for name in _TEXTS:
+            text = getattr(self, name)
+            if not isinstance(text, str):
+                raise ValueError(f"{name} must be text, got {type(text).__name__}")
+            if not text.isascii():
+                object.__setattr__(self, name, well_formed(text))
+        if isinstance(self.turn, bool) or not isinstance(self.turn, Integral) or self.turn < 0:
+            raise ValueError(f"turn must be a whole number from 0 on, got {self.turn!r}")
+        object.__setattr__(self, "turn", int(self.turn))
 
 
 def normalise_text(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Readers of question-answer pairs: JSONL, CSV, Parquet and dialogues in YAML."""
+"""Readers of question-answer pairs: JSONL, CSV, Parquet, and by way of :mod:`.dialogues` YAML."""
 
 from __future__ import annotations
 
@@ -7,20 +7,31 @@ import itertools
 import json
 import math
 import os
+import re
+import sys
+import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from .dialogues import read_dialogue_folder, read_dialogues
 from .pairs import QAPair
 
 __all__ = ["read_pairs"]
 
-#: One record of a file: where it stands, for messages ("line 3", "row 2"), and its columns.
-_Record = tuple[str, Mapping[str, Any]]
+#: One record of a file: where it stands, for messages ("line 3", "row 2"), its columns, and the names that more than
+#: one of them has.
+_Record = tuple[str, Mapping[str, Any], frozenset[str]]
 
-#: Cells of a CSV file that stand for nothing: CSV has no other way to write a missing value.
-_CSV_MISSING = {"", "nan", "null"}
+_FIELDS = ("question", "answer", "topic", "category", "dialogue", "turn")
+#: A whole number as files have it: a column with missing values is one of floats to many that write files.
+_WHOLE = re.compile(r"\+?(\d{1,18})(?:\.0*)?")
+#: Longest CSV cell, Python's own limit being 131,072 characters; a C long, which has 32 bits somewhere.
+_LONGEST_CELL = min(sys.maxsize, 2**31 - 1)
+_CELL_LIMIT = threading.Lock()
 
 
 def read_pairs(
@@ -30,6 +41,8 @@ def read_pairs(
     answer: str = "answer",
     topic: str | None = None,
     category: str | None = None,
+    dialogue: str | None = None,
+    turn: str | None = None,
     limit: int | None = None,
 ) -> list[QAPair]:
     """Reads question-answer pairs from a file, in the order of the file.
@@ -38,31 +51,41 @@ def read_pairs(
     ``.parquet``, or ``.yml`` / ``.yaml`` for dialogues in the form of the
     `ChatterBot corpus <https://github.com/gunthercox/chatterbot-corpus>`_: ``categories`` and ``conversations``, each
     a list of turns. Every turn but the last is the question to the one after it, so a conversation of one turn makes
-    no pair; a folder is read as all its YAML files, sorted by name. Texts are taken as they stand;
-    :func:`clean_pairs` tidies them.
+    no pair; a folder is read as all its YAML files, sorted by name. Texts are taken as they stand, ``null`` and
+    ``NA`` included: missing is what the format itself has as missing, in CSV an empty cell. :func:`clean_pairs` tidies
+    them.
+
+    The names of the columns say what is read. ``topic``, ``category``, ``dialogue`` and ``turn`` need not be there; an
+    empty name leaves a column out that means something else.
 
     Args:
         path: The file, or a folder of dialogue files.
         question: Name of the column that holds the questions.
         answer: Name of the column that holds the answers.
-        topic: Name of the column that holds the topics; by default ``"topic"`` if there is one.
-        category: Name of the column that holds the categories; by default ``"category"`` if there is one.
+        topic: Name of the column that holds the topics; by default ``"topic"`` if there is one, ``""`` for none.
+        category: Name of the column that holds the categories, likewise.
+        dialogue: Name of the column that holds the names of the dialogues, likewise.
+        turn: Name of the column that holds the places in the dialogues, whole numbers, likewise.
         limit: Number of pairs after which reading stops.
 
     Raises:
-        ValueError: If the format is unknown, the file is empty, damaged or not UTF-8, a column is missing, or a
-            question or answer is missing or not text; the message names the file and the line or row.
+        ValueError: If the format is unknown, the file is empty, damaged or not UTF-8, a column is missing or there
+            twice, a question or answer is missing or not text, or a turn is no whole number; the message names the file
+            and the line or row.
         OSError: If the file cannot be opened.
     """
     path = Path(path)
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}")
-    columns = {"question": question, "answer": answer, "topic": topic, "category": category}
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise ValueError(f"limit must be a whole number of at least 1, got {limit!r}")
+    columns = dict(zip(_FIELDS, (question, answer, topic, category, dialogue, turn), strict=True))
+    for field, name in columns.items():
+        if not isinstance(name, str) and (name is not None or field in ("question", "answer")):
+            raise ValueError(f"the column of the {field} must be a name, got {name!r}")
     suffix = path.suffix.lower()
     if path.is_dir():
-        pairs = _dialogue_folder(path)
+        pairs = _without(columns, read_dialogue_folder(path))
     elif suffix in (".yml", ".yaml"):
-        pairs = _dialogues(path, Counter())
+        pairs = _without(columns, read_dialogues(path, Counter()))
     elif suffix in (".jsonl", ".ndjson"):
         pairs = _pairs(path, _json_records(path), columns)
     elif suffix in (".csv", ".tsv"):
@@ -82,59 +105,112 @@ def read_pairs(
 
 
 def _pairs(path: Path, records: Iterator[_Record], columns: Mapping[str, str | None]) -> Iterator[QAPair]:
-    for place, record in records:
-        texts = {}
-        for field, name in columns.items():
-            if name is not None and name not in record:
+    needed = ("question", "answer")
+    # The names to read by, and which of them must be there. An empty one is a column only where one is needed.
+    names = {field: field if name is None else name for field, name in columns.items() if name != "" or field in needed}
+    for place, record, repeated in records:
+        where = f"{path}, {place}"
+        found = {}
+        for field, name in names.items():
+            if columns[field] is not None and name not in record:
                 there = ", ".join(repr(key) for key in record) or "none"
-                raise ValueError(f"{path}, {place}: no column {name!r} for the {field}; the columns are {there}")
-            texts[field] = _text(record.get(name or field), f"{path}, {place}: {name or field!r}")
-            if field in ("question", "answer") and not texts[field].strip():
-                raise ValueError(f"{path}, {place}: the {field} (column {name!r}) is missing or empty")
-        dialogue = _text(record.get("dialogue"), f"{path}, {place}: 'dialogue'")
-        turn = record.get("turn") or 0
-        try:
-            number = int(turn)
-        except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"{path}, {place}: 'turn' must be a whole number, got {turn!r}") from None
-        yield QAPair(**texts, dialogue=dialogue, turn=number)
+                raise ValueError(f"{where}: no column {name!r} for the {field}; the columns are {there}")
+            if name in repeated:
+                raise ValueError(f"{where}: the column {name!r} for the {field} is there more than once")
+            # A column that was not asked for may mean something else, and reading must not end there.
+            hint = "" if field in needed else f"; {field}='' leaves the column out"
+            value = record.get(name)
+            found[field] = _turn(value, where, name, hint) if field == "turn" else _text(value, where, name, hint)
+            if field in needed and not str(found[field]).strip():
+                raise ValueError(f"{where}: the {field} (column {name!r}) is missing or empty")
+        yield QAPair(**found)  # type: ignore[arg-type]
 
 
-def _text(value: Any, place: str) -> str:
+def _text(value: Any, where: str, name: str, hint: str) -> str:
     """Returns a cell as text, empty where the value is missing (None or NaN)."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    if isinstance(value, (str, int, float)):
+    if isinstance(value, (str, int, float, Decimal)):
         return str(value)
-    raise ValueError(f"{place} must be text, got {type(value).__name__}")
+    if isinstance(value, bytes):
+        return value.decode()  # some that write Parquet do not say that their texts are texts
+    raise ValueError(f"{where}: {name!r} must be text, got {type(value).__name__}{hint}")
+
+
+def _turn(value: Any, where: str, name: str, hint: str) -> int:
+    """Returns a cell as a whole number, 0 where the value is missing."""
+    written = (
+        str(value).strip() if isinstance(value, (str, int, float, Decimal)) and not isinstance(value, bool) else ""
+    )
+    if value is None or written.lower() == "nan" or (value == "" and isinstance(value, str)):
+        return 0
+    whole = _WHOLE.fullmatch(written)
+    if whole is None:
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else f"{shown[:60]}..."
+        raise ValueError(f"{where}: {name!r} must be a whole number from 0 on, got {shown}{hint}")
+    return int(whole[1])
+
+
+def _without(columns: Mapping[str, str | None], pairs: Iterator[QAPair]) -> Iterator[QAPair]:
+    """Yields pairs of dialogues without what was to be left out."""
+    nothing: dict[str, Any] = {"topic": "", "category": "", "dialogue": "", "turn": 0}
+    left_out = {field: nothing[field] for field in nothing if columns[field] == ""}
+    yield from (replace(pair, **left_out) for pair in pairs)
 
 
 def _json_records(path: Path) -> Iterator[_Record]:
+    repeated: frozenset[str] = frozenset()
+
+    def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Called for an object after those within it: what is noted last is of the whole line.
+        nonlocal repeated
+        repeated = _repeated(name for name, _ in pairs)
+        return dict(pairs)
+
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = json.loads(line, object_pairs_hook=note)
             except ValueError as error:
                 raise ValueError(f"{path}, line {number}: invalid JSON: {error}") from None
+            except RecursionError:
+                raise ValueError(
+                    f"{path}, line {number}: invalid JSON: too many lists or objects in one another"
+                ) from None
             if not isinstance(record, dict):
                 raise ValueError(f"{path}, line {number}: expected a JSON object, got {type(record).__name__}")
-            yield f"line {number}", record
+            yield f"line {number}", record, repeated
 
 
 def _csv_records(path: Path, delimiter: str) -> Iterator[_Record]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, delimiter=delimiter, strict=True)
-        try:
-            for number, row in enumerate(rows, start=1):
-                if None in row:
-                    width = len(rows.fieldnames or ())
-                    raise ValueError(f"{path}, row {number}: more cells than the header's {width}")
-                missing = {name for name, cell in row.items() if cell is None or cell.strip().lower() in _CSV_MISSING}
-                yield f"row {number}", {name: None if name in missing else cell for name, cell in row.items()}
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {rows.reader.line_num}: invalid CSV: {error}") from None
+        rows = filter(None, _csv_rows(path, file, delimiter))
+        names = next((row for row in rows if any(map(str.strip, row))), [])
+        repeated = _repeated(names)
+        for number, row in enumerate(rows, start=1):
+            if len(row) > len(names):
+                raise ValueError(f"{path}, row {number}: more cells than the header's {len(names)}")
+            yield f"row {number}", {name: cell or None for name, cell in itertools.zip_longest(names, row)}, repeated
+
+
+def _csv_rows(path: Path, file: TextIO, delimiter: str) -> Iterator[list[str]]:
+    reader = csv.reader(file, delimiter=delimiter, strict=True)
+    while True:
+        # The limit is one for the whole process: it is lifted for a row and put back.
+        with _CELL_LIMIT:
+            limit = csv.field_size_limit(_LONGEST_CELL)
+            try:
+                row = next(reader, None)
+            except csv.Error as error:
+                raise ValueError(f"{path}, line {reader.line_num}: invalid CSV: {error}") from None
+            finally:
+                csv.field_size_limit(limit)
+        if row is None:
+            return
+        yield row
 
 
 def _parquet_records(path: Path, columns: Mapping[str, str | None]) -> Iterator[_Record]:
@@ -147,66 +223,17 @@ def _parquet_records(path: Path, columns: Mapping[str, str | None]) -> Iterator[
         try:
             file = parquet.ParquetFile(handle)
             there = file.schema_arrow.names
-            wanted = {name or field for field, name in columns.items()} | {"dialogue", "turn"}
+            repeated = _repeated(there)
+            wanted = {field if name is None else name for field, name in columns.items()}
             number = itertools.count(1)
             for batch in file.iter_batches(batch_size=4096, columns=[name for name in there if name in wanted]):
                 for row in batch.to_pylist():
                     # Columns that are not read still stand in the record: messages name them.
-                    yield f"row {next(number)}", {**dict.fromkeys(there), **row}
+                    yield f"row {next(number)}", {**dict.fromkeys(there), **row}, repeated
         except arrow.ArrowException as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{path}: damaged or no Parquet file: {reason}") from None
 
 
-def _dialogue_folder(folder: Path) -> Iterator[QAPair]:
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".yml", ".yaml"))
-    if not files:
-        raise ValueError(f"{folder}: expected a folder of .yml or .yaml dialogues, found none")
-    numbers: Counter[str] = Counter()  # goes on counting where a.yml and a.yaml share their stem
-    for file in files:
-        yield from _dialogues(file, numbers)
-
-
-def _dialogues(path: Path, numbers: Counter[str]) -> Iterator[QAPair]:
-    import yaml
-
-    # The base loader keeps every scalar as text. Others would read the turns `yes` and `42` as a truth value and a
-    # number, and could no longer tell how they were written.
-    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-    with path.open(encoding="utf-8-sig") as file:
-        try:
-            content = yaml.load(file.read(), Loader=loader)
-        except yaml.YAMLError as error:
-            reason = " ".join(str(getattr(error, "problem", None) or error).split())
-            mark = getattr(error, "problem_mark", None)
-            line = f", line {mark.line + 1}" if mark is not None else ""
-            raise ValueError(f"{path}{line}: invalid YAML: {reason}") from None
-    if not content:
-        raise ValueError(f"{path}: no question-answer pairs in it, the file is empty")
-    if not isinstance(content, dict) or "conversations" not in content:
-        there = ", ".join(repr(key) for key in content) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{path}: expected a mapping with 'conversations', got {there}")
-    conversations = content["conversations"]
-    if not isinstance(conversations, list):
-        raise ValueError(f"{path}: 'conversations' must be a list, got {type(conversations).__name__}")
-    category = ", ".join(_turns(content.get("categories", [])))
-    for number, conversation in enumerate(conversations, start=1):
-        turns = list(_turns(conversation))
-        if not all(turn.strip() for turn in turns):
-            raise ValueError(f"{path}, conversation {number}: a turn is missing or empty")
-        dialogue = f"{path.stem}-{numbers[path.stem]}"
-        numbers[path.stem] += 1
-        for turn, (asked, answered) in enumerate(itertools.pairwise(turns)):
-            yield QAPair(asked, answered, category=category, dialogue=dialogue, turn=turn)
-
-
-def _turns(node: Any) -> Iterator[str]:
-    """Yields the turns of a conversation, nested lists flattened, a turn that YAML took for a mapping made text."""
-    if isinstance(node, list):
-        for item in node:
-            yield from _turns(item)
-    elif isinstance(node, dict):
-        # "Note: it is hot" without quotes is a mapping to YAML and a sentence to its author.
-        yield "; ".join(f"{key}: {' '.join(_turns(value))}".strip() for key, value in node.items())
-    else:
-        yield str(node)
+def _repeated(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name for name, count in Counter(names).items() if count > 1)

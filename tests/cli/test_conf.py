@@ -109,3 +109,11 @@ def test_a_data_source_reads_a_file(tmp_path: Path) -> None:
         "data=file", f"data.source.path={path}", "data.source.question=frage", "data.source.answer=antwort"
     )
     assert instantiate(config.data.source)() == [QAPair("Who?", "Me"), QAPair("Why?", "So")]
+
+
+def test_a_data_source_leaves_columns_out_and_renames_them(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("question,answer,turn,topic,dialogue,chat,category\nWho?,Me,left,a,b,c,d\n")
+    overrides = ["data=file", f"data.source.path={path}", "data.source.turn=", "data.source.topic=''"]
+    config = composed(*overrides, "data.source.dialogue=chat")
+    assert instantiate(config.data.source)() == [QAPair("Who?", "Me", dialogue="c", category="d")]

@@ -1,0 +1,56 @@
+"""Texts: what they may hold, and how they are shown to people."""
+
+from __future__ import annotations
+
+import re
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+# The control characters but for tab and newline, with which a text could move the cursor, rename the window or empty
+# the screen; and those that turn the direction of writing, so that a line reads otherwise than it is.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~&$])")
+
+
+def well_formed(text: str) -> str:
+    """The text as characters that UTF-8 can write: halves of characters are joined, lone ones become U+FFFD.
+
+    JSON may hold such halves (surrogates), as ``"\\ud83d"``: an emoji that something cut in two leaves them behind.
+
+    Example:
+        >>> well_formed("a\\ud83d\\ude00b"), well_formed("a\\ud83db")
+        ('a😀b', 'a�b')
+    """
+    if not _SURROGATES.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def printable(text: str) -> str:
+    """The text without what acts on a terminal instead of being shown there; newlines and tabs stay.
+
+    Example:
+        >>> printable("red: \\x1b[31m")
+        'red: �[31m'
+    """
+    return _UNSEEN.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+def one_line(text: str, length: int | None = None) -> str:
+    """The text in one printable line, cut where it is longer than ``length`` characters.
+
+    Example:
+        >>> one_line("two\\nlines of text", length=9)
+        'two line…'
+    """
+    text = printable(" ".join(text.split()))
+    return text if length is None or len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def escaped_markdown(text: str, length: int | None = None) -> str:
+    """The text in one line of Markdown, in which nothing of it is markup.
+
+    Example:
+        >>> escaped_markdown("a_b [c](d)\\n# e")
+        'a\\\\_b \\\\[c\\\\](d) \\\\# e'
+    """
+    return _MARKDOWN.sub(r"\\\1", one_line(text, length))

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cellgraph.data import QAPair
+
+
+def test_a_turn_is_a_plain_number() -> None:
+    pair = QAPair("a", "b", turn=np.int64(3))  # type: ignore[arg-type]
+    assert type(pair.turn) is int
+    assert pair == QAPair("a", "b", turn=3)
+
+
+@pytest.mark.parametrize("turn", [-1, 1.5, 1.0, True, "1", None])
+def test_what_is_no_turn(turn: object) -> None:
+    with pytest.raises(ValueError, match="turn must be a whole number from 0 on, got "):
+        QAPair("a", "b", turn=turn)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["question", "answer", "topic", "category", "dialogue"])
+def test_texts(name: str) -> None:
+    pair = dataclasses.replace(QAPair("a", "b"), **{name: "cut \ud83d"})
+    assert getattr(pair, name) == "cut \N{REPLACEMENT CHARACTER}"
+    with pytest.raises(ValueError, match=f"{name} must be text, got NoneType"):
+        dataclasses.replace(pair, **{name: None})
