@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from cellgraph.numbers import plain_numbers
+
 
 class Graph:
     r"""A static directed graph of cells, any graph at all; a :class:`~cellgraph.Lattice` is one that is a grid.
@@ -37,6 +39,7 @@ class Graph:
         tensor([0, 2, 1])
     """
 
+    @plain_numbers
     def __init__(
         self,
         edge_index: Tensor,
@@ -103,16 +106,35 @@ class Graph:
         """Number of dimensions of the places."""
         return self.positions.size(1)
 
-    def hops(self, sources: Tensor) -> Tensor:
+    def node_mask(self, mask: Any, name: str = "nodes") -> Tensor:
+        """A node mask as a tensor.
+
+        Args:
+            mask: A truth value for each cell, ``[num_nodes]``: a tensor, a NumPy array or a list.
+            name: What it is called, for the error.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        given = mask if isinstance(mask, Tensor) else np.asarray(mask)
+        if given.dtype not in (torch.bool, np.bool_) or given.shape != (self.num_nodes,):
+            raise ValueError(f"{name} must be a boolean mask [{self.num_nodes}], got {given.dtype} {list(given.shape)}")
+        # A copy of an array: it may be read-only, or change.
+        return given if isinstance(given, Tensor) else torch.from_numpy(given.copy())
+
+    def hops(self, sources: Any) -> Tensor:
         """Graph distance of every cell from the nearest source cell.
 
         Args:
-            sources: ``[num_nodes]`` boolean node mask.
+            sources: ``[num_nodes]`` node mask, see :meth:`node_mask`.
 
         Shapes:
             - **output:** ``[num_nodes]``, integer number of steps; ``-1`` where no path leads.
+
+        Raises:
+            ValueError: If the sources are no node mask.
         """
-        distance = torch.where(sources, 0, -1)
+        distance = torch.where(self.node_mask(sources, "sources"), 0, -1)
         source, target = self.edge_index
         for step in itertools.count(1):
             frontier = target[(distance[source] == step - 1) & (distance[target] < 0)]

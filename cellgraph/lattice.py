@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.graph import Graph
+from cellgraph.numbers import has_axis, integer, integers
 
 #: Neighbourhoods by dimension: number of neighbours -> largest number of axes an offset may move along.
 NEIGHBOURHOODS: dict[int, dict[int, int]] = {1: {2: 1}, 2: {4: 1, 8: 2}, 3: {6: 1, 18: 2, 26: 3}}
@@ -176,11 +177,13 @@ class Lattice(Graph):
 
 
 def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(shape, (str, Mapping)) or not isinstance(shape, Sequence):
+    try:
+        sizes = integers("shape", shape)
+    except ValueError:
+        sizes = ()
+    if len(sizes) not in NEIGHBOURHOODS or min(sizes) < 1:
         raise ValueError(f"shape must be 1 to 3 positive integers, got {shape!r}")
-    if len(shape) not in NEIGHBOURHOODS or any(isinstance(n, bool) or int(n) != n or n < 1 for n in shape):
-        raise ValueError(f"shape must be 1 to 3 positive integers, got {tuple(shape)}")
-    return tuple(int(n) for n in shape)
+    return sizes
 
 
 def _compact_offsets(dim: int, axes: int) -> tuple[tuple[int, ...], ...]:
@@ -191,18 +194,18 @@ def _compact_offsets(dim: int, axes: int) -> tuple[tuple[int, ...], ...]:
 
 def _checked_neighbourhood(neighbourhood: Any, dim: int) -> int | tuple[tuple[int, ...], ...]:
     known = NEIGHBOURHOODS[dim]
-    if isinstance(neighbourhood, int) and neighbourhood in known:
-        return neighbourhood
-    if not isinstance(neighbourhood, Sequence) or isinstance(neighbourhood, str) or not len(neighbourhood):
+    number = None if has_axis(neighbourhood) else integer("neighbourhood", neighbourhood)
+    if number in known:
+        return number
+    if number is not None or isinstance(neighbourhood, str) or not len(neighbourhood):
         raise ValueError(
             f"neighbourhood of a {dim}-D lattice must be one of {sorted(known)} or a list of offsets, "
             f"got {neighbourhood!r}"
         )
-    for offset in neighbourhood:
-        whole = isinstance(offset, Sequence) and all(int(move) == move for move in offset)
-        if not whole or len(offset) != dim or not any(offset):
-            raise ValueError(f"an offset of a {dim}-D lattice must be {dim} integers, not all zero, got {offset!r}")
-    offsets = tuple(sorted(tuple(int(move) for move in offset) for offset in neighbourhood))
+    offsets = tuple(sorted(integers("an offset", offset) for offset in neighbourhood))
+    for offset in offsets:
+        if len(offset) != dim or not any(offset):
+            raise ValueError(f"an offset of a {dim}-D lattice must be {dim} integers, not all zero, got {offset}")
     if len(set(offsets)) != len(offsets):
         raise ValueError(f"neighbourhood must not list an offset twice, got {neighbourhood!r}")
     return offsets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from cellgraph.conveyor import Conveyor
 from cellgraph.lattice import Lattice
 from cellgraph.nn import AutoencoderAdapter, GMLPCell, LinearAdapter, PCAAdapter, Surface, regress
+from cellgraph.numbers import integer, plain_numbers, span
 from cellgraph.pretrained import Pretrained
 from cellgraph.rollout import rollout
 
@@ -89,6 +90,7 @@ class CellGraph(Pretrained):
         True
     """
 
+    @plain_numbers
     def __init__(
         self,
         cell: GMLPCell,
@@ -98,7 +100,7 @@ class CellGraph(Pretrained):
         output_nodes: Any = "back",
         surface_channels: int = 1,
         adapter: str | Mapping[str, Any] = "pca",
-        num_steps: int | tuple[int, int] = 12,
+        num_steps: int | Sequence[int] = 12,
         injection: str = "once",
         checkpoint_every: int = 0,
         tolerance: float = 0.0,
@@ -106,8 +108,8 @@ class CellGraph(Pretrained):
         super().__init__()
         lattice = cell.lattice
         self.cell = cell
-        self.input_surface = Surface(lattice, _as_nodes(input_nodes), channels=surface_channels)
-        self.output_surface = Surface(lattice, _as_nodes(output_nodes), channels=surface_channels)
+        self.input_surface = Surface(lattice, input_nodes, channels=surface_channels)
+        self.output_surface = Surface(lattice, output_nodes, channels=surface_channels)
         if self.input_surface.width != self.output_surface.width:
             raise ValueError(
                 "the two surfaces must be equally wide, "
@@ -120,14 +122,15 @@ class CellGraph(Pretrained):
             )
         if injection not in INJECTIONS:
             raise ValueError(f"injection must be one of {INJECTIONS}, got {injection!r}")
-        self.num_steps = _steps_range(num_steps)
+        self.num_steps = span("num_steps", num_steps)
         self.injection, self.checkpoint_every, self.tolerance = injection, checkpoint_every, tolerance
         options = {"name": adapter} if isinstance(adapter, str) else dict(adapter)
         name = options.pop("name", None)
         if name not in ADAPTERS:
             raise ValueError(f"adapter must be one of {sorted(ADAPTERS)}, got {name!r}")
-        self.adapter_options = {"name": name, **options}
         self.question_adapter = ADAPTERS[name](teacher_width, self.input_surface.width, **options)
+        known = self.question_adapter.config()
+        self.adapter_options = {"name": name, **{option: known[option] for option in options}}
         self.answer_adapter = ADAPTERS[name](teacher_width, self.input_surface.width, **options)
         self.answer_adapter.load_state_dict(self.question_adapter.state_dict())
         self.answer_adapter.encoder.requires_grad_(False)
@@ -168,6 +171,8 @@ class CellGraph(Pretrained):
         if num_steps is None:
             num_steps = self._draw_steps(generator)
         else:
+            if not torch.compiler.is_compiling():
+                num_steps = integer("num_steps", num_steps)
             self.conveyor.check_reach(num_steps)
         # Under autocast the adapter's output is bfloat16; the state is kept in the parameters' dtype.
         surface = self.question_adapter.encode(question).to(self.cell.position.dtype)
@@ -269,17 +274,3 @@ class CellGraph(Pretrained):
             return most
         device = generator.device if generator is not None else "cpu"
         return int(torch.randint(least, most + 1, (), generator=generator, device=device))
-
-
-def _as_nodes(nodes: Any) -> Any:
-    """Node masks come back from JSON as lists of truth values; names stay names."""
-    if isinstance(nodes, (list, tuple)) and nodes and isinstance(nodes[0], bool):
-        return torch.tensor(nodes)
-    return nodes
-
-
-def _steps_range(num_steps: Any) -> tuple[int, int]:
-    least, most = (num_steps, num_steps) if isinstance(num_steps, int) else tuple(num_steps)
-    if not 0 < least <= most:
-        raise ValueError(f"num_steps must be positive, or the least and the most of a range, got {num_steps}")
-    return least, most

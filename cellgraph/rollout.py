@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from cellgraph.nn import Cell, Surface
+from cellgraph.numbers import integer
 
 
 @dataclass
@@ -68,6 +69,8 @@ def rollout(
     Raises:
         ValueError: If ``num_steps`` or ``checkpoint_every`` is negative, or the memory does not fit the cell.
     """
+    if not torch.compiler.is_compiling():
+        num_steps, checkpoint_every = integer("num_steps", num_steps), integer("checkpoint_every", checkpoint_every)
     if num_steps < 0 or checkpoint_every < 0:
         raise ValueError(f"num_steps and checkpoint_every must not be negative, got {num_steps} and {checkpoint_every}")
     x = _with_memory(cell, x, memory)

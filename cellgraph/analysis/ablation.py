@@ -72,11 +72,8 @@ def ablated(model: CellGraph, question: Tensor, region: Tensor, kind: str = "sil
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
-    if region.shape != (model.lattice.num_nodes,) or region.dtype != torch.bool:
-        raise ValueError(
-            f"region must be a boolean mask [{model.lattice.num_nodes}], got {region.dtype} {list(region.shape)}"
-        )
-    return torch.cat([_ablated(model, part, region[:, None], kind) for part in question.split(CHUNK_SIZE)])
+    inside = model.lattice.node_mask(region, "region")[:, None]
+    return torch.cat([_ablated(model, part, inside, kind) for part in question.split(CHUNK_SIZE)])
 
 
 def ablation_costs(

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cellgraph.numbers import plain_numbers
+
 #: Penalties tried by :class:`Ridge`, four a decade: from no regularisation to nearly the mean answer.
 PENALTIES = tuple(10 ** (quarter / 4) for quarter in range(-24, 17))
 
@@ -111,6 +113,7 @@ class Identity(Baseline):
 
     square = True
 
+    @plain_numbers
     def __init__(self, *, centred: bool = False) -> None:
         super().__init__()
         self.centred = centred
@@ -184,6 +187,7 @@ class Ridge(_Affine):
 
     min_pairs = 2
 
+    @plain_numbers
     def __init__(self, *, penalties: Sequence[float] = PENALTIES) -> None:
         super().__init__()
         if not penalties or min(penalties) <= 0:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cellgraph.model import CellGraphOutput
 from cellgraph.nn import LinearAdapter
+from cellgraph.numbers import plain_numbers
 
 
 class AdaptersAlone(nn.Module):
@@ -106,6 +107,7 @@ class LinearMLP(AdaptersAlone):
         ValueError: If ``hidden`` is not positive or the adapters' surfaces differ in width.
     """
 
+    @plain_numbers
     def __init__(self, question_adapter: LinearAdapter, answer_adapter: LinearAdapter, *, hidden: int) -> None:
         super().__init__(question_adapter, answer_adapter)
         if hidden < 1:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cellgraph.analysis import distinct_answers
 from cellgraph.data import read_pairs
+from cellgraph.numbers import plain_numbers
 
 #: Neighbours of each answer in the graph of approximate search, and how many are looked at while searching it. Malkov
 #: and Yashunin 2016 (arXiv 1603.09320) recommend 5 to 48 neighbours; the tests hold what these settings find.
@@ -60,6 +61,7 @@ class AnswerBank:
         (2, Candidate(text='No.', score=0.800000011920929, rank=1))
     """
 
+    @plain_numbers
     def __init__(self, texts: Sequence[str], embeddings: Tensor, *, approximate: bool = False) -> None:
         if embeddings.dim() != 2 or len(texts) != len(embeddings):
             raise ValueError(

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from cellgraph.answering.generator import IGNORED, GenerativeDecoder
+from cellgraph.numbers import settle_numbers
 from cellgraph.training.checkpoint import AtomicCheckpointIO, read_checkpoint
 from cellgraph.training.trainer import quiet
 
@@ -46,6 +47,9 @@ class DecoderSettings:
     weight_decay: float = 0.1
     noise: float = 0.5
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        settle_numbers(self)
 
 
 def fit_decoder(

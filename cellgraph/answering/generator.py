@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from cellgraph.files import write_atomically
+from cellgraph.numbers import plain_numbers
 
 PAD, END = 0, 1
 #: What cross entropy passes over.
@@ -66,6 +67,7 @@ class GenerativeDecoder(nn.Module):
     mean: Tensor
     scale: Tensor
 
+    @plain_numbers
     def __init__(
         self,
         tokenizer: Tokenizer,

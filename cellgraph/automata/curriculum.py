@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from cellgraph.numbers import integers, number, plain_numbers, span
+
+#: A number of steps, or the least and the most.
 Steps = int | Sequence[int]
 
 
@@ -29,6 +32,7 @@ class Curriculum:
         ((8, 8), None)
     """
 
+    @plain_numbers
     def __init__(
         self,
         num_steps: Steps | None = None,
@@ -36,9 +40,12 @@ class Curriculum:
         until: float = 0.5,
         shapes: Mapping[float, Sequence[int]] | None = None,
     ) -> None:
-        self.start = None if num_steps is None else steps_range(num_steps)
+        self.start = None if num_steps is None else span("num_steps", num_steps)
         self.until = until
-        self.shapes = {float(share): tuple(shape) for share, shape in sorted((shapes or {}).items())}
+        self.shapes = {
+            number("a share of the updates", share): integers("shape", shape)
+            for share, shape in sorted((shapes or {}).items())
+        }
         shares = [until, *self.shapes]
         if not all(0 < share <= 1 for share in shares):
             raise ValueError(f"shares of the updates must lie in (0, 1], got {shares}")
@@ -54,15 +61,3 @@ class Curriculum:
     def shape(self, done: float) -> tuple[int, ...] | None:
         """The lattice's shape where a share of the updates is done; ``None`` is the task's own."""
         return next((shape for share, shape in self.shapes.items() if done < share), None)
-
-
-def steps_range(num_steps: Steps) -> tuple[int, int]:
-    """The least and the most steps.
-
-    Raises:
-        ValueError: If they are not positive or in order.
-    """
-    ends = [num_steps] * 2 if isinstance(num_steps, int) else list(num_steps)
-    if len(ends) != 2 or not all(isinstance(end, int) for end in ends) or not 0 < ends[0] <= ends[1]:
-        raise ValueError(f"num_steps must be positive, or the least and the most of a range, got {num_steps}")
-    return ends[0], ends[1]

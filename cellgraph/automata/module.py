@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cellgraph.automata.curriculum import Curriculum, Steps, steps_range
+from cellgraph.automata.curriculum import Curriculum, Steps
 from cellgraph.automata.penalties import drift, overflow
 from cellgraph.automata.pool import SamplePool
 from cellgraph.automata.resizing import on_lattice
 from cellgraph.automata.task import Batch, Task
 from cellgraph.nn import Cell
+from cellgraph.numbers import plain_numbers, span
 from cellgraph.training import UpdateModule
 
 
@@ -25,6 +26,7 @@ class Updates:
         total: Batches in all.
     """
 
+    @plain_numbers
     def __init__(self, total: int) -> None:
         self.total, self._done = total, 0
 
@@ -78,6 +80,7 @@ class AutomatonModule(UpdateModule):
         ValueError: If a number is out of range.
     """
 
+    @plain_numbers
     def __init__(
         self,
         cell: Cell,
@@ -97,7 +100,7 @@ class AutomatonModule(UpdateModule):
         **options: Any,
     ) -> None:
         super().__init__(nn.ModuleDict({"cell": cell, "task": task}), **options)
-        least, most = steps_range(num_steps)
+        least, most = span("num_steps", num_steps)
         if batch_size < 1 or not 1 <= supervise <= least or drift_steps < 1:
             raise ValueError(
                 f"batch_size and drift_steps must be positive and supervise in 1 to {least}, the least number of "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.automata.task import Batch, Task
+from cellgraph.numbers import plain_numbers
 
 
 class SamplePool:
@@ -52,6 +53,7 @@ class SamplePool:
         tensor(15)
     """
 
+    @plain_numbers
     def __init__(
         self,
         size: int,

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cellgraph.automata.curriculum import Curriculum, Steps, steps_range
+from cellgraph.automata.curriculum import Curriculum, Steps
 from cellgraph.automata.module import AutomatonModule, Updates
 from cellgraph.automata.pool import SamplePool
 from cellgraph.automata.task import Task
 from cellgraph.nn import Cell
+from cellgraph.numbers import span
 from cellgraph.training import RunSettings, TrainResult, run_updates
 
 #: What progress shows beside the figure that chooses the weights.
@@ -49,12 +50,12 @@ class AutomatonSettings(RunSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         # Refuses what is no number of steps.
-        steps_range(self.num_steps)
+        object.__setattr__(self, "num_steps", self.steps)
 
     @property
     def steps(self) -> tuple[int, int]:
         """The least and the most steps."""
-        return steps_range(self.num_steps)
+        return span("num_steps", self.num_steps)
 
     def module_options(self) -> dict[str, Any]:
         """What :class:`AutomatonModule` is told."""

@@ -11,6 +11,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from cellgraph.numbers import integer, number
+
 from .pairs import QAPair, normalise_text
 
 __all__ = ["Split", "group_pairs", "split_pairs"]
@@ -99,13 +101,13 @@ def split_pairs(pairs: Sequence[QAPair], *, test: int | float, validation: int |
     groups = sorted(group_pairs(pairs), key=lambda group: _draw(seed, [pairs[i] for i in group]))
     largest = max(map(len, groups))
     parts: dict[str, list[QAPair]] = {}
-    for name, number in wanted.items():
-        chosen = _choose([len(group) for group in groups], number)
+    for name, size in wanted.items():
+        chosen = _choose([len(group) for group in groups], size)
         indices = sorted(i for position in chosen for i in groups[position])
         groups = [group for position, group in enumerate(groups) if position not in chosen]
-        if abs(len(indices) - number) > number / 2 or not groups:
+        if abs(len(indices) - size) > size / 2 or not groups:
             raise ValueError(
-                f"cannot hold out {number} of {len(pairs)} pairs for {name}: pairs that share a question, answer, "
+                f"cannot hold out {size} of {len(pairs)} pairs for {name}: pairs that share a question, answer, "
                 f"topic or dialogue stay together; the largest group has {largest}, the closest sum is {len(indices)}"
             )
         parts[name] = [pairs[i] for i in indices]
@@ -114,15 +116,23 @@ def split_pairs(pairs: Sequence[QAPair], *, test: int | float, validation: int |
 
 
 def _count(size: int | float, total: int, name: str) -> int:
-    if isinstance(size, bool) or not isinstance(size, (int, float)):
-        raise ValueError(f"{name} must be a number of pairs or a fraction of them, got {size!r}")
-    if isinstance(size, float):
-        if not 0 <= size < 1:
-            raise ValueError(f"{name} as a fraction must be at least 0 and below 1, got {size}")
-        return round(size * total)
-    if size < 0:
+    try:
+        wanted = integer(name, size)
+    except ValueError:
+        return _part(size, total, name)
+    if wanted < 0:
         raise ValueError(f"{name} must not be negative, got {size}")
-    return size
+    return wanted
+
+
+def _part(size: float, total: int, name: str) -> int:
+    try:
+        share = number(name, size)
+    except ValueError:
+        raise ValueError(f"{name} must be a number of pairs or a fraction of them, got {size!r}") from None
+    if not 0 <= share < 1:
+        raise ValueError(f"{name} as a fraction must be at least 0 and below 1, got {size}")
+    return round(share * total)
 
 
 def _draw(seed: int, members: Sequence[QAPair]) -> bytes:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
 from cellgraph.nn import GMLPCell
+from cellgraph.numbers import plain_numbers
 from cellgraph.training import EmbeddedPairs, Objective, TrainSettings, train
 
 
@@ -36,6 +37,7 @@ class SquaredError(Objective):
         columns: Number of columns that are targets; the others are padding.
     """
 
+    @plain_numbers
     def __init__(self, columns: int) -> None:
         super().__init__(dialogue=0.0)
         self.columns = columns

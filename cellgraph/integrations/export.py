@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cellgraph.files import write_atomically
 from cellgraph.model import CellGraph
+from cellgraph.numbers import plain_numbers
 
 #: Batches that an exported program is compared on; the program is traced with another size than either.
 CHECKED_BATCHES = (1, 5)
@@ -62,6 +63,7 @@ class Inference(nn.Module):
         ValueError: If no signal can arrive in ``num_steps``.
     """
 
+    @plain_numbers
     def __init__(self, model: CellGraph, *, num_steps: int | None = None) -> None:
         super().__init__()
         self.num_steps = model.num_steps[1] if num_steps is None else num_steps

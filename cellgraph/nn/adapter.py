@@ -8,6 +8,8 @@ import torch
 from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
+from cellgraph.numbers import plain_numbers
+
 
 class LinearAdapter(nn.Module):
     r"""A linear map from embeddings to surfaces and one back, each other's pseudo-inverse when new.
@@ -31,6 +33,7 @@ class LinearAdapter(nn.Module):
         ValueError: If a width is not positive; by the methods, if an input has another width.
     """
 
+    @plain_numbers
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
         if min(in_features, out_features) < 1:
@@ -122,6 +125,7 @@ class AutoencoderAdapter(LinearAdapter):
         lr: Learning rate of :meth:`fit`, falling to zero along a cosine.
     """
 
+    @plain_numbers
     def __init__(
         self,
         in_features: int,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.graph import Graph
+from cellgraph.numbers import plain_numbers
 from cellgraph.ops.neighbour_sum import NeighbourSum
 
 ORDERS = ("together", "sweep")
@@ -68,6 +69,7 @@ class Cell(NeighbourSum):
 
     colour_masks: Tensor
 
+    @plain_numbers
     def __init__(
         self,
         lattice: Graph,

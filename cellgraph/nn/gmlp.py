@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cellgraph.graph import Graph
 from cellgraph.lattice import Lattice
 from cellgraph.nn.cell import Cell
+from cellgraph.numbers import plain_numbers
 from cellgraph.ops.fused import FusedSteps, load_operators
 from cellgraph.ops.triton.gate import fits_gated_step, gated_step
 
@@ -69,6 +70,7 @@ class GMLPCell(Cell):
         {'gmlp': 25464, 'transport': 448, 'positions': 158400}
     """
 
+    @plain_numbers
     def __init__(
         self,
         lattice: Graph,

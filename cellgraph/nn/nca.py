@@ -12,6 +12,7 @@ from cellgraph.graph import Graph
 from cellgraph.nn.cell import Cell
 from cellgraph.nn.perception import AttentionPerception, FilterPerception, StencilPerception
 from cellgraph.nn.update import GRUUpdate, MLPUpdate
+from cellgraph.numbers import plain, plain_numbers
 
 PERCEPTIONS: dict[str, type[nn.Module]] = {
     "filters": FilterPerception,
@@ -53,6 +54,7 @@ class NCACell(Cell):
         True
     """
 
+    @plain_numbers
     def __init__(
         self,
         lattice: Graph,
@@ -114,7 +116,7 @@ class NCACell(Cell):
 
 
 def _options(role: str, given: str | Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    options = {"name": given} if isinstance(given, str) else dict(given)
+    options = {"name": given} if isinstance(given, str) else {key: plain(value) for key, value in given.items()}
     if options.get("name") not in known:
         raise ValueError(f"{role} must be one of {sorted(known)}, got {options.get('name')!r}")
     return options

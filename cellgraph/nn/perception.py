@@ -11,6 +11,7 @@ from torch_geometric.utils import scatter, softmax
 
 from cellgraph.graph import Graph
 from cellgraph.lattice import Lattice
+from cellgraph.numbers import plain_numbers
 
 FILTERS = ("identity", "gradient", "laplacian")
 
@@ -44,6 +45,7 @@ class StencilPerception(nn.Module):
 
     weight: Tensor
 
+    @plain_numbers
     def __init__(
         self,
         lattice: Graph,
@@ -102,6 +104,7 @@ class FilterPerception(StencilPerception):
         [-1, -2, -1, 0, 0, 1, 2, 1]
     """
 
+    @plain_numbers
     def __init__(self, lattice: Graph, channels: int, *, filters: Sequence[str] = ("gradient", "laplacian")) -> None:
         unknown = sorted(set(filters) - set(FILTERS))
         if unknown or not set(filters) - {"identity"}:
@@ -147,6 +150,7 @@ class AttentionPerception(nn.Module):
     target: Tensor
     direction: Tensor
 
+    @plain_numbers
     def __init__(self, lattice: Graph, channels: int, *, heads: int = 4, width: int = 32) -> None:
         super().__init__()
         if heads < 1 or width < 1 or width % heads:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cellgraph.lattice import Lattice
+from cellgraph.numbers import plain_numbers
 
 
 class Surface(nn.Module):
@@ -19,7 +21,8 @@ class Surface(nn.Module):
 
     Args:
         lattice: The lattice.
-        nodes: A face's name, several names (their union), or a node mask ``[num_nodes]``.
+        nodes: A face's name, several names (their union), or a node mask ``[num_nodes]``: a tensor, a NumPy array or a
+            list of truth values.
         channels: Number of values each cell holds.
 
     Raises:
@@ -36,16 +39,15 @@ class Surface(nn.Module):
 
     index: Tensor
 
-    def __init__(self, lattice: Lattice, nodes: str | Sequence[str] | Tensor, *, channels: int = 1) -> None:
+    @plain_numbers
+    def __init__(self, lattice: Lattice, nodes: Any, *, channels: int = 1) -> None:
         super().__init__()
         if channels < 1:
             raise ValueError(f"a surface needs at least 1 channel a cell, got {channels}")
         self.lattice = lattice
         self.channels = channels
-        self.faces = None if isinstance(nodes, Tensor) else [nodes] if isinstance(nodes, str) else list(nodes)
-        mask = nodes if isinstance(nodes, Tensor) else _union(lattice, nodes)
-        if mask.shape != (lattice.num_nodes,) or mask.dtype != torch.bool:
-            raise ValueError(f"nodes must be a boolean mask [{lattice.num_nodes}], got {mask.dtype} {list(mask.shape)}")
+        self.faces = _names(nodes)
+        mask = lattice.node_mask(nodes) if self.faces is None else _union(lattice, self.faces)
         if not mask.any():
             raise ValueError(f"a surface needs at least one cell, the mask over {lattice.num_nodes} cells has none")
         self.mask = mask
@@ -98,8 +100,14 @@ class Surface(nn.Module):
         return f"{self.faces or 'mask'}, cells={self.index.numel()}, channels={self.channels}"
 
 
-def _union(lattice: Lattice, names: str | Sequence[str]) -> Tensor:
-    names = [names] if isinstance(names, str) else names
+def _names(nodes: Any) -> list[str] | None:
+    """Names of faces; ``None`` where something else was given."""
+    if isinstance(nodes, str):
+        return [nodes]
+    return list(nodes) if isinstance(nodes, Sequence) and all(isinstance(name, str) for name in nodes) else None
+
+
+def _union(lattice: Lattice, names: Sequence[str]) -> Tensor:
     mask = torch.zeros(lattice.num_nodes, dtype=torch.bool)
     for name in names:
         mask = mask | lattice.face(name)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cellgraph.numbers import plain_numbers
+
 
 class MLPUpdate(nn.Module):
     r"""The update of `"Growing Neural Cellular Automata" <https://distill.pub/2020/growing-ca/>`_ ("Update rule"): one
@@ -27,6 +29,7 @@ class MLPUpdate(nn.Module):
         - **context:** ``[batch or 1, num_nodes or 1, context_channels]``
     """
 
+    @plain_numbers
     def __init__(
         self, in_channels: int, channels: int, *, hidden: int = 128, context_channels: int = 0, zero_init: bool = True
     ) -> None:
@@ -64,6 +67,7 @@ class GRUUpdate(nn.Module):
         - As of :class:`MLPUpdate`.
     """
 
+    @plain_numbers
     def __init__(self, in_channels: int, channels: int, *, context_channels: int = 0, keep: float = 2.0) -> None:
         super().__init__()
         self.gru = nn.GRUCell(in_channels + context_channels, channels)

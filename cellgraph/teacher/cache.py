@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.files import cache_folder
+from cellgraph.numbers import plain_numbers
 from cellgraph.teacher.protocol import Teacher, checked_texts
 from cellgraph.teacher.shards import SUFFIX, CorruptShardError, read_embeddings, read_keys, write_shard
 
@@ -50,6 +51,7 @@ class EmbeddingCache:
         ValueError: If ``shard_rows`` is not positive.
     """
 
+    @plain_numbers
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, shard_rows: int = 4096) -> None:
         if shard_rows < 1:
             raise ValueError(f"shard_rows must be positive, got {shard_rows}")

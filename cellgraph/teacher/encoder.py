@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cellgraph.numbers import plain_numbers
 from cellgraph.teacher.batches import batches_by_length, progress_bar
 from cellgraph.teacher.hub import file_digest, locate_model, model_files, weight_files
 from cellgraph.teacher.pooling import POOLINGS, pool
@@ -56,6 +57,7 @@ class TransformersTeacher:
 
     kind = "transformers"
 
+    @plain_numbers
     def __init__(
         self,
         name_or_path: str | os.PathLike[str],
@@ -78,7 +80,7 @@ class TransformersTeacher:
         if batch_tokens is None:
             batch_tokens = CPU_BATCH_TOKENS if self.device.type == "cpu" else batch_size * max_length
         for name, value in (("max_length", max_length), ("batch_size", batch_size), ("batch_tokens", batch_tokens)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
         self.name_or_path = os.fspath(name_or_path)
         self.pooling = pooling

@@ -17,6 +17,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from cellgraph.files import write_atomically
+from cellgraph.numbers import plain_numbers
 from cellgraph.teacher.protocol import checked_texts
 from cellgraph.teacher.state import checked_options, read_state, write_state
 
@@ -58,6 +59,7 @@ class LSATeacher:
 
     kind = "lsa"
 
+    @plain_numbers
     def __init__(
         self,
         width: int = 225,
@@ -70,7 +72,7 @@ class LSATeacher:
     ) -> None:
         numbers = {"width": width, "max_ngram": max_ngram, "min_texts": min_texts, "max_terms": max_terms}
         for name, value in numbers.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
         self.width = width
         self.max_ngram = max_ngram

@@ -16,6 +16,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor
 
 from cellgraph.files import write_atomically
+from cellgraph.numbers import plain_numbers
 
 # What zipfile and torch.load raise where bytes are not what they should be.
 _UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError)
@@ -69,6 +70,7 @@ class RunCheckpoint(Checkpoint):
         monitor: The validation metric that is best when greatest; without one there is no ``best.ckpt``.
     """
 
+    @plain_numbers
     def __init__(self, folder: str | Path, *, every: int, monitor: str | None = "val/mrr") -> None:
         if every < 1:
             raise ValueError(f"every must be positive, got {every}")

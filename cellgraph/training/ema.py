@@ -8,6 +8,8 @@ import lightning
 import torch
 from torch import Tensor
 
+from cellgraph.numbers import plain_numbers
+
 
 class EMA(lightning.Callback):
     r"""Averages the model's trained weights over the updates.
@@ -26,6 +28,7 @@ class EMA(lightning.Callback):
         ValueError: If the decay is not between 0 and 1.
     """
 
+    @plain_numbers
     def __init__(self, decay: float = 0.999) -> None:
         if not 0 < decay < 1:
             raise ValueError(f"decay must lie between 0 and 1, got {decay}")

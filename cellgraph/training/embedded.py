@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cellgraph.numbers import plain_numbers
+
 
 class EmbeddedPairs:
     """Question and answer embeddings, row by row, and the dialogues they are turns of.
@@ -35,6 +37,7 @@ class EmbeddedPairs:
         [[0, 2], [1]]
     """
 
+    @plain_numbers
     def __init__(
         self,
         question: Tensor,

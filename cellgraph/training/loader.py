@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cellgraph.numbers import plain_numbers
 from cellgraph.training.embedded import Batch, EmbeddedPairs
 
 
@@ -39,6 +40,7 @@ class DialogueLoader:
         (2, 1, 1)
     """
 
+    @plain_numbers
     def __init__(
         self,
         pairs: EmbeddedPairs,

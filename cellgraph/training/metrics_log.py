@@ -14,6 +14,7 @@ import lightning
 from lightning.pytorch.loggers import Logger
 
 from cellgraph.files import write_atomically
+from cellgraph.numbers import plain_numbers
 
 
 class CSVLog(Logger):
@@ -104,6 +105,7 @@ class MetricsWriter(lightning.Callback):
         history: The validations, in order.
     """
 
+    @plain_numbers
     def __init__(self, every: int = 10) -> None:
         if every < 1:
             raise ValueError(f"every must be positive, got {every}")

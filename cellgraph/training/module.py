@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cellgraph.numbers import plain_numbers
 from cellgraph.training.embedded import Batch
 from cellgraph.training.meter import Meter
 from cellgraph.training.objectives import Objective
@@ -35,6 +36,7 @@ class LatticeModule(UpdateModule):
         ValueError: If a number is out of range.
     """
 
+    @plain_numbers
     def __init__(
         self,
         model: nn.Module,

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cellgraph.numbers import plain_numbers
 from cellgraph.training.contrast import MAX_SCALE, contrast, contrast_within
 
 NEGATIVES = ("batch", "bank")
@@ -80,6 +81,7 @@ class Objective(nn.Module):
         ['dialogue', 'surface', 'surface_angle', 'surface_mse']
     """
 
+    @plain_numbers
     def __init__(
         self,
         surface: float = 1.0,

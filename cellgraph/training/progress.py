@@ -11,6 +11,8 @@ import lightning
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cellgraph.numbers import plain_numbers
+
 SHOWN = ("train/loss", "train/surface", "train/internal", "train/dialogue", "train/turn", "val/cosine", "val/mrr")
 
 
@@ -24,6 +26,7 @@ class TrainingProgress(lightning.Callback):
         console: Where to; standard error when absent.
     """
 
+    @plain_numbers
     def __init__(
         self,
         writer: Any,

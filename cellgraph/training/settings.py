@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
+
+from cellgraph.numbers import settle_numbers
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         # Settings come from command lines, where a number is easily mistyped into a word.
-        for setting in fields(self):
-            value, default = getattr(self, setting.name), setting.default
-            if isinstance(default, (int, float)) and not isinstance(value, (int, float)):
-                raise ValueError(f"training setting {setting.name} must be a number, got {value!r}")
+        settle_numbers(self, kind="training setting")
 
     def update_options(self) -> dict[str, Any]:
         """What :class:`UpdateModule` is told."""

@@ -6,6 +6,8 @@ from typing import Any
 
 import lightning
 
+from cellgraph.numbers import plain_numbers
+
 
 class Stopping(lightning.Callback):
     """Ends a run at its last update with a validation, and early after ``patience`` validations without a better one.
@@ -20,6 +22,7 @@ class Stopping(lightning.Callback):
         ValueError: If the patience is not positive, or there is no metric to be patient with.
     """
 
+    @plain_numbers
     def __init__(self, patience: int | None = None, *, monitor: str | None = "val/mrr") -> None:
         if patience is not None and patience < 1:
             raise ValueError(f"patience must be positive, got {patience}")

@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from cellgraph.files import write_atomically
+from cellgraph.numbers import plain_numbers
 from cellgraph.training.meter import Meter
 from cellgraph.training.schedule import DECAYS, parameter_groups, warmup_decay
 
@@ -49,6 +50,7 @@ class UpdateModule(lightning.LightningModule):
         ValueError: If a number is out of range.
     """
 
+    @plain_numbers
     def __init__(
         self,
         model: nn.Module,

@@ -137,7 +137,7 @@ def test_one_giant_group_is_refused_with_its_size() -> None:
         (6, 0.5, "10 pairs cannot give 6 for test and 5 for validation"),
         (-1, 0, "test must not be negative, got -1"),
         (0, 1.0, "validation as a fraction must be at least 0 and below 1, got 1.0"),
-        (float("nan"), 0, "test as a fraction must be at least 0 and below 1, got nan"),
+        (float("nan"), 0, "test must be a number of pairs or a fraction of them, got nan"),
         (True, 0, "test must be a number of pairs or a fraction of them, got True"),
         ("3", 0, "test must be a number of pairs or a fraction of them, got '3'"),
     ],

@@ -210,7 +210,7 @@ def test_half_precision_is_summed_in_full(rows):
     ("options", "message"),
     [
         ({"surface": -1.0}, "surface must be finite and not negative, got -1"),
-        ({"dialogue": math.nan}, "dialogue must be finite"),
+        ({"dialogue": math.nan}, "dialogue must be a number, got nan"),
         ({"surface": 0.0, "dialogue": 0.0}, "needs a term of positive weight"),
         ({"negatives": "all"}, r"negatives must be one of .* got 'all'"),
         ({"direction": "back"}, "direction must be one of"),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cellgraph.data import QAPair
 from cellgraph.model import CellGraph
+from cellgraph.numbers import settle_numbers
 
 #: The numbers of a section by name, nested, as plain types: what ``report.json`` holds.
 Numbers = dict[str, Any]
@@ -44,6 +45,9 @@ class Effort:
     sources: int = 3
     shuffles: int = 99
     beyond: int = 24
+
+    def __post_init__(self) -> None:
+        settle_numbers(self)
 
 
 QUICK = Effort(

@@ -16,6 +16,7 @@ from cellgraph.automata.tasks.arc1d_pairs import COLOURS, RowPair, read_arc1d, r
 from cellgraph.files import write_atomically
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
+from cellgraph.numbers import plain_numbers
 
 #: Accuracy in per cent of GPT-4 and of a neural cellular automaton, by kind (table 2 of arXiv 2410.02651).
 PUBLISHED: dict[str, tuple[int, int]] = {
@@ -87,6 +88,7 @@ class Arc1D(Task):
     colour_code: Tensor
     kind_code: Tensor
 
+    @plain_numbers
     def __init__(
         self,
         path: str | Path,

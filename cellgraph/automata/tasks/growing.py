@@ -14,6 +14,7 @@ from cellgraph.automata.task import Batch, Task
 from cellgraph.automata.tasks.shapes import flower, tree
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
+from cellgraph.numbers import plain_numbers
 
 SHAPES: dict[str, Callable[[int], Tensor]] = {"flower": flower, "tree": tree}
 
@@ -58,6 +59,7 @@ class Growing(Task):
     target: Tensor
     body: Tensor
 
+    @plain_numbers
     def __init__(
         self,
         shape: str = "flower",

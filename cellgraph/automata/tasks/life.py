@@ -11,6 +11,7 @@ from torch import Tensor
 from cellgraph.automata.tasks.rule import RuleTask
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
+from cellgraph.numbers import plain_numbers
 
 #: Patterns by name, with the number of steps after which they are the same again.
 STILL_LIFES: Mapping[str, tuple[str, ...]] = {
@@ -66,12 +67,13 @@ class Life(RuleTask):
         True
     """
 
+    @plain_numbers
     def __init__(
         self, shape: tuple[int, int] = (32, 32), *, channels: int = 1, size: int = 100, horizon: int = 100
     ) -> None:
         if len(shape) != 2 or min(shape) < 17:
-            raise ValueError(f"shape must be two numbers of at least 17, got {tuple(shape)}")
-        lattice = Lattice(tuple(shape), 8, boundary="periodic")
+            raise ValueError(f"shape must be two numbers of at least 17, got {shape}")
+        lattice = Lattice(shape, 8, boundary="periodic")
         super().__init__(lattice, channels=channels, size=size, horizon=horizon)
         self.shape = (shape[0], shape[1])
 

@@ -12,6 +12,7 @@ from cellgraph.automata.animation import save_picture
 from cellgraph.automata.task import Batch, Task
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
+from cellgraph.numbers import plain_numbers
 
 
 class Majority(Task):
@@ -37,6 +38,7 @@ class Majority(Task):
         tensor([True, True])
     """
 
+    @plain_numbers
     def __init__(self, width: int = 31, *, channels: int = 16, size: int = 500) -> None:
         if width % 2 == 0 or channels < 2:
             raise ValueError(f"width must be odd and channels at least 2, got {width} and {channels}")

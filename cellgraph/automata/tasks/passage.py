@@ -15,6 +15,7 @@ from cellgraph.automata.task import Batch, Task
 from cellgraph.automata.tasks.digit_images import SIDE, DigitImages, digit_images
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
+from cellgraph.numbers import plain_numbers
 
 
 class Passage(Task):
@@ -46,6 +47,7 @@ class Passage(Task):
         64
     """
 
+    @plain_numbers
     def __init__(
         self, depth: int = 7, *, hole: int = 2, channels: int = 16, substrate: int = 8, neighbourhood: int = 6
     ) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from cellgraph.automata.animation import save_animation
 from cellgraph.automata.task import Batch, Task
 from cellgraph.nn import Cell
+from cellgraph.numbers import plain_numbers
 
 
 class RuleTask(Task):
@@ -29,6 +30,7 @@ class RuleTask(Task):
         horizon: Steps that it is then left to run by itself.
     """
 
+    @plain_numbers
     def __init__(self, lattice: Any, *, channels: int = 1, size: int = 100, horizon: int = 100) -> None:
         super().__init__(lattice)
         self.channels, self.size, self.horizon = channels, size, horizon

@@ -19,6 +19,7 @@ from cellgraph.automata.task import Batch, Task
 from cellgraph.automata.tasks.digit_images import CLASSES, SIDE, DigitImages, digit_images
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
+from cellgraph.numbers import plain_numbers
 
 
 class SelfClassification(Task):
@@ -45,6 +46,7 @@ class SelfClassification(Task):
         tensor([10.0000, 10.0000])
     """
 
+    @plain_numbers
     def __init__(self, channels: int = 24, *, neighbourhood: int = 8, seeds: int = 3) -> None:
         if channels <= CLASSES:
             raise ValueError(f"channels must be more than the {CLASSES} scores, got {channels}")

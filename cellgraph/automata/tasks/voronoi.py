@@ -12,6 +12,7 @@ from torch import Tensor
 from cellgraph.automata.tasks.rule import RuleTask
 from cellgraph.graph import Graph
 from cellgraph.nn import Cell
+from cellgraph.numbers import plain_numbers
 
 
 class Voronoi(RuleTask):
@@ -41,6 +42,7 @@ class Voronoi(RuleTask):
 
     count: Tensor
 
+    @plain_numbers
     def __init__(
         self,
         num_cells: int = 1000,
