@@ -5,7 +5,6 @@
 #pragma once
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/mm_cpu_dispatch.h>
 #include <torch/types.h>
 
 #include <array>
@@ -50,34 +49,41 @@ enum {
 // What is written down about all the cells of a sample during a step.
 template <class A, class S>
 struct Record {
-  Buffer<S> u, v, hat, slope, grad_gate;
-  Buffer<A> rstd, spare, again;     // `spare`: one state; `again`: those of the steps that backward runs again
-  Tensor h, pushed, gated, grad_y;  // the factors of the two large weights' gradients
+  Buffer<S> u;      // in backward the gradient of the gate takes its place
+  Buffer<S> v, hat;
+  Buffer<S> slope;  // of the activation; the gradient of W_in h takes its place
+  Buffer<A> rstd, spare, again;  // `spare`: one state; `again`: those of the steps that backward runs again
 
   Record(Index nodes, Index channels, Index hidden, Index every, bool backward)
       : u(nodes * hidden), v(nodes * hidden), spare(nodes * channels) {
     if (!backward) return;
+    hat = Buffer<S>(nodes * hidden), slope = Buffer<S>(nodes * 2 * hidden), rstd = Buffer<A>(nodes);
     again = Buffer<A>((every - 1) * nodes * channels);
-    hat = Buffer<S>(nodes * hidden), slope = Buffer<S>(nodes * 2 * hidden), grad_gate = Buffer<S>(nodes * hidden);
-    rstd = Buffer<A>(nodes);
-    auto options = at::TensorOptions().dtype(c10::CppTypeToScalarType<S>::value);
-    h = at::empty({nodes, channels}, options), pushed = at::empty({nodes, channels}, options);
-    gated = at::empty({nodes, hidden}, options), grad_y = at::empty({nodes, 2 * hidden}, options);
   }
 };
 
 // What belongs to a worker: room for a tile of cells, and the gradients of the parameters it has seen.
 template <class A, class S>
 struct Worker {
-  Buffer<S> rows;
+  Buffer<S> rows, gated;
   Buffer<A> products;
+  OuterProducts<A, S> in, out;
   std::array<Buffer<A>, num_parameters> grads;
+
+  Worker(Index channels, Index hidden, TensorList t, bool backward)
+      : rows(tile * std::max(channels, hidden)),
+        gated(tile * hidden),
+        products(tile * std::max(channels, 2 * hidden)),
+        in(tile, 2 * hidden, channels),
+        out(tile, channels, hidden) {
+    for (int i = 0; backward && i < num_parameters; ++i) grads[i] = Buffer<A>(t[i].numel());
+  }
 };
 
 // NC, NH: channels and hidden channels in vectors where they are known when this is compiled, else 0.
 template <class A, class S, int NC, int NH>
 class Cell {
-  static constexpr int L = lanes<A>, most_c = NC ? NC : 32, most_h = NH ? NH : 64;
+  static constexpr int L = lanes<A>, most_c = NC ? NC : 2048 / vector_bytes, most_h = NH ? NH : 4096 / vector_bytes;
   using V = Vector<A>;
   using Book = Record<A, S>;
   using Hand = Worker<A, S>;
@@ -99,12 +105,8 @@ class Cell {
   Book record(Index every, bool backward) const { return Book(n.nodes, channels, hidden, every, backward); }
 
   std::vector<Hand> workers(TensorList t, bool backward) const {
-    std::vector<Hand> hands(at::get_num_threads());
-    for (Hand& hand : hands) {
-      hand.rows = Buffer<S>(tile * std::max(channels, hidden));
-      hand.products = Buffer<A>(tile * std::max(channels, 2 * hidden));
-      for (int i = 0; backward && i < num_parameters; ++i) hand.grads[i] = Buffer<A>(t[i].numel());
-    }
+    std::vector<Hand> hands;
+    for (int i = 0; i < at::get_num_threads(); ++i) hands.emplace_back(channels, hidden, t, backward);
     return hands;
   }
 
@@ -121,9 +123,6 @@ class Cell {
          [&](Index begin, Index end, Hand& hand) { gate_backward(begin, end, mask, grad, k, hand); },
          [&](Index begin, Index end, Hand& hand) { input_backward(begin, end, x, mask, grad, grad_x, k, hand); }},
         hands);
-    Hand& hand = hands[at::get_thread_num()];
-    add_product(hand.grads[in_weight], k.grad_y, k.h);
-    add_product(hand.grads[out_weight], k.pushed, k.gated);
   }
 
  private:
@@ -139,7 +138,7 @@ class Cell {
   // A worker with a sample of its own runs each stage as far as the next one's neighbours need it, so that what one
   // stage wrote is still in the cache for the next; several workers on one sample take stage after stage.
   void run(const std::vector<Stage>& stages, std::vector<Hand>& hands) const {
-    if (!at::in_parallel_region()) {
+    if (!at::in_parallel_region() && at::get_num_threads() > 1) {
       for (const Stage& stage : stages)
         at::parallel_for(0, (n.nodes + tile - 1) / tile, 4, [&](Index first, Index last) {
           for (Index i = first; i < last; ++i)
@@ -164,7 +163,6 @@ class Cell {
   template <bool backward>
   void activate(Index begin, Index end, const A* x, Book& k, Hand& hand) const {
     S* h = hand.rows.data();
-    if constexpr (backward) h = k.h.template mutable_data_ptr<S>() + begin * channels;
     for (Index i = begin; i < end; ++i) {
       V row[most_c];
       for (int c = 0; c < nc(); ++c)
@@ -258,7 +256,7 @@ class Cell {
 
   // Through W_out, the product u * s and u's activation; the gate's gradient is left for its neighbours to gather.
   void gate_backward(Index begin, Index end, const A* mask, const A* grad, Book& k, Hand& hand) const {
-    S* pushed = k.pushed.template mutable_data_ptr<S>() + begin * channels;
+    S *pushed = hand.rows.data(), *gated = hand.gated.data();
     for (Index i = begin; i < end; ++i) {
       A m = mask ? mask[i] : share;
       for (int c = 0; c < nc(); ++c) {
@@ -268,40 +266,41 @@ class Cell {
       }
     }
     w_out_back.multiply(pushed, channels, end - begin, hand.products.data());
-    S *gated = k.gated.template mutable_data_ptr<S>(), *grad_y = k.grad_y.template mutable_data_ptr<S>();
     for (Index i = begin; i < end; ++i) {
       V gate[most_h];
       for (int c = 0; c < nh(); ++c) gate[c] = load<A>(p[gate_bias] + c * L);
       gather<NH>(i, k.v.data(), hidden, p[gate_weight], gate);
       for (int c = 0; c < nh(); ++c) {
-        V u = load<A>(k.u.data() + i * hidden + c * L);
+        S *at_u = k.u.data() + i * hidden + c * L, *at_slope = k.slope.data() + i * 2 * hidden + c * L;
+        V u = load<A>(at_u);
         V g = load<A>(hand.products.data() + (i - begin) * hidden + c * L);
-        store(gated + i * hidden + c * L, u * gate[c]);
-        store(k.grad_gate.data() + i * hidden + c * L, u * g);
+        store(gated + (i - begin) * hidden + c * L, u * gate[c]);
+        store(at_u, u * g);
         add(hand.grads[gate_bias].data() + c * L, u * g);
-        V grad_u = gate[c] * g * load<A>(k.slope.data() + i * 2 * hidden + c * L);
-        store(grad_y + i * 2 * hidden + c * L, grad_u);
+        V grad_u = gate[c] * g * load<A>(at_slope);
+        store(at_slope, grad_u);
         add(hand.grads[in_bias].data() + c * L, grad_u);
       }
     }
+    hand.out.add(pushed, channels, gated, hidden, end - begin, hand.grads[out_weight].data());
   }
 
   // Through the gate's neighbour sum, v's norm and activation, W_in, the first norm and the transport.
   void input_backward(Index begin, Index end, const A* x, const A* mask, const A* grad, A* grad_x, Book& k,
                       Hand& hand) const {
-    S* grad_y = k.grad_y.template mutable_data_ptr<S>();
+    S *grad_y = k.slope.data(), *h = hand.rows.data();
     auto& g = hand.grads;
     for (Index i = begin; i < end; ++i) {
       V row[most_h], sum[most_h];
       for (int c = 0; c < nh(); ++c) row[c] = load<A>(k.v.data() + i * hidden + c * L), sum[c] = V{};
       scatter<NH>(
-          i, row, k.grad_gate.data(), [](Index) { return A(1); }, hidden, p[gate_weight], g[gate_weight].data(), sum);
+          i, row, k.u.data(), [](Index) { return A(1); }, hidden, p[gate_weight], g[gate_weight].data(), sum);
       for (int c = 0; c < nh(); ++c) row[c] = load<A>(k.hat.data() + i * hidden + c * L);
       normalise_backward<NH>(row, nh(), k.rstd.data()[i], p[gate_norm_weight], g[gate_norm_weight].data(),
                              g[gate_norm_bias].data(), sum);
       for (int c = 0; c < nh(); ++c) {
         Index at = hidden + c * L;
-        V grad_v = sum[c] * load<A>(k.slope.data() + i * 2 * hidden + at);
+        V grad_v = sum[c] * load<A>(grad_y + i * 2 * hidden + at);
         store(grad_y + i * 2 * hidden + at, grad_v);
         add(g[in_bias].data() + at, grad_v);
       }
@@ -315,6 +314,9 @@ class Cell {
         sum[c] = load<A>(hand.products.data() + (i - begin) * channels + c * L);
       }
       A rstd = normalise<NC>(row, nc());
+      for (int c = 0; c < nc(); ++c)
+        store(h + (i - begin) * channels + c * L,
+              row[c] * load<A>(p[norm_weight] + c * L) + load<A>(p[norm_bias] + c * L));
       normalise_backward<NC>(row, nc(), rstd, p[norm_weight], g[norm_weight].data(), g[norm_bias].data(), sum);
       for (int c = 0; c < nc(); ++c) {
         add(g[position].data() + i * channels + c * L, sum[c]);
@@ -325,6 +327,7 @@ class Cell {
           sum);
       for (int c = 0; c < nc(); ++c) store(grad_x + i * channels + c * L, sum[c]);
     }
+    hand.in.add(grad_y + begin * 2 * hidden, 2 * hidden, h, channels, end - begin, g[in_weight].data());
   }
 
   // (row - mean) / deviation in place; the inverse of the deviation is returned.
@@ -355,12 +358,6 @@ class Cell {
     }
     A first = total<A>(sum) / (vectors * L), second = total<A>(product) / (vectors * L);
     for (int c = 0; c < vectors; ++c) grad[c] = rstd * (grad[c] - first - hat[c] * second);
-  }
-
-  static void add_product(Buffer<A>& to, const Tensor& left, const Tensor& right) {
-    Tensor product = at::cpu::mm(left.t(), right);
-    const S* from = product.template const_data_ptr<S>();
-    for (Index i = 0; i < product.numel(); ++i) to.data()[i] += static_cast<A>(from[i]);
   }
 };
 

@@ -15,90 +15,158 @@ constexpr bool pairwise = std::is_same_v<S, c10::BFloat16>;
 constexpr bool pairwise = false;
 #endif
 
-// A matrix [depth, width], packed in blocks of `block` columns; width must be a multiple of the lanes, depth be even.
+// A product is made of tiles of a few rows by a few vectors, as many as leave registers for a row of the one factor and
+// a value of the other; with 32 registers 24 sums, with 16 registers 12, which is still enough to hide the latency.
+constexpr int tile_rows = 6, tile_vectors = vector_registers == 32 ? 4 : 2;
+
+// Calls `use` with the number of vectors of each block of columns as a constant, and the block's first column.
+template <int L, class F>
+CELLGRAPH_INLINE void each_block(int64_t width, const F& use) {
+  constexpr int64_t block = tile_vectors * L;
+  int64_t n = 0;
+  for (; n + block <= width; n += block) use(std::integral_constant<int, tile_vectors>(), n);
+  int64_t rest = (width - n) / L;
+  if constexpr (tile_vectors == 4)
+    if (rest == 3) return use(std::integral_constant<int, 3>(), n);
+  if constexpr (tile_vectors == 4)
+    if (rest == 2) return use(std::integral_constant<int, 2>(), n);
+  if (rest) use(std::integral_constant<int, 1>(), n);
+}
+
+// The same for rows: six at a time, then three, two or one.
+template <class F>
+CELLGRAPH_INLINE void each_rows(int64_t count, const F& use) {
+  int64_t r = 0;
+  for (; r + tile_rows <= count; r += tile_rows) use(std::integral_constant<int, tile_rows>(), r);
+  for (; r + 3 <= count; r += 3) use(std::integral_constant<int, 3>(), r);
+  if (r + 2 == count) return use(std::integral_constant<int, 2>(), r);
+  if (r < count) use(std::integral_constant<int, 1>(), r);
+}
+
+// The sums of a tile; they stay in registers as long as all loops over them are unrolled.
+template <class A, int R, int W>
+using Sums = Vector<A>[R][W];
+#define EACH_SUM _Pragma("GCC unroll 6") for (int r = 0; r < R; ++r) _Pragma("GCC unroll 4") for (int w = 0; w < W; ++w)
+
+// sum[r, :] += left[r * stride] * right[:]; of bfloat16 two products at once, of neighbours in `left` and in `right`.
+template <class A, int R, int W, class S, class Packed>
+CELLGRAPH_INLINE void add_outer(Sums<A, R, W>& sum, const S* left, int64_t stride, const Packed* right) {
+  constexpr int L = lanes<A>;
+  if constexpr (pairwise<A, S>) {
+#ifdef __AVX512BF16__
+    __m512bh row[W];
+    for (int w = 0; w < W; ++w) row[w] = (__m512bh)_mm512_loadu_si512(right + 2 * w * L);
+    for (int r = 0; r < R; ++r) {
+      int pair;
+      std::memcpy(&pair, left + r * stride, sizeof pair);
+      __m512bh value = (__m512bh)_mm512_set1_epi32(pair);
+      for (int w = 0; w < W; ++w) sum[r][w] = (Vector<A>)_mm512_dpbf16_ps((__m512)sum[r][w], value, row[w]);
+    }
+#endif
+  } else {
+    Vector<A> row[W];
+    for (int w = 0; w < W; ++w) row[w] = load<A>(right + w * L);
+    for (int r = 0; r < R; ++r) {
+      A value = static_cast<A>(left[r * stride]);
+      for (int w = 0; w < W; ++w) sum[r][w] += value * row[w];
+    }
+  }
+}
+
+// A matrix [depth, width], packed in blocks of columns; width must be a multiple of the lanes, depth be even.
 template <class A, class S>
 class Matrix {
  public:
-  static constexpr int L = lanes<A>, most = 4, block = most * L, together = 6;
+  static constexpr int L = lanes<A>;
 
   // The matrix whose value at [k, n] is weight[k * k_stride + n * n_stride].
   Matrix(const A* weight, int64_t depth, int64_t width, int64_t k_stride, int64_t n_stride)
       : depth_(depth), width_(width), packed_(depth * width) {
     constexpr int pair = pairwise<A, S> ? 2 : 1;
+    constexpr int64_t block = tile_vectors * L;
     Packed* to = packed_.data();
     for (int64_t n = 0; n < width; n += block)
       for (int64_t k = 0; k < depth; k += pair)
         for (int64_t column = n; column < std::min(n + block, width); ++column)
           for (int64_t half = k; half < k + pair; ++half)
-            *to++ = Packed(float_or_same(S(weight[half * k_stride + column * n_stride])));
+            *to++ = Packed(static_cast<A>(S(weight[half * k_stride + column * n_stride])));
   }
 
   // out[r, :] = rows[r, :] @ matrix
   void multiply(const S* rows, int64_t stride, int64_t count, A* out) const {
-    for (int64_t n = 0; n < width_; n += block) {
-      const Packed* from = packed_.data() + n * depth_;
-      switch (std::min<int64_t>(most, (width_ - n) / L)) {
-        case 4:
-          columns<4>(rows, stride, count, from, out + n);
-          break;
-        case 3:
-          columns<3>(rows, stride, count, from, out + n);
-          break;
-        case 2:
-          columns<2>(rows, stride, count, from, out + n);
-          break;
-        default:
-          columns<1>(rows, stride, count, from, out + n);
-      }
-    }
+    each_block<L>(width_, [&](auto vectors, int64_t n) {
+      each_rows(count, [&](auto some, int64_t r) {
+        tile<some, vectors>(rows + r * stride, stride, packed_.data() + n * depth_, out + r * width_ + n);
+      });
+    });
   }
 
  private:
   using Packed = std::conditional_t<pairwise<A, S>, S, A>;
 
-  static A float_or_same(S value) { return static_cast<A>(value); }
-
-  template <int W>
-  void columns(const S* rows, int64_t stride, int64_t count, const Packed* from, A* out) const {
-    int64_t r = 0;
-    for (; r + together <= count; r += together) tile<together, W>(rows + r * stride, stride, from, out + r * width_);
-    for (; r < count; ++r) tile<1, W>(rows + r * stride, stride, from, out + r * width_);
-  }
-
   template <int R, int W>
   void tile(const S* rows, int64_t stride, const Packed* from, A* out) const {
-    Vector<A> sum[R][W] = {};  // stays in registers as long as all loops over it are unrolled
-    if constexpr (pairwise<A, S>) {
-#ifdef __AVX512BF16__
-      for (int64_t k = 0; k < depth_; k += 2, from += 2 * W * L) {
-        __m512bh right[W];
-        for (int w = 0; w < W; ++w) right[w] = (__m512bh)_mm512_loadu_si512(from + 2 * w * L);
-        for (int r = 0; r < R; ++r) {
-          int pair;
-          std::memcpy(&pair, rows + r * stride + k, sizeof pair);
-          __m512bh left = (__m512bh)_mm512_set1_epi32(pair);
-          for (int w = 0; w < W; ++w) sum[r][w] = (Vector<A>)_mm512_dpbf16_ps((__m512)sum[r][w], left, right[w]);
-        }
-      }
-#endif
-    } else {
-      for (int64_t k = 0; k < depth_; ++k, from += W * L) {
-        Vector<A> right[W];
-        for (int w = 0; w < W; ++w) right[w] = load<A>(from + w * L);
-        for (int r = 0; r < R; ++r) {
-          A left = static_cast<A>(rows[r * stride + k]);
-          for (int w = 0; w < W; ++w) sum[r][w] += left * right[w];
-        }
-      }
-    }
-#pragma GCC unroll 6
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-      for (int w = 0; w < W; ++w) store(out + r * width_ + w * L, sum[r][w]);
+    constexpr int pair = pairwise<A, S> ? 2 : 1;
+    Sums<A, R, W> sum = {};
+    for (int64_t k = 0; k < depth_; k += pair, from += pair * W * L)
+      add_outer<A, R, W>(sum, rows + k, stride, from);
+    EACH_SUM store(out + r * width_ + w * L, sum[r][w]);
   }
 
   int64_t depth_, width_;
   Buffer<Packed> packed_;
 };
+
+// A sum over rows of outer products, which is what the gradient of a weight is.
+template <class A, class S>
+class OuterProducts {
+ public:
+  // Room for as many rows at a time as `most`, of left[m] and right[n].
+  OuterProducts(int64_t most, int64_t m, int64_t n) {
+    if constexpr (pairwise<A, S>) left_ = Buffer<S>((most + 1) * m), right_ = Buffer<S>((most + 1) * n);
+  }
+
+  // to[m, n] += sum over the rows of left[row, m] * right[row, n]; n must be a multiple of the lanes
+  void add(const S* left, int64_t m, const S* right, int64_t n, int64_t count, A* to) {
+    int64_t left_stride = m, right_stride = n;
+    constexpr int pair = pairwise<A, S> ? 2 : 1;
+    if constexpr (pairwise<A, S>) {
+      left = interleaved(left, m, count, left_);
+      right = interleaved(right, n, count, right_);
+      count = (count + 1) / 2, left_stride *= 2, right_stride *= 2;
+    }
+    each_block<lanes<A>>(n, [=](auto vectors, int64_t column) {
+      each_rows(m, [=](auto some, int64_t row) {
+        tile<some, vectors>(left + pair * row, left_stride, right + pair * column, right_stride, count,
+                            to + row * n + column, n);
+      });
+    });
+  }
+
+ private:
+  // The sums start at zero: loading them first makes GCC spill.
+  template <int R, int W>
+  static void tile(const S* left, int64_t left_stride, const S* right, int64_t right_stride, int64_t count, A* to,
+                   int64_t to_stride) {
+    constexpr int L = lanes<A>, pair = pairwise<A, S> ? 2 : 1;
+    Sums<A, R, W> sum = {};
+    for (int64_t k = 0; k < count; ++k, left += left_stride, right += right_stride)
+      add_outer<A, R, W>(sum, left, pair, right);
+    EACH_SUM cellgraph::add(to + r * to_stride + w * L, sum[r][w]);
+  }
+
+  // Two rows at a time, value by value in turn; a last row without another has zeros beside it.
+  static const S* interleaved(const S* rows, int64_t width, int64_t count, Buffer<S>& room) {
+    uint32_t* to = reinterpret_cast<uint32_t*>(room.data());
+    for (int64_t k = 0; k < count; k += 2, rows += 2 * width)
+      for (int64_t i = 0; i < width; ++i)
+        *to++ = rows[i].x | (k + 1 < count ? uint32_t(rows[width + i].x) << 16 : 0u);
+    return room.data();
+  }
+
+  Buffer<S> left_, right_;
+};
+
+#undef EACH_SUM
 
 }  // namespace cellgraph
