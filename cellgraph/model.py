@@ -9,15 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cellgraph.cone import LightCone
 from cellgraph.conveyor import Conveyor
 from cellgraph.lattice import Lattice
 from cellgraph.nn import AutoencoderAdapter, GMLPCell, LinearAdapter, PCAAdapter, Surface, regress
+from cellgraph.nn.surface import Places
 from cellgraph.numbers import integer, plain_numbers, span
 from cellgraph.pretrained import Pretrained
-from cellgraph.rollout import rollout
+from cellgraph.rollout import rollout, updates_at_random
 
 INJECTIONS = ("once", "held")
 STARTS = ("identity", "ridge")
+#: Above this share of the cell updates the full rollout is as fast as its light cone.
+WORTHWHILE = 0.9
 ADAPTERS: dict[str, type[LinearAdapter]] = {
     "linear": LinearAdapter,
     "pca": PCAAdapter,
@@ -32,7 +36,8 @@ class CellGraphOutput:
     Attributes:
         embedding: Predicted answer embedding, ``[batch, teacher_width]``.
         surface: What was extracted from the output surface, ``[batch, surface_width]``.
-        states: Final state of the cells, ``[batch, num_nodes, channels]``; ``None`` for models without cells.
+        states: Final state of the cells, ``[batch, num_nodes, channels]``; ``None`` where nobody asked for them, and
+            for models without cells.
         memory: Memory for the next call, ``[batch, num_nodes, memory_channels]``, or ``None``.
         num_steps: Steps taken.
         trajectory: All states, ``[num_steps + 1, batch, num_nodes, channels]``, when asked for.
@@ -139,6 +144,7 @@ class CellGraph(Pretrained):
             cell, self.input_surface, self.output_surface, num_steps=self.num_steps[1], held=injection == "held"
         )
         self.conveyor.check_reach(self.num_steps[0])
+        self._cones: dict[tuple[int, bool], tuple[LightCone, Places]] = {}
 
     @property
     def lattice(self) -> Lattice:
@@ -157,6 +163,7 @@ class CellGraph(Pretrained):
         *,
         num_steps: int | None = None,
         generator: torch.Generator | None = None,
+        states: bool = False,
         trajectory: bool = False,
     ) -> CellGraphOutput:
         """Answer a batch of questions.
@@ -166,6 +173,8 @@ class CellGraph(Pretrained):
             memory: What the call before returned as memory.
             num_steps: Steps of this call; drawn from the range in training and its upper end otherwise.
             generator: Source of the random number of steps and update masks.
+            states: Also return the final state of all the cells. Without it, cells that cannot reach the answer are
+                left out, see :meth:`cone`.
             trajectory: Also return the states of all steps.
         """
         if num_steps is None:
@@ -176,9 +185,11 @@ class CellGraph(Pretrained):
             self.conveyor.check_reach(num_steps)
         # Under autocast the adapter's output is bfloat16; the state is kept in the parameters' dtype.
         surface = self.question_adapter.encode(question).to(self.cell.position.dtype)
+        looks_at_all = states or trajectory or memory is not None
+        cone, places = (None, None) if looks_at_all else self._cone(num_steps)
         run = rollout(
             self.cell,
-            self.input_surface.inject(surface, num_channels=self.cell.channels),
+            self.input_surface.inject(surface, num_channels=self.cell.channels, places=places),
             memory,
             num_steps=num_steps,
             held=self.input_surface if self.injection == "held" else None,
@@ -186,16 +197,37 @@ class CellGraph(Pretrained):
             tolerance=0.0 if self.training else self.tolerance,
             trajectory=trajectory,
             generator=generator,
+            cone=cone,
         )
-        extracted = self.output_surface.extract(run.x) / self.conveyor.gain(run.num_steps)
+        extracted = self.output_surface.extract(run.x) if cone is None else self.output_surface.read(run.x)
+        extracted = extracted / self.conveyor.gain(run.num_steps)
         return CellGraphOutput(
             embedding=self.answer_adapter.decode(extracted),
             surface=extracted,
-            states=run.x,
+            states=run.x if cone is None else None,
             memory=run.memory,
             num_steps=run.num_steps,
             trajectory=run.trajectory,
         )
+
+    def cone(self, num_steps: int) -> LightCone | None:
+        """The light cone that a call takes which asks for the answer alone; ``None`` where the full rollout runs.
+
+        That is with memory, which all cells hand on; with an early stop at a fixed point, which looks at all of them;
+        for cells that cannot be computed one without the other; and where nearly every cell can reach the answer.
+        """
+        return self._cone(num_steps)[0]
+
+    def _cone(self, num_steps: int) -> tuple[LightCone | None, Places | None]:
+        if self.cell.memory_channels or not self.cell.fits_cone or (self.tolerance and not self.training):
+            return None, None
+        random = updates_at_random(self.cell)
+        key = num_steps, random
+        if key not in self._cones:
+            source = None if random else self.input_surface.mask
+            cone = LightCone(self.lattice, self.output_surface.mask, num_steps, source=source)
+            self._cones[key] = cone, self.input_surface.places(cone.own[0])
+        return self._cones[key] if self._cones[key][0].share < WORTHWHILE else (None, None)
 
     def target_surface(self, answer: Tensor) -> Tensor:
         """The surface that stands for an answer embedding: fixed, without gradient."""
@@ -266,7 +298,10 @@ class CellGraph(Pretrained):
         return cls(GMLPCell(lattice, **options.pop("cell")), **options)
 
     def extra_repr(self) -> str:
-        return f"num_steps={self.num_steps}, injection={self.injection}, checkpoint_every={self.checkpoint_every}"
+        cone = self.cone(self.num_steps[1])
+        computed = "full rollout" if cone is None else f"light cone of {cone.share:.0%} of the cell updates"
+        settings = f"num_steps={self.num_steps}, injection={self.injection}, checkpoint_every={self.checkpoint_every}"
+        return f"{settings}, {computed}"
 
     def _draw_steps(self, generator: torch.Generator | None) -> int:
         least, most = self.num_steps

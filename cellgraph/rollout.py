@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from cellgraph.cone import LightCone
 from cellgraph.nn import Cell, Surface
 from cellgraph.numbers import integer
 
@@ -43,6 +44,8 @@ def rollout(
     tolerance: float = 0.0,
     trajectory: bool = False,
     generator: torch.Generator | None = None,
+    cone: LightCone | None = None,
+    lent: Tensor | None = None,
 ) -> Rollout:
     """Apply a cell ``num_steps`` times.
 
@@ -65,24 +68,32 @@ def rollout(
             0 never stops early.
         trajectory: Also return the states of all steps.
         generator: Source of the random update masks.
+        cone: Compute the cells that can reach its target and no others. Then ``x`` is the state of its first own cells,
+            ``[batch, len(cone.own[0]), channels]``, and what is returned that of its target cells, in node order.
+        lent: With a cone, the state of its first lent cells, ``[len(cone.lent[0]), channels]``; zero when absent.
 
     Raises:
-        ValueError: If ``num_steps`` or ``checkpoint_every`` is negative, or the memory does not fit the cell.
+        ValueError: If ``num_steps`` or ``checkpoint_every`` is negative, the memory does not fit the cell, or the cone
+            does not fit the rest.
     """
     if not torch.compiler.is_compiling():
         num_steps, checkpoint_every = integer("num_steps", num_steps), integer("checkpoint_every", checkpoint_every)
+    if cone is not None:
+        looks_at_all = trajectory or tolerance > 0 or memory is not None
+        _check_cone(cell, cone, x, num_steps, context, held, looks_at_all=looks_at_all)
+        return _rollout_in(cone, cell, x, lent, context, held, checkpoint_every, generator)
     if num_steps < 0 or checkpoint_every < 0:
         raise ValueError(f"num_steps and checkpoint_every must not be negative, got {num_steps} and {checkpoint_every}")
     x = _with_memory(cell, x, memory)
     injected = x if held is not None else None
-    masks = _update_masks(cell, x, num_steps, generator)
+    masks = _update_masks(cell, x, x.size(1), num_steps, generator)
     chunk = checkpoint_every if checkpoint_every and torch.is_grad_enabled() else 1
     states = [x]
     stops_early = tolerance > 0 and not torch.is_grad_enabled()
     done = 0
     whole = held is None and context is None and not trajectory and not stops_early
     if num_steps and whole and cell.fuses(x):
-        x = cell.walk(x, masks, num_steps=num_steps, checkpoint_every=checkpoint_every)
+        x, _ = cell.walk(x, masks, num_steps=num_steps, checkpoint_every=checkpoint_every)
         done = num_steps
     while done < num_steps:
         steps = min(chunk, num_steps - done)
@@ -124,6 +135,91 @@ def _walk(
     return x
 
 
+def _rollout_in(
+    cone: LightCone,
+    cell: Cell,
+    x: Tensor,
+    lent: Tensor | None,
+    context: Tensor | None,
+    held: Surface | None,
+    checkpoint_every: int,
+    generator: torch.Generator | None,
+) -> Rollout:
+    num_steps = cone.num_steps
+    lent = x.new_zeros(len(cone.lent[0]), x.size(-1)) if lent is None else lent
+    masks = _update_masks(cell, x, cone.graph.num_nodes, num_steps, generator)
+    if num_steps and held is None and context is None and cell.fuses(x):
+        options = {"num_steps": num_steps, "checkpoint_every": checkpoint_every, "cone": cone, "lent": lent}
+        own, others = cell.walk(x, masks, **options)
+        others = others[None]
+    else:
+        own, others = x, lent[None]
+        chunk = checkpoint_every if checkpoint_every and torch.is_grad_enabled() else num_steps
+        injected = x if held is not None else None
+        for first in range(0, num_steps, chunk or 1):
+            steps = range(first, min(first + chunk, num_steps))
+            walked = (cone, cell, own, others, steps, masks, context, held, injected)
+            if chunk < num_steps:
+                own, others = checkpoint(_walk_in, *walked, use_reentrant=False, preserve_rng_state=False)
+            else:
+                own, others = _walk_in(*walked)
+    last = torch.cat([own, others.expand(x.size(0), -1, -1)], dim=1) if others.size(1) else own
+    return Rollout(x=last.index_select(1, cone.order.to(x.device)), memory=None, num_steps=num_steps)
+
+
+def _walk_in(
+    cone: LightCone,
+    cell: Cell,
+    own: Tensor,
+    lent: Tensor,
+    steps: range,
+    masks: Tensor | None,
+    context: Tensor | None,
+    held: Surface | None,
+    injected: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    for step in steps:
+        tables = cone.steps_on(own.device)[step]
+        own, lent = cell.step_in_cone(own, lent, tables, None if masks is None else masks[step], context)
+        if held is not None and injected is not None:
+            # The clamped cells are the first own ones, as far as they are still heard.
+            place = torch.full((cone.graph.num_nodes,), -1, device=own.device)
+            place[cone.own[0].to(own.device)] = torch.arange(injected.size(1), device=own.device)
+            found = place[tables[0].target]
+            among = (found >= 0) & held.mask.to(own.device)[tables[0].target]
+            clamped = among[:, None] & (torch.arange(own.size(-1), device=own.device) < held.channels)
+            own = torch.where(clamped, injected.index_select(1, found.clamp(min=0)), own)
+    return own, lent
+
+
+def _check_cone(
+    cell: Cell,
+    cone: LightCone,
+    x: Tensor,
+    num_steps: int,
+    context: Tensor | None,
+    held: Surface | None,
+    *,
+    looks_at_all: bool,
+) -> None:
+    if looks_at_all or cell.memory_channels:
+        raise ValueError("a cone leaves cells out: memory, a trajectory or a fixed point needs the full rollout")
+    if not cell.fits_cone:
+        raise ValueError(f"{type(cell).__name__} cannot compute some of its cells alone: it needs the full rollout")
+    if num_steps != cone.num_steps:
+        raise ValueError(f"num_steps must be the cone's {cone.num_steps}, got {num_steps}")
+    if x.dim() != 3 or x.size(1) != len(cone.own[0]):
+        raise ValueError(f"x must be [batch, {len(cone.own[0])}, channels] with this cone, got {list(x.shape)}")
+    if cone.source is None:
+        return
+    if updates_at_random(cell) or (context is not None and context.size(0) > 1):
+        raise ValueError(
+            "random updates, or a context for each sample, make all cells differ: use a cone without source"
+        )
+    if held is not None and bool((held.mask & ~cone.source).any()):
+        raise ValueError("the cells of a held surface differ by sample: they must be sources of the cone")
+
+
 def _with_memory(cell: Cell, x: Tensor, memory: Tensor | None) -> Tensor:
     wanted = [x.size(0), x.size(1), cell.memory_channels]
     if memory is None:
@@ -135,9 +231,16 @@ def _with_memory(cell: Cell, x: Tensor, memory: Tensor | None) -> Tensor:
     return torch.cat([x[..., : x.size(-1) - cell.memory_channels], memory.to(x.dtype)], dim=-1)
 
 
-def _update_masks(cell: Cell, x: Tensor, num_steps: int, generator: torch.Generator | None) -> Tensor | None:
-    if cell.update_rate == 1.0 or not (cell.training or cell.always_random):
+def updates_at_random(cell: Cell) -> bool:
+    """Whether each cell of each sample draws for itself whether it updates."""
+    return cell.update_rate < 1.0 and (cell.training or cell.always_random)
+
+
+def _update_masks(
+    cell: Cell, x: Tensor, num_nodes: int, num_steps: int, generator: torch.Generator | None
+) -> Tensor | None:
+    if not updates_at_random(cell):
         return None
     source = generator.device if generator is not None else x.device
-    draws = torch.rand(num_steps, x.size(0), x.size(1), 1, generator=generator, device=source)
+    draws = torch.rand(num_steps, x.size(0), num_nodes, 1, generator=generator, device=source)
     return (draws < cell.update_rate).to(x.device, x.dtype)

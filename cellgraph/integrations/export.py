@@ -86,7 +86,8 @@ class Inference(nn.Module):
 
     def forward(self, question: Tensor, memory: Tensor | None = None) -> tuple[Tensor, ...]:
         """Answer a batch of questions."""
-        out = self.model(question, memory, num_steps=self.num_steps)
+        # Exporters write slices of the full grid better than the cone's lists of cells.
+        out = self.model(question, memory, num_steps=self.num_steps, states=True)
         return (out.embedding, out.surface, out.memory) if self.has_memory else (out.embedding, out.surface)
 
     def example(self, batch: int, *, seed: int = 0) -> tuple[Tensor, ...]:

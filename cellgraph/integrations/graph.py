@@ -34,7 +34,7 @@ def to_data(model: CellGraph, output: CellGraphOutput, *, edge_influence: Tensor
     """
     lattice = model.lattice
     if output.states is None:
-        raise ValueError("a graph needs the states of the cells, the output has none")
+        raise ValueError("a graph needs the states of the cells, the output has none: call with states=True")
     batch = len(output.states)
     if edge_influence is not None and edge_influence.shape != (batch, lattice.num_edges):
         raise ValueError(f"edge_influence must be [{batch}, {lattice.num_edges}], got {list(edge_influence.shape)}")

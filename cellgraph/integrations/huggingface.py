@@ -92,7 +92,11 @@ class CellGraphModel(PreTrainedModel):
         return model
 
     def forward(
-        self, inputs_embeds: Tensor, memory: Tensor | None = None, num_steps: int | None = None
+        self,
+        inputs_embeds: Tensor,
+        memory: Tensor | None = None,
+        num_steps: int | None = None,
+        output_states: bool = False,
     ) -> CellGraphModelOutput:
         """Send vectors through the cube.
 
@@ -100,8 +104,9 @@ class CellGraphModel(PreTrainedModel):
             inputs_embeds: The vectors.
             memory: What the call before returned as memory.
             num_steps: Steps of this call, see :class:`~cellgraph.CellGraph`.
+            output_states: Also return the final state of all the cells.
         """
-        out = self.network(inputs_embeds.flatten(0, -2), memory, num_steps=num_steps)
+        out = self.network(inputs_embeds.flatten(0, -2), memory, num_steps=num_steps, states=output_states)
         return CellGraphModelOutput(
             last_hidden_state=out.embedding.view_as(inputs_embeds),
             surface=out.surface,

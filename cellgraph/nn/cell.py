@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cellgraph.cone import ConeStep, LightCone
 from cellgraph.graph import Graph
 from cellgraph.numbers import plain_numbers
 from cellgraph.ops.neighbour_sum import NeighbourSum
@@ -166,6 +167,33 @@ class Cell(NeighbourSum):
             return
         self.compile(dynamic=False)
 
+    @property
+    def fits_cone(self) -> bool:
+        """Whether :meth:`step_in_cone` takes the cell's step; a cell of one's own may say so and take it."""
+        return False
+
+    def step_in_cone(
+        self,
+        own: Tensor,
+        lent: Tensor,
+        tables: tuple[ConeStep, ConeStep],
+        update_mask: Tensor | None = None,
+        context: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One step of the cells of a light cone, see :class:`~cellgraph.cone.LightCone`.
+
+        Args:
+            own: State of the cells that may differ by sample, ``[batch, num_own, channels]``.
+            lent: State of those that do not, ``[1, num_lent, channels]``.
+            tables: Those of the step for both.
+            update_mask: See :meth:`forward`, for all the cells.
+            context: See :meth:`forward`, for all the cells; one for all samples where cells are lent.
+
+        Returns:
+            Both states after the step.
+        """
+        raise NotImplementedError
+
     def use_fused(self) -> bool:
         """From here on leave whole rollouts to :meth:`walk` where that can be; whether it can."""
         return False
@@ -174,7 +202,16 @@ class Cell(NeighbourSum):
         """Whether whole rollouts from such a state are left to :meth:`walk`."""
         return False
 
-    def walk(self, x: Tensor, masks: Tensor | None, *, num_steps: int, checkpoint_every: int = 0) -> Tensor:
+    def walk(
+        self,
+        x: Tensor,
+        masks: Tensor | None,
+        *,
+        num_steps: int,
+        checkpoint_every: int = 0,
+        cone: LightCone | None = None,
+        lent: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Take several steps at once, where :meth:`fuses` says so."""
         raise NotImplementedError
 

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cellgraph.cone import ConeStep, LightCone
 from cellgraph.graph import Graph
 from cellgraph.lattice import Lattice
 from cellgraph.nn.cell import Cell
+from cellgraph.nn.partial import activate, advance
 from cellgraph.numbers import plain_numbers
 from cellgraph.ops.fused import FusedSteps, load_operators
 from cellgraph.ops.triton.gate import fits_gated_step, gated_step
@@ -200,7 +202,7 @@ class GMLPCell(Cell):
     def forward(self, x: Tensor, update_mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """One step of all the cells at once, see :meth:`Cell.forward`."""
         if context is None and self.fuses(x):
-            return self.walk(x, None if update_mask is None else update_mask[None], num_steps=1)
+            return self.walk(x, None if update_mask is None else update_mask[None], num_steps=1)[0]
         gated = self.backend == "triton" and self.sharing == "shared" and self.is_plain and not self.norm_transport
         if gated and fits_gated_step(self.channels, self.hidden):
             return self._gated_step(x, update_mask, context)
@@ -215,7 +217,7 @@ class GMLPCell(Cell):
         plain = self.is_plain and not self.norm_transport
         fits = self.sharing == "shared" and plain and isinstance(self.lattice, Lattice)
         if fits and load_operators():
-            self._fused = FusedSteps(self.neighbours[:-1])
+            self._fused = FusedSteps(self.lattice)
         return self._fused is not None
 
     def fuses(self, x: Tensor) -> bool:
@@ -223,15 +225,30 @@ class GMLPCell(Cell):
         chosen = self._fused is not None and self.backend in ("auto", "fused")
         return chosen and FusedSteps.fits(x, self.channels, self.hidden) and load_operators()
 
-    def walk(self, x: Tensor, masks: Tensor | None, *, num_steps: int, checkpoint_every: int = 0) -> Tensor:
+    def walk(
+        self,
+        x: Tensor,
+        masks: Tensor | None,
+        *,
+        num_steps: int,
+        checkpoint_every: int = 0,
+        cone: LightCone | None = None,
+        lent: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Take several steps by the fused operator.
 
         Args:
-            x: State for which :meth:`fuses` is true, ``[batch, num_nodes, channels]``.
+            x: State for which :meth:`fuses` is true, ``[batch, num_nodes, channels]``; with a cone that of its first
+                own cells.
             masks: Update masks, ``[num_steps, batch, num_nodes, 1]``.
             num_steps: Number of steps.
             checkpoint_every: Keep for backward the state at every so many steps only; at 0 that of every step.
                 Activations within a step are always computed again.
+            cone: The cells to compute, all of them by default.
+            lent: With a cone, the state of its first lent cells, ``[num_lent, channels]``.
+
+        Returns:
+            The last state, with a cone that of its last own cells, and that of its last lent cells.
         """
         assert self._fused is not None
         gate_weight = self.gate_weight[:, 0].repeat_interleave(self.hidden // self.heads, dim=-1)
@@ -241,11 +258,39 @@ class GMLPCell(Cell):
             *(self.gate_norm_weight[0], self.gate_norm_bias[0], gate_weight, self.gate_bias[0]),
             *(self.out_weight[0], self.out_bias[0], self.transport[:, 0]),
         ]
-        share = self.step_size * self.update_rate
         if masks is not None and self.step_size != 1.0:
             masks = masks * self.step_size
-        every = checkpoint_every or 1
-        return self._fused.walk(x, masks, parameters, share=share, num_steps=num_steps, every=every)
+        return self._fused.walk(
+            x,
+            masks,
+            parameters,
+            share=self.step_size * self.update_rate,
+            num_steps=num_steps,
+            every=checkpoint_every or 1,
+            cone=cone,
+            lent=lent,
+        )
+
+    @property
+    def fits_cone(self) -> bool:
+        """Whether :meth:`step_in_cone` takes the cell's step."""
+        return self.is_plain
+
+    def step_in_cone(
+        self,
+        own: Tensor,
+        lent: Tensor,
+        tables: tuple[ConeStep, ConeStep],
+        update_mask: Tensor | None = None,
+        context: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One step of the cells of a light cone, see :meth:`Cell.step_in_cone`."""
+        ours, others = tables
+        lent_before = activate(self, lent, others.source, context)
+        before = activate(self, own, ours.source, context).beside(lent_before.rows(ours.lender))
+        rate = self.update_rate * self.step_size
+        share = rate if update_mask is None else update_mask.index_select(1, ours.target) * self.step_size
+        return advance(self, before, ours, share), advance(self, lent_before, others, rate)
 
     def _gated_step(self, x: Tensor, update_mask: Tensor | None, context: Tensor | None) -> Tensor:
         uv = self._uv(x, context)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,20 @@ from torch import Tensor, nn
 
 from cellgraph.lattice import Lattice
 from cellgraph.numbers import plain_numbers
+
+
+class Places(NamedTuple):
+    """The cells of a surface among some cells.
+
+    Attributes:
+        row: Their rows among those cells.
+        taken: Their numbers on the surface.
+        count: Number of those cells.
+    """
+
+    row: Tensor
+    taken: Tensor
+    count: int
 
 
 class Surface(nn.Module):
@@ -58,12 +72,17 @@ class Surface(nn.Module):
         """Length of the vector that the surface holds."""
         return self.index.numel() * self.channels
 
-    def inject(self, surface: Tensor, *, num_channels: int) -> Tensor:
+    def inject(self, surface: Tensor, *, num_channels: int, places: Places | None = None) -> Tensor:
         """A state that is zero but for the surface.
+
+        Args:
+            surface: The vector.
+            num_channels: Channels of the state.
+            places: Which cells' state is wanted, see :meth:`places`; all cells' by default.
 
         Shapes:
             - **surface:** ``[batch, width]``
-            - **output:** ``[batch, num_nodes, num_channels]``
+            - **output:** ``[batch, num_nodes, num_channels]``, or that of the wanted cells
 
         Raises:
             ValueError: If the vector's width is not the surface's, or the state has too few channels.
@@ -73,9 +92,19 @@ class Surface(nn.Module):
                 raise ValueError(f"surface must be [batch, {self.width}], got {list(surface.shape)}")
             if num_channels < self.channels:
                 raise ValueError(f"the surface needs {self.channels} channels of the state, it has {num_channels}")
-        values = surface.unflatten(1, (-1, self.channels))
-        state = surface.new_zeros(surface.size(0), self.lattice.num_nodes, num_channels)
-        return state.index_copy(1, self.index, F.pad(values, (0, num_channels - self.channels)))
+        values = F.pad(surface.unflatten(1, (-1, self.channels)), (0, num_channels - self.channels))
+        index, count = self.index, self.lattice.num_nodes
+        if places is not None:
+            index, count = places.row.to(index.device), places.count
+            values = values.index_select(1, places.taken.to(index.device))
+        return surface.new_zeros(surface.size(0), count, num_channels).index_copy(1, index, values)
+
+    def places(self, nodes: Tensor) -> Places:
+        """Where among some cells, ``[num_cells]`` node numbers, those of the surface are."""
+        row = torch.full((self.lattice.num_nodes,), -1)
+        row[nodes] = torch.arange(len(nodes))
+        found = row[self.mask]
+        return Places(found[found >= 0], (found >= 0).nonzero().squeeze(1), len(nodes))
 
     def hold(self, x: Tensor, injected: Tensor) -> Tensor:
         """The state ``x`` with the surface set back to what was injected; both ``[batch, num_nodes, channels]``."""
@@ -90,7 +119,16 @@ class Surface(nn.Module):
             - **x:** ``[batch, num_nodes, channels]``
             - **output:** ``[batch, width]``
         """
-        return x.index_select(1, self.index)[..., : self.channels].flatten(1)
+        return self.read(x.index_select(1, self.index))
+
+    def read(self, cells: Tensor) -> Tensor:
+        """The vector that the surface holds, from the state of its own cells alone.
+
+        Shapes:
+            - **cells:** ``[batch, num_cells, channels]``
+            - **output:** ``[batch, width]``
+        """
+        return cells[..., : self.channels].flatten(1)
 
     def config(self) -> dict[str, object]:
         """The constructor's arguments but the lattice, as plain types."""

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from cellgraph.analysis.plots import PALETTE, plot_loss, plot_run, plot_similarity, read_metrics
+from cellgraph.analysis import plot_loss, plot_run, plot_similarity, read_metrics
+from cellgraph.analysis.plots import PALETTE
 
 
 def write(path: Path, rows: list[dict]) -> Path:

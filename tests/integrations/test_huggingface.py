@@ -75,7 +75,8 @@ def test_files_bring_back_the_same_network(options: dict, tmp_path: Path) -> Non
 def test_tokens_are_rows() -> None:
     model = CellGraphModel.from_network(network())
     tokens = torch.randn(2, 3, 16)
-    out = model(tokens)
+    out = model(tokens, output_states=True)
+    assert model(tokens).states is None
     assert out.last_hidden_state.shape == (2, 3, 16)
     torch.testing.assert_close(out.last_hidden_state[1, 2], model(tokens[1, 2:]).last_hidden_state[0])
     assert out.states.shape == (6, 47, 8)

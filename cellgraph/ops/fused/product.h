@@ -126,14 +126,16 @@ class OuterProducts {
     if constexpr (pairwise<A, S>) left_ = Buffer<S>((most + 1) * m), right_ = Buffer<S>((most + 1) * n);
   }
 
-  // to[m, n] += sum over the rows of left[row, m] * right[row, n]; n must be a multiple of the lanes
-  void add(const S* left, int64_t m, const S* right, int64_t n, int64_t count, A* to) {
-    int64_t left_stride = m, right_stride = n;
+  // to[m, n] += sum over the rows of left[row, m] * right[row, n]; n must be a multiple of the lanes. Rows of `left` are
+  // so many values apart, m by default.
+  void add(const S* left, int64_t m, const S* right, int64_t n, int64_t count, A* to, int64_t left_stride = 0) {
+    if (!left_stride) left_stride = m;
+    int64_t right_stride = n;
     constexpr int pair = pairwise<A, S> ? 2 : 1;
     if constexpr (pairwise<A, S>) {
-      left = interleaved(left, m, count, left_);
-      right = interleaved(right, n, count, right_);
-      count = (count + 1) / 2, left_stride *= 2, right_stride *= 2;
+      left = interleaved(left, m, left_stride, count, left_);
+      right = interleaved(right, n, right_stride, count, right_);
+      count = (count + 1) / 2, left_stride = 2 * m, right_stride = 2 * n;
     }
     each_block<lanes<A>>(n, [=](auto vectors, int64_t column) {
       each_rows(m, [=](auto some, int64_t row) {
@@ -156,11 +158,11 @@ class OuterProducts {
   }
 
   // Two rows at a time, value by value in turn; a last row without another has zeros beside it.
-  static const S* interleaved(const S* rows, int64_t width, int64_t count, Buffer<S>& room) {
+  static const S* interleaved(const S* rows, int64_t width, int64_t stride, int64_t count, Buffer<S>& room) {
     uint32_t* to = reinterpret_cast<uint32_t*>(room.data());
-    for (int64_t k = 0; k < count; k += 2, rows += 2 * width)
+    for (int64_t k = 0; k < count; k += 2, rows += 2 * stride)
       for (int64_t i = 0; i < width; ++i)
-        *to++ = rows[i].x | (k + 1 < count ? uint32_t(rows[width + i].x) << 16 : 0u);
+        *to++ = rows[i].x | (k + 1 < count ? uint32_t(rows[stride + i].x) << 16 : 0u);
     return room.data();
   }
 

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from cellgraph.cone import ConeStep, LightCone
+from cellgraph.graph import Graph
 
-class FusedSteps:
-    """The neighbours of a lattice as the operator wants them, and the operator.
+#: Cones whose tables are kept: one for each number of steps that training draws from.
+MOST_PLANS = 64
 
-    Args:
-        neighbours: The neighbour of every cell in every direction, -1 where there is none,
-            ``[num_directions, num_nodes]``.
+
+class Plan(NamedTuple):
+    """What the operator is told of the cells that it computes.
+
+    Attributes:
+        tables: Ten a distinct step, see ``gmlp_steps.cpp``, int32.
+        centres: Two a distinct step, the first own and lent source that is a centre.
+        order: The distinct step that each step is.
     """
 
-    def __init__(self, neighbours: Tensor) -> None:
-        self.source = neighbours.cpu().int().contiguous()
-        self.target = torch.full_like(self.source, -1)
-        direction, target = (self.source >= 0).nonzero(as_tuple=True)
-        source = self.source[direction, target]
-        self.target[direction, source.long()] = target.int()
-        self.reach = int((source - target).abs().max()) if len(source) else 0
+    tables: list[Tensor]
+    centres: list[int]
+    order: list[int]
+
+
+class FusedSteps:
+    """The cells and neighbours of a graph as the operator wants them, and the operator.
+
+    Args:
+        graph: The graph, in which no cell hears two others from the same direction.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._whole = LightCone(graph, torch.ones(graph.num_nodes, dtype=torch.bool), 1)
+        self._plans: dict[LightCone, Plan] = {}
 
     @staticmethod
     def fits(x: Tensor, channels: int, hidden: int) -> bool:
@@ -41,43 +57,112 @@ class FusedSteps:
         )
 
     def walk(
-        self, x: Tensor, masks: Tensor | None, parameters: list[Tensor], *, share: float, num_steps: int, every: int
-    ) -> Tensor:
+        self,
+        x: Tensor,
+        masks: Tensor | None,
+        parameters: list[Tensor],
+        *,
+        share: float,
+        num_steps: int,
+        every: int,
+        cone: LightCone | None = None,
+        lent: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Take several steps.
 
         Args:
-            x: State, ``[batch, num_nodes, channels]``.
+            x: State, ``[batch, num_nodes, channels]``; with a cone that of its first own cells.
             masks: Update masks, ``[num_steps, batch, num_nodes, 1]``.
             parameters: The cell's parameters in the order of ``cell.h``, spatial weights for each channel.
             share: The share of the update that all cells take where there are no masks.
             num_steps: Number of steps, at least one.
             every: Keep for backward the state at every so many steps.
+            cone: The cells to compute; all of them by default.
+            lent: With a cone, the state of its first lent cells, ``[num_lent, channels]``.
+
+        Returns:
+            The last state, with a cone that of its last own cells, and that of the last lent cells.
         """
         narrow = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        keep = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters))
+        inputs = (x, *parameters) if lent is None else (x, lent, *parameters)
+        keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
         every = every if keep else num_steps
-        masks = x.new_empty(0) if masks is None else masks.to(x.dtype).contiguous()
-        settings = (share, self.source, self.target, self.reach, num_steps, every, narrow)
-        return _Steps.apply(settings, x.contiguous(), masks, *(p.contiguous() for p in parameters))
+        masks = x.new_empty(0) if masks is None else masks.to(x.dtype).squeeze(-1).contiguous()
+        lent = x.new_empty(0, x.size(-1)) if lent is None else lent
+        settings = (share, *self._plan(cone, num_steps), every, narrow)
+        return _Steps.apply(settings, x.contiguous(), lent.contiguous(), masks, *(p.contiguous() for p in parameters))
+
+    def _plan(self, cone: LightCone | None, num_steps: int) -> Plan:
+        key = cone or self._whole
+        if key not in self._plans:
+            self._plans[key] = self._tables(key)
+            # A cone that is made anew for every call must not fill the memory.
+            if len(self._plans) > MOST_PLANS:
+                del self._plans[next(other for other in self._plans if other is not self._whole)]
+        return self._plans[key] if cone is not None else self._plans[key]._replace(order=[0] * num_steps)
+
+    def _tables(self, cone: LightCone) -> Plan:
+        tables: list[Tensor] = []
+        for own, lent in cone.steps:
+            row = torch.full((len(lent.source),), -1)
+            row[own.lender] = torch.arange(len(own.lender))
+            parts = [own.target, own.source, *self._neighbours(own), own.lender]
+            parts += [lent.target, lent.source, *self._neighbours(lent), row]
+            tables += [part.int().contiguous() for part in parts]
+        centres = [step.first_centre for pair in cone.steps for step in pair]
+        return Plan(tables, centres, list(range(cone.num_steps)))
+
+    def _neighbours(self, step: ConeStep) -> tuple[Tensor, Tensor]:
+        """The source of each target by direction, itself last, and the target of each source."""
+        source, target = step.edge_index
+        direction = self.graph.edge_direction[step.edge]
+        here = torch.arange(len(step.target))
+        heard = torch.full((self.graph.num_directions + 1, len(step.target)), -1)
+        heard[direction, target] = source
+        heard[-1] = step.centre
+        hears = torch.full((self.graph.num_directions + 1, len(step.source) + len(step.lender)), -1)
+        hears[direction, source] = target
+        hears[-1, step.centre] = here
+        return heard, hears
 
 
 class _Steps(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, settings: tuple[Any, ...], x: Tensor, masks: Tensor, *parameters: Tensor) -> Tensor:
-        share, source, target, reach, num_steps, every, narrow = settings
-        states = torch.ops.cellgraph.gmlp_steps(
-            x, masks, share, source, target, reach, parameters, num_steps, every, narrow
+    def forward(
+        ctx: Any, settings: tuple[Any, ...], own: Tensor, lent: Tensor, masks: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        share, tables, centres, order, every, narrow = settings
+        states, lent_states = torch.ops.cellgraph.gmlp_steps(
+            own, lent, masks, share, tables, centres, order, parameters, every, narrow
         )
         ctx.settings = settings
-        ctx.save_for_backward(x, masks, states, *parameters)
-        return states[-1]
+        ctx.save_for_backward(own, lent, masks, states, lent_states, *parameters)
+        batch, channels = own.size(0), own.size(2)
+        last = [tables[10 * order[-1] + place].numel() for place in (0, 5)]
+        return (
+            states[states.numel() - batch * last[0] * channels :].view(batch, last[0], channels),
+            lent_states[lent_states.numel() - last[1] * channels :].view(last[1], channels),
+        )
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        share, source, target, reach, num_steps, every, narrow = ctx.settings
-        x, masks, states, *parameters = ctx.saved_tensors
-        grad_x, *grads = torch.ops.cellgraph.gmlp_steps_backward(
-            grad.contiguous(), x, states, masks, share, source, target, reach, parameters, num_steps, every, narrow
+    def backward(ctx: Any, grad: Tensor, lent_grad: Tensor) -> tuple[Tensor | None, ...]:
+        share, tables, centres, order, every, narrow = ctx.settings
+        own, lent, masks, states, lent_states, *parameters = ctx.saved_tensors
+        own_grad, lent_grad, *grads = torch.ops.cellgraph.gmlp_steps_backward(
+            grad.contiguous(),
+            lent_grad.contiguous(),
+            own,
+            lent,
+            states,
+            lent_states,
+            masks,
+            share,
+            tables,
+            centres,
+            order,
+            parameters,
+            every,
+            narrow,
         )
-        return None, grad_x, None, *grads
+        return None, own_grad, lent_grad, None, *grads
