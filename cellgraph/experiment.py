@@ -15,27 +15,30 @@ from rich.console import Console
 from rich.markdown import Markdown
 from torch import Tensor, nn
 
-from cellgraph.analysis import (
-    AdaptersAlone,
-    Evaluation,
-    LinearMLP,
-    Prediction,
-    evaluate,
-    nearest_answers,
-    plot_run,
-    predict,
-    predict_closed_forms,
-    print_evaluation,
-    read_metrics,
-    save_evaluation,
-)
+from cellgraph.analysis.plots import plot_run, read_metrics
 from cellgraph.answering import FinishedRun
 from cellgraph.answering.questions import QuestionReport, judge_run, save_report
 from cellgraph.answering.questions import markdown as questions_markdown
 from cellgraph.data import QAPair, Split, read_pairs, save_pairs
 from cellgraph.model import CellGraph
+from cellgraph.retrieval import (
+    AdaptersAlone,
+    EmbeddedPairs,
+    Evaluation,
+    LinearMLP,
+    Objective,
+    Prediction,
+    TrainSettings,
+    evaluate,
+    nearest_answers,
+    predict,
+    predict_closed_forms,
+    print_evaluation,
+    save_evaluation,
+    train,
+)
 from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
-from cellgraph.training import EmbeddedPairs, Objective, TrainSettings, run_checkpoint, train
+from cellgraph.training import run_checkpoint
 
 PARTS = ("train", "validation", "test")
 

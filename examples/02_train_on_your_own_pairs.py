@@ -13,10 +13,19 @@ from tempfile import TemporaryDirectory
 import torch
 
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.analysis import Ridge, evaluate, predict, predict_closed_forms, print_evaluation
 from cellgraph.data import docstring_pairs, split_pairs
+from cellgraph.retrieval import (
+    EmbeddedPairs,
+    Objective,
+    Ridge,
+    TrainSettings,
+    evaluate,
+    predict,
+    predict_closed_forms,
+    print_evaluation,
+    train,
+)
 from cellgraph.teacher import EmbeddingCache, LSATeacher
-from cellgraph.training import EmbeddedPairs, Objective, TrainSettings, train
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from cellgraph import Lattice
+from cellgraph.analysis import SavedTensors, trajectory_summary
 from cellgraph.automata import AutomatonSettings, Batch, SamplePool, Task, save_picture
 from cellgraph.automata.experiment import AutomatonExperiment
-from cellgraph.diagnostics import KeptTensors, trajectory_summary
 from cellgraph.nn import Cell
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     cell = MeanCell(task.lattice, update_rate=0.8)
     seeds = task.sample(4, torch.Generator())
     for every in (0, 4):
-        with KeptTensors(cell) as kept:
+        with SavedTensors(cell) as kept:
             task.run(cell, seeds, num_steps=16, checkpoint_every=every)
         print(f"checkpoint_every={every}: {sum(kept.bytes_per_step()):,} bytes kept for backward")
 

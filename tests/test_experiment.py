@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.analysis import AdaptersAlone, LinearMLP
 from cellgraph.data import QAPair, Split
 from cellgraph.experiment import Experiment
+from cellgraph.retrieval import AdaptersAlone, LinearMLP, Objective, TrainSettings
 from cellgraph.teacher import EmbeddingCache, LSATeacher
-from cellgraph.training import Objective, TrainSettings
 
 SETTINGS = TrainSettings(max_steps=6, batch_size=8, warmup_steps=1, val_every=3, ema=0.0, accelerator="cpu")
 

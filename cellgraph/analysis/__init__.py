@@ -1,56 +1,30 @@
-"""Analysis: what a lattice is worth beside its baselines, on pairs it has not seen."""
+"""Analysis: what a lattice learned, and what a rollout keeps, carries and moves.
 
-from cellgraph.analysis.baselines import Baseline, Identity, MeanAnswer, Procrustes, Ridge, closed_forms
-from cellgraph.analysis.bootstrap import Interval, bootstrap_interval, bootstrap_intervals, paired_difference
-from cellgraph.analysis.controls import AdaptersAlone, LinearMLP
-from cellgraph.analysis.evaluation import Evaluation, Prediction, evaluate, predict, predict_closed_forms
-from cellgraph.analysis.metrics import (
-    chance_level,
-    cosine,
-    csls,
-    distinct_answers,
-    neighbourhood_cosine,
-    ranks,
-    recall_at_k,
-    reciprocal_ranks,
+Nothing here runs unless it is called, and nothing stays on a cell afterwards.
+"""
+
+from cellgraph.analysis.layers import layer_influence
+from cellgraph.analysis.saved import SavedTensor, SavedTensors
+from cellgraph.analysis.stale import StaleGraph, StaleGraphs
+from cellgraph.analysis.trajectory import (
+    dead_cells,
+    growth_rate,
+    period,
+    saturated_share,
+    settling_step,
+    trajectory_summary,
 )
-from cellgraph.analysis.nearest import NearestAnswers, nearest_answers
-from cellgraph.analysis.plots import plot_loss, plot_run, plot_similarity, read_metrics
-from cellgraph.analysis.table import markdown, print_evaluation, save_evaluation
 
 __all__ = [
-    "AdaptersAlone",
-    "Baseline",
-    "Evaluation",
-    "Identity",
-    "Interval",
-    "LinearMLP",
-    "MeanAnswer",
-    "NearestAnswers",
-    "Prediction",
-    "Procrustes",
-    "Ridge",
-    "bootstrap_interval",
-    "bootstrap_intervals",
-    "chance_level",
-    "closed_forms",
-    "cosine",
-    "csls",
-    "distinct_answers",
-    "evaluate",
-    "markdown",
-    "nearest_answers",
-    "neighbourhood_cosine",
-    "paired_difference",
-    "plot_loss",
-    "plot_run",
-    "plot_similarity",
-    "predict",
-    "predict_closed_forms",
-    "print_evaluation",
-    "ranks",
-    "read_metrics",
-    "recall_at_k",
-    "reciprocal_ranks",
-    "save_evaluation",
+    "SavedTensor",
+    "SavedTensors",
+    "StaleGraph",
+    "StaleGraphs",
+    "dead_cells",
+    "growth_rate",
+    "layer_influence",
+    "period",
+    "saturated_share",
+    "settling_step",
+    "trajectory_summary",
 ]

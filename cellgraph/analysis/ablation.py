@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cellgraph.analysis.metrics import cosine, ranks, reciprocal_ranks
 from cellgraph.analysis.states import CHUNK_SIZE, advance, initial_state
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
+from cellgraph.retrieval.metrics import cosine, ranks, reciprocal_ranks
 
 #: ``silent``: the region's cells hold zero. ``passive``: they pass states on, but compute nothing.
 KINDS = ("silent", "passive")

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellgraph.analysis import distinct_answers
 from cellgraph.data import read_pairs
 from cellgraph.numbers import plain_numbers
+from cellgraph.retrieval import distinct_answers
 
 #: Neighbours of each answer in the graph of approximate search, and how many are looked at while searching it. Malkov
 #: and Yashunin 2016 (arXiv 1603.09320) recommend 5 to 48 neighbours; the tests hold what these settings find.
@@ -40,7 +40,7 @@ class Candidate:
 class AnswerBank:
     """Distinct answers and their embeddings, searched by the cosine by which training and evaluation judge.
 
-    Answers that are one candidate to the evaluation (:func:`~cellgraph.analysis.distinct_answers`) are one here.
+    Answers that are one candidate to the evaluation (:func:`~cellgraph.retrieval.distinct_answers`) are one here.
 
     Args:
         texts: The answers.

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellgraph.analysis.metrics import TIE
 from cellgraph.answering.bank import AnswerBank
 from cellgraph.data import QAPair, group_pairs
+from cellgraph.retrieval.metrics import TIE
 
 #: Share of the training answers that may have an equivalent one by accident.
 ACCIDENTS = 0.01

@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellgraph.analysis import bootstrap_interval, bootstrap_intervals
-from cellgraph.analysis.metrics import recall_at_k
 from cellgraph.answering.bank import AnswerBank
 from cellgraph.answering.confidence import Confidence, reliability, score_features
 from cellgraph.answering.meaning import first_right, meaningful
 from cellgraph.answering.run import FinishedRun
 from cellgraph.data import QAPair
 from cellgraph.files import write_atomically
+from cellgraph.retrieval import bootstrap_interval, bootstrap_intervals
+from cellgraph.retrieval.metrics import recall_at_k
 
 KS = (1, 5, 10)
 SIMILAR, EVERYDAY, TECHNICAL, GENERAL = "similar to training", "everyday", "hard technical", "general"

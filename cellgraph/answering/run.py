@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cellgraph.analysis import predict
 from cellgraph.answering.bank import AnswerBank
 from cellgraph.answering.confidence import PRECISION, Confidence, score_features
 from cellgraph.answering.generator import GenerativeDecoder
 from cellgraph.answering.meaning import equivalence_threshold, first_right, meaningful
 from cellgraph.data import QAPair, Split, read_pairs
 from cellgraph.model import CellGraph
+from cellgraph.retrieval import predict
 from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
 
 PARTS = ("train", "validation", "test")

@@ -11,7 +11,7 @@ from rich.table import Table
 from safetensors.torch import save
 from torch import nn
 
-from cellgraph.analysis import plot_run
+from cellgraph.analysis.plots import plot_run
 from cellgraph.automata.curriculum import Curriculum
 from cellgraph.automata.pool import SamplePool
 from cellgraph.automata.run import AutomatonSettings, train_automaton

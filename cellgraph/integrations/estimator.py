@@ -27,7 +27,7 @@ from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
 from cellgraph.nn import GMLPCell
 from cellgraph.numbers import plain_numbers
-from cellgraph.training import EmbeddedPairs, Objective, TrainSettings, train
+from cellgraph.retrieval import EmbeddedPairs, Objective, TrainSettings, train
 
 
 class SquaredError(Objective):

@@ -1,16 +1,12 @@
-"""Training: objectives, the Lightning module, and runs that can be stopped and resumed."""
+"""Training: the engine, which knows neither questions nor automata, and runs that can be stopped and resumed."""
 
 from cellgraph.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, model_weights, read_checkpoint
 from cellgraph.training.ema import EMA
-from cellgraph.training.embedded import Batch, EmbeddedPairs
 from cellgraph.training.interruption import GracefulStop, TrainingInterrupted
-from cellgraph.training.loader import DialogueLoader
 from cellgraph.training.metrics_log import CSVLog, MetricsWriter
-from cellgraph.training.module import LatticeModule
-from cellgraph.training.objectives import Objective
 from cellgraph.training.progress import TrainingProgress
 from cellgraph.training.randomness import GlobalGenerators
-from cellgraph.training.run import TrainResult, TrainSettings, run_updates, train
+from cellgraph.training.run import TrainResult, run_updates
 from cellgraph.training.settings import RunSettings
 from cellgraph.training.stopping import Stopping
 from cellgraph.training.trainer import build_trainer, fit, run_checkpoint
@@ -19,21 +15,15 @@ from cellgraph.training.update import NonFiniteError, UpdateModule
 __all__ = [
     "EMA",
     "AtomicCheckpointIO",
-    "Batch",
     "CSVLog",
-    "DialogueLoader",
-    "EmbeddedPairs",
     "GlobalGenerators",
     "GracefulStop",
-    "LatticeModule",
     "MetricsWriter",
     "NonFiniteError",
-    "Objective",
     "RunCheckpoint",
     "RunSettings",
     "Stopping",
     "TrainResult",
-    "TrainSettings",
     "TrainingInterrupted",
     "TrainingProgress",
     "UpdateModule",
@@ -43,5 +33,4 @@ __all__ = [
     "read_checkpoint",
     "run_checkpoint",
     "run_updates",
-    "train",
 ]

@@ -143,7 +143,7 @@ def fit(
     Args:
         module: The module.
         train_loader: As many batches as all updates accumulate, with a ``state_dict`` that tells the place among them:
-            a :class:`~cellgraph.training.DialogueLoader` with ``num_batches``, for one.
+            a :class:`~cellgraph.retrieval.DialogueLoader` with ``num_batches``, for one.
         val_loader: The validation set's batches, in order; ``None`` does without validation.
         trainer: From :func:`build_trainer`.
         resume_from: A checkpoint.

@@ -9,8 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from cellgraph.analysis import plot_loss, plot_run, plot_similarity, read_metrics
-from cellgraph.analysis.plots import PALETTE
+from cellgraph.analysis.plots import PALETTE, plot_loss, plot_run, plot_similarity, read_metrics
 
 
 def write(path: Path, rows: list[dict]) -> Path:

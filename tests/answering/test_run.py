@@ -14,11 +14,11 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from cellgraph import cli
 from cellgraph.answering import AnswerBank, FinishedRun, Session
-from cellgraph.answering.command import read_questions
 from cellgraph.answering.meaning import first_right, meaningful
 from cellgraph.answering.terminal import show_answer
+from cellgraph.cli import building, main
+from cellgraph.cli.evaluate import read_questions
 
 ANIMALS = ["heron", "otter", "badger", "falcon", "beetle", "salmon", "spider", "weasel", "magpie", "lizard"]
 PLACES = ["river", "forest", "meadow", "desert", "harbour", "mountain"]
@@ -64,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CELLGRAPH_CACHE", str(place / "cache"))
         patch.setattr("cellgraph.nn.gmlp.load_operators", lambda: False)  # would be built anew in that cache
-        cli.experiment(config, run).run(lambda: cli.make_split(config))
+        building.experiment(config, run).run(lambda: building.make_split(config))
     return run
 
 
@@ -77,7 +77,7 @@ def _own_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cellgraph(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["cellgraph", *map(str, arguments)])
-    cli.main()
+    main()
 
 
 def session(folder: Path, **options: object) -> Session:

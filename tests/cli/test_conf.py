@@ -12,13 +12,13 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-import cellgraph.cli  # registers the resolver that the configuration uses
 from cellgraph import CellGraph, Lattice
 from cellgraph.automata import AutomatonSettings
+from cellgraph.cli import building
 from cellgraph.data import QAPair
 from cellgraph.teacher import LSATeacher, TransformersTeacher
 
-CONF = Path(cellgraph.cli.__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 CHOICES = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
 
 
@@ -52,7 +52,7 @@ def test_every_choice_of_an_automaton_builds_what_it_names(group: str, name: str
     task = [] if group in ("task", "experiment") else ["task=majority"]
     config = composed(f"{group}={name}", *task, *OPEN.get(name, []), job="automaton")
     try:
-        job = cellgraph.cli.automaton_experiment(config, tmp_path)
+        job = building.automaton_experiment(config, tmp_path)
     except (InstantiationException, FileNotFoundError) as error:
         if "CELLGRAPH_DATA" not in str(error):
             raise
@@ -67,7 +67,7 @@ def test_every_choice_of_an_automaton_builds_what_it_names(group: str, name: str
 @pytest.mark.parametrize(("group", "name"), PAIRS, ids=[f"{group}={name}" for group, name in PAIRS])
 def test_every_choice_composes_and_names_what_there_is(group: str, name: str) -> None:
     config = composed(f"{group}={name}")
-    found = cellgraph.cli.targets(OmegaConf.to_container(config, resolve=False))
+    found = building.targets(OmegaConf.to_container(config, resolve=False))
     assert len(found) >= 7
     for target in found:
         assert target.startswith("cellgraph.")
@@ -75,7 +75,7 @@ def test_every_choice_composes_and_names_what_there_is(group: str, name: str) ->
         assert hasattr(__import__(module, fromlist=[attribute]), attribute)
     OmegaConf.to_container(config.training, resolve=True)
     settings = instantiate(config.training, _convert_="all")
-    assert type(settings) is get_class("cellgraph.training.TrainSettings")
+    assert type(settings) is get_class("cellgraph.retrieval.TrainSettings")
     instantiate(config.objective, _convert_="all")
 
 

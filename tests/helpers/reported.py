@@ -13,7 +13,7 @@ from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.analysis.plots import read_metrics
 from cellgraph.analysis.report import Effort, Study, study, write_report
 from cellgraph.data import QAPair
-from cellgraph.training import EmbeddedPairs
+from cellgraph.retrieval import EmbeddedPairs
 
 TINY = Effort(
     projected=40,

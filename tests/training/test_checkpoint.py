@@ -12,16 +12,8 @@ import pytest
 import torch
 
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.training import (
-    AtomicCheckpointIO,
-    CSVLog,
-    EmbeddedPairs,
-    Objective,
-    TrainSettings,
-    model_weights,
-    read_checkpoint,
-    train,
-)
+from cellgraph.retrieval import EmbeddedPairs, Objective, TrainSettings, train
+from cellgraph.training import AtomicCheckpointIO, CSVLog, model_weights, read_checkpoint
 
 PAIRS = EmbeddedPairs(torch.randn(20, 6), torch.randn(20, 6))
 SETTINGS = TrainSettings(max_steps=6, batch_size=5, warmup_steps=1, val_every=3, checkpoint_every=2, accelerator="cpu")

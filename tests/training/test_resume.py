@@ -25,7 +25,7 @@ SCRIPT = """
 import json, os, sys, time
 import torch
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.training import EmbeddedPairs, Objective, TrainSettings, train
+from cellgraph.retrieval import EmbeddedPairs, Objective, TrainSettings, train
 
 for line in sys.stdin:
     command = json.loads(line)

@@ -13,22 +13,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from cellgraph import CellGraph, CellGraphOutput, GMLPCell, Lattice
-from cellgraph.training import (
-    EMA,
-    Batch,
-    DialogueLoader,
-    EmbeddedPairs,
-    LatticeModule,
-    NonFiniteError,
-    Objective,
-    TrainingProgress,
-    TrainSettings,
-    build_trainer,
-    fit,
-    read_checkpoint,
-    train,
-)
-from cellgraph.training.retrieval import reciprocal_ranks
+from cellgraph.retrieval import Batch, DialogueLoader, EmbeddedPairs, LatticeModule, Objective, TrainSettings, train
+from cellgraph.retrieval.ranking import reciprocal_ranks
+from cellgraph.training import EMA, NonFiniteError, TrainingProgress, build_trainer, fit, read_checkpoint
 
 WIDTH = 6
 

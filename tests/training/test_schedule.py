@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.training import LatticeModule, Objective
-from cellgraph.training.retrieval import reciprocal_ranks
+from cellgraph.retrieval import LatticeModule, Objective
+from cellgraph.retrieval.ranking import reciprocal_ranks
 from cellgraph.training.schedule import parameter_groups, warmup_decay
 
 

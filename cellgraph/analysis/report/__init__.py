@@ -20,7 +20,7 @@ from cellgraph.analysis.report.subject import QUICK, Effort
 from cellgraph.data import QAPair
 from cellgraph.files import write_atomically
 from cellgraph.model import CellGraph
-from cellgraph.training import EmbeddedPairs
+from cellgraph.retrieval import EmbeddedPairs
 
 __all__ = ["QUICK", "STAGES", "Effort", "Study", "report_run", "study", "write_report"]
 

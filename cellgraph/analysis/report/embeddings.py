@@ -17,10 +17,10 @@ from cellgraph.analysis.embeddings import (
     participation_ratio,
     project,
 )
-from cellgraph.analysis.metrics import ranks, reciprocal_ranks
 from cellgraph.analysis.plots import PALETTE
 from cellgraph.analysis.report.drawing import AMOUNT, Picture, blank, side_by_side, thin, titled
 from cellgraph.analysis.report.subject import Numbers, Subject
+from cellgraph.retrieval.metrics import ranks, reciprocal_ranks
 
 #: What is laid out on the plane: colour and mark.
 KINDS = {"questions": ("sky", "o"), "predictions": ("vermillion", "^"), "answers": ("green", "s")}

@@ -1,0 +1,45 @@
+"""The command ``cellgraph``: one verb a module, each a thin shell around the library."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import sys
+
+VERBS = {
+    "train": "Train and evaluate: a cube on question-answer pairs.",
+    "automaton": "Train a neural cellular automaton, judge it on held-out data and draw what it does.",
+    "evaluate": "Judge a run's network again, beside its baselines; with --questions, by category of question.",
+    "report": "Show what a run's network learned, on one page with pictures.",
+    "ask": "Talk to a run: one question, a file of questions, or a conversation.",
+    "fit-decoder": "Fit the generative decoder of a run to its training answers; goes on where it was interrupted.",
+    "export": "Write a run's network as ONNX or for torch.export, checked for equal output.",
+    "bench": "Measure speed and memory here, beside peers.",
+    "info": "Tell versions, device, backends and folders, or what a run's network consists of.",
+}
+
+
+def main() -> None:
+    """Run the verb on the command line; what a user did wrong is told in one line."""
+    verb, arguments = (sys.argv[1:2] or ["--help"])[0], sys.argv[2:]
+    if verb in ("-h", "--help"):
+        print(f"usage: cellgraph {{{','.join(VERBS)}}} ...\n\n{__doc__}\n")
+        for name, told in VERBS.items():
+            print(f"  cellgraph {name:<13}{told}")
+        return
+    if verb == "--version":
+        print(importlib.metadata.version("cellgraph"))
+        return
+    if verb not in VERBS:
+        sys.exit(f"cellgraph: expected one of {', '.join(VERBS)}, got {verb!r}")
+    # Hydra prints tracebacks and exits by itself unless told that the caller wants to see its errors.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        importlib.import_module(f"cellgraph.cli.{verb.replace('-', '_')}").main(arguments)
+    except Exception as error:
+        from cellgraph.cli.errors import is_users, one_line
+
+        if not is_users(error):
+            raise
+        sys.exit(f"cellgraph {verb}: {one_line(error)}")

@@ -1,0 +1,19 @@
+"""Errors: which of them a user can mend, and what they say in one line."""
+
+from __future__ import annotations
+
+from hydra.errors import HydraException, InstantiationException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether an error is about what was given, not about this program."""
+    return isinstance(error, (ValueError, OSError, HydraException, OmegaConfBaseException))
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error, without what Hydra and OmegaConf wrap around it."""
+    if isinstance(error, (InstantiationException, InterpolationResolutionError)) and error.__cause__ is not None:
+        return one_line(error.__cause__)
+    text = " ".join(str(error).split())
+    return text.split(" full_key:")[0].split(" Config search path:")[0]

@@ -1,0 +1,52 @@
+"""The verb ``evaluate``: a run's network judged again."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cellgraph.cli.building import experiment, load_config
+from cellgraph.data import QAPair, Split, read_pairs
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Judge a run's network again, beside its baselines; with --questions, by category of question."""
+    parser = argparse.ArgumentParser(prog="cellgraph evaluate", description=main.__doc__)
+    parser.add_argument("run", type=Path, help="run folder of `cellgraph train`")
+    parser.add_argument(
+        "--questions",
+        nargs="*",
+        metavar="[CATEGORY=]FILE",
+        help="pairs in any format that training reads, by their column `category` or all of one; `test`, which is also "
+        "meant where nothing is named, are the run's held-out pairs",
+    )
+    given = parser.parse_args(arguments)
+    job = experiment(load_config(given.run), given.run)
+    pairs = job.load_pairs()
+    if given.questions is None:
+        job.evaluate(pairs, job.embed(pairs))
+    else:
+        asked = [pair for source in given.questions or ["test"] for pair in read_questions(source, pairs)]
+        job.evaluate_questions(job.embed(pairs), asked)
+
+
+def read_questions(source: str, pairs: Split) -> list[QAPair]:
+    """Pairs to be asked, from ``test``, a file, or ``CATEGORY=FILE``.
+
+    The column of categories of a run's own pairs says how they were made, so it is not taken for one of questions.
+
+    Args:
+        source: What was given.
+        pairs: The pairs of the run.
+
+    Raises:
+        ValueError: If the file is damaged.
+        OSError: If it cannot be opened.
+    """
+    if source == "test":
+        return [replace(pair, category="") for pair in pairs.test]
+    category, _, path = source.rpartition("=")
+    read = read_pairs(path)
+    return [replace(pair, category=category) for pair in read] if category else read

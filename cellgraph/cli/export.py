@@ -1,0 +1,31 @@
+"""The verb ``export``: a run's network for other runtimes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cellgraph.integrations.export import export_onnx, export_torch
+from cellgraph.model import CellGraph
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write a run's network as ONNX or for torch.export, checked for equal output."""
+    parser = argparse.ArgumentParser(prog="cellgraph export", description=main.__doc__)
+    parser.add_argument("run", type=Path, help="run folder of `cellgraph train`")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="write an ONNX model")
+    parser.add_argument("--torch", type=Path, metavar="FILE", help="write a program that torch.export.load reads")
+    parser.add_argument("--num-steps", type=int, metavar="N", help="steps of the rollout, the network's own by default")
+    options = parser.parse_args(arguments)
+    wanted = [(export_onnx, options.onnx), (export_torch, options.torch)]
+    if not any(path for _, path in wanted):
+        parser.error("expected --onnx FILE, --torch FILE or both")
+    model = CellGraph.from_pretrained(options.run / "model")
+    for write, path in wanted:
+        if path is not None:
+            report = write(model, path, num_steps=options.num_steps)
+            print(
+                f"{path}: {report.num_bytes / 1e6:.1f} MB, {', '.join(report.inputs)} -> {', '.join(report.outputs)}, "
+                f"differs by at most {report.difference:.1e}"
+            )

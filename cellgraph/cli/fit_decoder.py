@@ -1,0 +1,55 @@
+"""The verb ``fit-decoder``: a small language model that puts a run's answers into words."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from cellgraph.answering import fitting
+from cellgraph.answering.generator import GenerativeDecoder, train_tokenizer
+from cellgraph.answering.run import ANSWERING, BATCH, FinishedRun
+from cellgraph.files import write_atomically
+from cellgraph.retrieval import predict
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Fit the generative decoder of a run to its training answers; goes on where it was interrupted."""
+    parser = argparse.ArgumentParser(prog="cellgraph fit-decoder", description=main.__doc__)
+    parser.add_argument("run", type=Path, help="run folder of `cellgraph train`")
+    parser.add_argument("--max-epochs", type=int, default=fitting.DecoderSettings.max_epochs, help="most passes")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    run = FinishedRun.load(given.run)
+    folder = given.run / ANSWERING / "decoder"
+    if (folder / "config.json").exists():
+        raise ValueError(f"{folder} holds a decoder already: remove it to fit another")
+    texts = {part: [pair.answer for pair in pairs] for part, pairs in vars(run.pairs).items()}
+    embeddings = {part: run.embed(answers) for part, answers in texts.items()}
+    torch.manual_seed(given.seed)
+    decoder = GenerativeDecoder(train_tokenizer(texts["train"]), run.teacher.width)
+    decoder.standardise(embeddings["train"])
+    fitting.fit_decoder(
+        decoder,
+        (embeddings["train"], decoder.tokens(texts["train"])),
+        (embeddings["validation"], decoder.tokens(texts["validation"])),
+        folder=folder,
+        settings=fitting.DecoderSettings(max_epochs=given.max_epochs, seed=given.seed),
+        resume_hint=f"cellgraph fit-decoder {given.run}",
+    )
+    questions = run.embed([pair.question for pair in run.pairs.test])
+    sources = {
+        "true answer": embeddings["test"],
+        "lattice": predict(run.model, questions, batch_size=BATCH).embedding,
+        "question (teacher alone)": questions,
+        "mean answer": embeddings["train"].mean(0).expand(len(questions), -1),
+    }
+    report = fitting.judge_decoder(decoder, texts["test"], sources)
+    write_atomically(folder / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    print(f"{len(questions):,} held-out answers, said from the embedding of")
+    print(f"{'':<26}perplexity  token F1  chrF")
+    for name, row in report.items():
+        print(f"{name:<26}{row['perplexity']:>10.1f}  {row['token_f1']:>8.3f}  {row['chrf']:.3f}")

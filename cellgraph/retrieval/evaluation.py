@@ -1,0 +1,273 @@
+"""Evaluation: every system judged on the same held-out pairs, one row each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cellgraph.model import CellGraph
+from cellgraph.retrieval.baselines import Baseline, closed_forms
+from cellgraph.retrieval.bootstrap import Interval, bootstrap_intervals, paired_difference
+from cellgraph.retrieval.controls import AdaptersAlone
+from cellgraph.retrieval.metrics import chance_level, cosine, distinct_answers, ranks, recall_at_k, reciprocal_ranks
+
+RECALLS = (1, 5, 10)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a system answers to the held-out questions.
+
+    Attributes:
+        embedding: Predicted answer embeddings, ``[num_pairs, teacher_width]``.
+        surface: Predicted surfaces, ``[num_pairs, surface_width]``, where the system has one.
+        parameters: Numbers fitted or trained.
+        seconds_train: Wall-clock time of doing so.
+    """
+
+    embedding: Tensor
+    surface: Tensor | None = None
+    parameters: int = 0
+    seconds_train: float = 0.0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of all systems on the same held-out pairs.
+
+    Attributes:
+        rows: One for each system, in the order given: ``name``, ``cosine_surface``, ``cosine_teacher``,
+            ``cosine_centred``, ``recall_at_1``, ``recall_at_5``, ``recall_at_10``, ``mrr``, ``mrr_low``, ``mrr_high``,
+            the seven retrieval figures again with the suffix ``_csls``, ``parameters``, ``pairs_train``,
+            ``pairs_test`` and ``seconds_train``.
+        differences: Mean reciprocal rank of ``reference`` less that of each other system, with the paired interval:
+            ``name``, ``against``, ``mrr``, ``mrr_low``, ``mrr_high`` and the same with ``_csls``.
+        pairs_train: Number of training pairs.
+        pairs_test: Number of held-out pairs.
+        candidates: Number of distinct answers among the held-out pairs.
+        csls_k: Neighbours of CSLS.
+        num_resamples: Resamples of the bootstrap.
+        seed: Seed of the bootstrap.
+        reciprocal_ranks: By name, ``[num_pairs, 2]``: plain and with CSLS; for comparisons across runs.
+    """
+
+    rows: list[Row]
+    differences: list[Row]
+    pairs_train: int
+    pairs_test: int
+    candidates: int
+    csls_k: int
+    num_resamples: int
+    seed: int
+    reciprocal_ranks: dict[str, Tensor] = field(repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, as ``evaluation.json`` holds them."""
+        recall, mrr = chance_level(self.candidates)
+        return {
+            "rows": self.rows,
+            "differences": self.differences,
+            "pairs_train": self.pairs_train,
+            "pairs_test": self.pairs_test,
+            "candidates": self.candidates,
+            "chance": {"recall_at_1": recall, "mrr": mrr},
+            "csls_k": self.csls_k,
+            "num_resamples": self.num_resamples,
+            "seed": self.seed,
+        }
+
+
+def evaluate(
+    predictions: Mapping[str, Prediction],
+    answers: Tensor,
+    *,
+    answers_train: Tensor,
+    to_surface: Callable[[Tensor], Tensor],
+    answer_texts: Sequence[str] | None = None,
+    reference: str | None = None,
+    csls_k: int = 10,
+    num_resamples: int = 10_000,
+    seed: int = 0,
+) -> Evaluation:
+    """Judge predictions against the true answers of held-out pairs.
+
+    Answers are retrieved in teacher space by raw cosine, and once more with :func:`~cellgraph.retrieval.metrics.csls`,
+    among the distinct held-out answers (:func:`~cellgraph.retrieval.metrics.distinct_answers`).
+
+    Args:
+        predictions: What each system predicts, by its name in the table; their order is that of the rows.
+        answers: True answer embeddings of the held-out pairs.
+        answers_train: Answer embeddings of the training pairs, for the centre of the centred cosine.
+        to_surface: The answer adapter's ``encode``: gives the surface of the true answers, and that of a prediction
+            that comes without one.
+        answer_texts: Texts of the held-out answers, to find equal ones.
+        reference: Name of the system whose lead over each other is reported.
+        csls_k: Neighbours of CSLS.
+        num_resamples: Resamples of the bootstrap.
+        seed: Seed of the bootstrap.
+
+    Shapes:
+        - **answers:** ``[num_pairs, teacher_width]``
+        - **answers_train:** ``[num_train_pairs, teacher_width]``
+
+    Raises:
+        ValueError: If there are no held-out or training pairs or no predictions, an embedding is not finite or of
+            another shape, or the reference is not among the predictions.
+    """
+    if not predictions:
+        raise ValueError("nothing to evaluate: no predictions given")
+    if reference is not None and reference not in predictions:
+        raise ValueError(f"reference must be one of {list(predictions)}, got {reference!r}")
+    answers = _checked("held-out answers", answers)
+    answers_train = _checked("training answers", answers_train, width=answers.size(1))
+    with torch.no_grad():
+        surfaces = _checked("surfaces of the held-out answers", to_surface(answers), rows=len(answers))
+    mean = answers_train.double().mean(0).float()
+    candidates, target = distinct_answers(answers, answer_texts)
+
+    rows: list[Row] = []
+    columns: list[Tensor] = []
+    for name, prediction in predictions.items():
+        embedding = _checked(f"prediction of {name!r}", prediction.embedding, rows=len(answers), width=answers.size(1))
+        with torch.no_grad():
+            surface = to_surface(embedding) if prediction.surface is None else prediction.surface
+        surface = _checked(f"surface of {name!r}", surface, rows=len(answers), width=surfaces.size(1))
+        row: Row = {
+            "name": name,
+            "cosine_surface": float(cosine(surface, surfaces).mean()),
+            "cosine_teacher": float(cosine(embedding, answers).mean()),
+            "cosine_centred": float(cosine(embedding, answers, mean=mean).mean()),
+        }
+        for suffix, k in (("", None), ("_csls", csls_k)):
+            found = ranks(embedding, answers[candidates], target, csls_k=k)
+            row |= {f"recall_at_{n}{suffix}": float(recall_at_k(found, n).mean()) for n in RECALLS}
+            row |= {f"mrr{suffix}": 0.0, f"mrr_low{suffix}": 0.0, f"mrr_high{suffix}": 0.0}
+            columns.append(reciprocal_ranks(found))
+        row["parameters"] = int(prediction.parameters)
+        row["pairs_train"], row["pairs_test"] = len(answers_train), len(answers)
+        row["seconds_train"] = float(prediction.seconds_train)
+        rows.append(row)
+
+    values = torch.stack(columns, dim=1)
+    intervals = bootstrap_intervals(values, num_resamples=num_resamples, seed=seed)
+    for row, plain, with_csls in zip(rows, intervals[::2], intervals[1::2], strict=True):
+        row |= _mrr(plain) | _mrr(with_csls, "_csls")
+    by_name = dict(zip(predictions, values.split(2, dim=1), strict=True))
+    return Evaluation(
+        rows=rows,
+        differences=[] if reference is None else _differences(by_name, reference, num_resamples, seed),
+        pairs_train=len(answers_train),
+        pairs_test=len(answers),
+        candidates=len(candidates),
+        csls_k=csls_k,
+        num_resamples=num_resamples,
+        seed=seed,
+        reciprocal_ranks=by_name,
+    )
+
+
+def predict_closed_forms(
+    question_train: Tensor,
+    answer_train: Tensor,
+    question_test: Tensor,
+    *,
+    baselines: Mapping[str, Baseline] | None = None,
+) -> dict[str, Prediction]:
+    """Fit the closed forms on training pairs and let them answer the held-out questions.
+
+    Args:
+        question_train: Question embeddings of the training pairs.
+        answer_train: Their answer embeddings.
+        question_test: Held-out question embeddings.
+        baselines: By name; :func:`~cellgraph.retrieval.baselines.closed_forms` by default.
+
+    Shapes:
+        - **question_train**, **answer_train:** ``[num_train_pairs, width]``
+        - **question_test:** ``[num_pairs, width]``
+    """
+    predictions = {}
+    for name, baseline in (closed_forms() if baselines is None else baselines).items():
+        start = time.perf_counter()
+        baseline.fit(question_train, answer_train)
+        seconds = time.perf_counter() - start
+        embedding = baseline.predict(question_test)
+        predictions[name] = Prediction(embedding, parameters=baseline.num_parameters, seconds_train=seconds)
+    return predictions
+
+
+@torch.no_grad()
+def predict(
+    model: CellGraph | AdaptersAlone,
+    question: Tensor,
+    *,
+    batch_size: int = 64,
+    seconds_train: float = 0.0,
+    num_steps: int | None = None,
+) -> Prediction:
+    """Let a trained model answer the held-out questions, each as a first turn without memory.
+
+    Args:
+        model: A :class:`~cellgraph.CellGraph` or a control; its mode is left as it was.
+        question: Held-out question embeddings; moved to the model's device.
+        batch_size: Questions at a time.
+        seconds_train: Time its training took.
+        num_steps: Steps of the rollout, if not the model's own.
+
+    Shapes:
+        - **question:** ``[num_pairs, teacher_width]``
+    """
+    question = _checked("held-out questions", question)
+    parameter = next(model.parameters())
+    training = model.training
+    model.eval()
+    try:
+        outputs = [
+            model(batch.to(parameter.device, parameter.dtype), num_steps=num_steps)
+            for batch in question.split(batch_size)
+        ]
+    finally:
+        model.train(training)
+    return Prediction(
+        embedding=torch.cat([output.embedding.float().cpu() for output in outputs]),
+        surface=torch.cat([output.surface.float().cpu() for output in outputs]),
+        parameters=sum(model.parameter_counts().values()),
+        seconds_train=seconds_train,
+    )
+
+
+def _mrr(interval: Interval, suffix: str = "") -> Row:
+    mean, low, high = interval
+    return {f"mrr{suffix}": mean, f"mrr_low{suffix}": low, f"mrr_high{suffix}": high}
+
+
+def _differences(by_name: Mapping[str, Tensor], reference: str, num_resamples: int, seed: int) -> list[Row]:
+    differences = []
+    for name, values in by_name.items():
+        if name == reference:
+            continue
+        row: Row = {"name": reference, "against": name}
+        for column, suffix in enumerate(("", "_csls")):
+            first, second = by_name[reference][:, column], values[:, column]
+            row |= _mrr(paired_difference(first, second, num_resamples=num_resamples, seed=seed), suffix)
+        differences.append(row)
+    return differences
+
+
+def _checked(name: str, x: Tensor, *, rows: int | None = None, width: int | None = None) -> Tensor:
+    if x.dim() != 2 or not len(x):
+        raise ValueError(f"{name}: expected [num_pairs >= 1, width], got {list(x.shape)}")
+    if rows is not None and len(x) != rows:
+        raise ValueError(f"{name}: expected {rows} rows, one for each held-out pair, got {len(x)}")
+    if width is not None and x.size(1) != width:
+        raise ValueError(f"{name}: expected width {width}, got {x.size(1)}")
+    bad = int((~x.isfinite().all(dim=1)).sum())
+    if bad:
+        raise ValueError(f"{name}: {bad} of {len(x)} embeddings are not finite")
+    return x.detach().float().cpu()

@@ -1,0 +1,204 @@
+"""The table: an evaluation for people, on the console and as Markdown, and for programs, as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from cellgraph.files import write_atomically
+from cellgraph.retrieval.evaluation import RECALLS, Evaluation, Row
+from cellgraph.retrieval.nearest import NearestAnswers
+
+#: Longer texts are cut.
+SHOWN_CHARS = 100
+
+#: Columns of retrieval on the console.
+_RETRIEVAL = (*(f"R@{k}" for k in RECALLS), "MRR", "95 %")
+
+#: Columns of the Markdown table.
+HEADINGS = (
+    "system",
+    "cosine surface",
+    "cosine teacher",
+    "cosine centred",
+    "R@1",
+    "R@5",
+    "R@10",
+    "MRR [95 %]",
+    "R@1 CSLS",
+    "MRR CSLS [95 %]",
+    "parameters",
+    "train s",
+)
+
+
+def print_evaluation(
+    evaluation: Evaluation, examples: Sequence[NearestAnswers] = (), *, console: Console | None = None
+) -> None:
+    """Print the table, the reference's lead and a few nearest answers.
+
+    Args:
+        evaluation: What :func:`~cellgraph.retrieval.evaluation.evaluate` found.
+        examples: What :func:`~cellgraph.retrieval.nearest.nearest_answers` found.
+        console: Where to; the terminal by default.
+    """
+    tables = [_plain_table(evaluation), _csls_table(evaluation)]
+    if evaluation.differences:
+        tables.append(_difference_table(evaluation))
+    spaced = [part for table in tables for part in (table, Text())]
+    notes = [Text(" ".join(_caption(evaluation))), *map(Text, _lines(examples))]
+    (console or Console()).print(Group(*spaced, *notes))
+
+
+def markdown(evaluation: Evaluation, examples: Sequence[NearestAnswers] = ()) -> str:
+    """The same as Markdown text.
+
+    Args:
+        evaluation: What :func:`~cellgraph.retrieval.evaluation.evaluate` found.
+        examples: What :func:`~cellgraph.retrieval.nearest.nearest_answers` found.
+    """
+    lines = ["# Evaluation", "", *_caption(evaluation), ""]
+    lines += [_markdown_row(HEADINGS), _markdown_row(["---"] + ["---:"] * (len(HEADINGS) - 1))]
+    lines += [_markdown_row(_cells(row)) for row in evaluation.rows]
+    if evaluation.differences:
+        lines += ["", "## Lead in mean reciprocal rank (paired bootstrap)", ""]
+        lines += [
+            _markdown_row(["comparison", "difference [95 %]", "with CSLS"]),
+            _markdown_row(["---", "---:", "---:"]),
+        ]
+        for row in evaluation.differences:
+            names = f"{row['name']} - {row['against']}"
+            lines.append(_markdown_row([names, _signed(row), _signed(row, "_csls")]))
+    if examples:
+        lines += ["", "## Nearest answers", ""]
+        for example in examples:
+            lines.append(f"- **{_escaped(example.question)}**")
+            lines.append(f"  - true answer (rank {example.rank:g}): {_escaped(example.answer)}")
+            lines += [f"  - {score:.3f}: {_escaped(text)}" for text, score in example.nearest]
+    return "\n".join(lines) + "\n"
+
+
+def save_evaluation(
+    evaluation: Evaluation, folder: str | os.PathLike[str], examples: Sequence[NearestAnswers] = ()
+) -> tuple[Path, Path]:
+    """Write ``evaluation.json`` and ``evaluation.md``, each whole or not at all.
+
+    Args:
+        evaluation: What :func:`~cellgraph.retrieval.evaluation.evaluate` found.
+        folder: Where to; made if it is missing.
+        examples: What :func:`~cellgraph.retrieval.nearest.nearest_answers` found.
+
+    Returns:
+        The paths of the two files.
+
+    Raises:
+        OSError: If a file cannot be written; one of that name from before is then untouched.
+    """
+    folder = Path(folder)
+    # A figure that is not finite is a bug upstream and no valid JSON.
+    content = json.dumps(evaluation.to_dict(), indent=2, allow_nan=False) + "\n"
+    return (
+        _write(folder / "evaluation.json", content),
+        _write(folder / "evaluation.md", markdown(evaluation, examples)),
+    )
+
+
+def _plain_table(evaluation: Evaluation) -> Table:
+    table = _rich_table("Held-out pairs", "system", "surface", "teacher", "centred", *_RETRIEVAL)
+    for row in evaluation.rows:
+        cosines = [f"{row[f'cosine_{space}']:.3f}" for space in ("surface", "teacher", "centred")]
+        table.add_row(Text(row["name"]), *cosines, *_retrieval(row))
+    return table
+
+
+def _csls_table(evaluation: Evaluation) -> Table:
+    table = _rich_table("Re-ranked by CSLS, and the cost", "system", *_RETRIEVAL, "parameters", "train s")
+    for row in evaluation.rows:
+        cost = f"{row['parameters']:,}", f"{row['seconds_train']:.1f}"
+        table.add_row(Text(row["name"]), *_retrieval(row, "_csls"), *cost)
+    return table
+
+
+def _difference_table(evaluation: Evaluation) -> Table:
+    title = f"Lead of {evaluation.differences[0]['name']} in MRR, paired"
+    table = _rich_table(title, "over", "MRR [95 %]", "with CSLS [95 %]")
+    for row in evaluation.differences:
+        table.add_row(Text(row["against"]), _signed(row), _signed(row, "_csls"))
+    return table
+
+
+def _rich_table(title: str, *headings: str) -> Table:
+    # Without edges and padding the widest table fits 80 columns.
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
+    return table
+
+
+def _retrieval(row: Row, suffix: str = "") -> list[str]:
+    recalls = [f"{row[f'recall_at_{k}{suffix}']:.3f}" for k in RECALLS]
+    return [*recalls, f"{row['mrr' + suffix]:.3f}", f"{row['mrr_low' + suffix]:.3f}-{row['mrr_high' + suffix]:.3f}"]
+
+
+def _caption(evaluation: Evaluation) -> list[str]:
+    chance = evaluation.to_dict()["chance"]
+    return [
+        f"{evaluation.pairs_train:,} training pairs, {evaluation.pairs_test:,} held out with {evaluation.candidates:,} "
+        f"distinct answers;",
+        f"chance: R@1 {chance['recall_at_1']:.4f}, MRR {chance['mrr']:.4f}.",
+        f"Surface, teacher: cosine in that space; centred: in teacher space, less the training mean of the answers. "
+        f"R@k: share of questions whose own answer is among the first k. MRR: mean reciprocal rank, with its bootstrap "
+        f"95 % interval over pairs. CSLS: re-ranked with k = {evaluation.csls_k}.",
+    ]
+
+
+def _cells(row: Row) -> list[str]:
+    figures = [f"{row[f'cosine_{space}']:.3f}" for space in ("surface", "teacher", "centred")]
+    figures += [f"{row[f'recall_at_{k}']:.3f}" for k in RECALLS]
+    figures += [_with_interval(row), f"{row['recall_at_1_csls']:.3f}", _with_interval(row, "_csls")]
+    return [row["name"], *figures, f"{row['parameters']:,}", f"{row['seconds_train']:.1f}"]
+
+
+def _with_interval(row: Row, suffix: str = "") -> str:
+    return f"{row['mrr' + suffix]:.3f} [{row['mrr_low' + suffix]:.3f}, {row['mrr_high' + suffix]:.3f}]"
+
+
+def _signed(row: Row, suffix: str = "") -> str:
+    return f"{row['mrr' + suffix]:+.3f} [{row['mrr_low' + suffix]:+.3f}, {row['mrr_high' + suffix]:+.3f}]"
+
+
+def _lines(examples: Sequence[NearestAnswers]) -> list[str]:
+    lines = []
+    for example in examples:
+        lines += ["", f"Q: {_shortened(example.question)}"]
+        lines.append(f"   true answer (rank {example.rank:g}): {_shortened(example.answer)}")
+        lines += [f"   {score:.3f}  {_shortened(text)}" for text, score in example.nearest]
+    return lines
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1].rstrip() + "…"
+
+
+def _escaped(text: str) -> str:
+    return "".join("\\" + char if char in "\\`*_[]<>|#" else char for char in _shortened(text))
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _write(path: Path, content: str) -> Path:
+    try:
+        write_atomically(path, content.encode())
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
+    return path

@@ -1,0 +1,47 @@
+"""Ten thousand updates with one memory handed on through all of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph.retrieval import EmbeddedPairs, Objective, TrainSettings, train
+
+STATM = Path("/proc/self/statm")
+
+
+class Watched(CellGraph):
+    """Notes the process's resident memory after some updates, and that memory comes without a graph."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.calls, self.without_memory, self.resident = 0, 0, {}
+
+    def forward(self, question, memory=None, **options):
+        if self.training:
+            self.calls += 1
+            self.without_memory += memory is None
+            assert memory is None or not memory.requires_grad
+            if self.calls in (1_000, 10_000):
+                self.resident[self.calls] = int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return super().forward(question, memory, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STATM.exists(), reason="resident memory is read from /proc")
+def test_ten_thousand_updates_with_persistent_memory_stay_flat(tmp_path):
+    rows = torch.randn(10_000, 6)
+    dialogue = EmbeddedPairs(rows, rows.roll(1, 0), dialogue=["endless"] * 10_000)
+    cell = GMLPCell(Lattice((3, 3, 3)), 8, hidden=8, heads=2, memory_channels=2)
+    model = Watched(cell, teacher_width=6, num_steps=3)
+    settings = TrainSettings(max_steps=10_000, batch_size=1, window=1, accelerator="cpu", checkpoint_every=500)
+    # Nothing else keeps a memory from growing over thousands of turns that no gradient connects.
+    objective = Objective(internal=1.0, dialogue=0.0)
+    result = train(model, objective, dialogue, settings=settings, folder=tmp_path, progress=False)
+    assert result.steps == 10_000
+    assert model.without_memory == 1
+    assert model.resident[10_000] == pytest.approx(model.resident[1_000], rel=0.02)

@@ -1,0 +1,36 @@
+"""Noise on question embeddings: there in training, of the stated norm, absent in evaluation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph.retrieval import Batch, EmbeddedPairs, LatticeModule, Objective
+
+
+def seen(noise: float, *, training: bool) -> torch.Tensor:
+    """The questions that reach the model."""
+    pairs = EmbeddedPairs(torch.zeros(400, 64), torch.randn(400, 64))
+    model = CellGraph(GMLPCell(Lattice((2, 8, 8)), 4, hidden=4, heads=1), teacher_width=64, num_steps=1)
+    module = LatticeModule(model, Objective(), noise=noise).train(training)
+    questions = []
+    model.register_forward_pre_hook(lambda _, inputs: questions.append(inputs[0]))
+    module._evaluate(Batch.gather(pairs, torch.arange(400)[:, None]), None)
+    return questions[0]
+
+
+def test_the_expected_norm_is_the_setting() -> None:
+    norms = seen(0.7, training=True).norm(dim=1)
+    # The mean of a chi distribution of 64 degrees, over the root of 64, is 0.996.
+    assert float(norms.mean()) == pytest.approx(0.7 * 0.996, rel=0.02)
+
+
+@pytest.mark.parametrize(("noise", "training"), [(0.7, False), (0.0, True)])
+def test_there_is_none_in_evaluation_or_at_zero(noise: float, training: bool) -> None:
+    assert not seen(noise, training=training).any()
+
+
+def test_a_negative_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="noise must not be negative, got -1"):
+        LatticeModule(torch.nn.Linear(1, 1), Objective(), noise=-1)

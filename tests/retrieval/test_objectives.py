@@ -1,0 +1,235 @@
+"""The objective's terms against loops and formulas written out in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cellgraph.retrieval import Objective
+
+ROWS, WIDTH = 7, 5
+
+
+@pytest.fixture
+def rows():
+    generator = torch.Generator().manual_seed(0)
+    prediction, answer = (torch.randn(ROWS, WIDTH, generator=generator, dtype=torch.float64) for _ in range(2))
+    answer[4] = answer[1]
+    return prediction, answer
+
+
+def cosine(a, b):
+    return float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
+
+
+def info_nce(predictions, answers, targets, scale, *, left_out=lambda i, j: False):
+    """Row by row: -log of the right answer's share of the exponentials."""
+    losses = []
+    for i, target in enumerate(targets):
+        terms = {
+            j: math.exp(scale * cosine(predictions[i], answers[j])) for j in range(len(answers)) if not left_out(i, j)
+        }
+        losses.append(-math.log(terms[target] / sum(terms.values())))
+    return sum(losses) / len(losses)
+
+
+def twin(i, j):
+    return {i, j} == {1, 4}
+
+
+def only(name, **options):
+    return Objective(**{**dict.fromkeys(("surface", "internal", "dialogue", "turn"), 0.0), name: 1.0}, **options)
+
+
+def test_dialogue_is_info_nce_without_equal_answers(rows):
+    prediction, answer = rows
+    forward = info_nce(prediction, answer, range(ROWS), 1 / 0.07, left_out=twin)
+    backward = info_nce(answer, prediction, range(ROWS), 1 / 0.07, left_out=twin)
+    one_way, _ = only("dialogue", direction="forward")(prediction, prediction, answer=answer)
+    both_ways, terms = only("dialogue")(prediction, prediction, answer=answer)
+    assert one_way.item() == pytest.approx(forward, rel=1e-6)
+    assert float(both_ways) == pytest.approx((forward + backward) / 2, rel=1e-6)
+    assert list(terms) == ["dialogue"]
+
+
+def test_equal_answers_would_have_counted_otherwise(rows):
+    prediction, answer = rows
+    with_twins = info_nce(prediction, answer, range(ROWS), 1 / 0.07)
+    assert with_twins != pytest.approx(info_nce(prediction, answer, range(ROWS), 1 / 0.07, left_out=twin), rel=1e-3)
+
+
+def test_bank_holds_every_distinct_training_answer(rows):
+    prediction, answer = rows
+    training = torch.randn(30, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    training[20] = training[3]
+    distinct, group = torch.unique(training, dim=0, return_inverse=True)
+    objective = only("dialogue", negatives="bank", direction="forward", centred=True)
+    objective.fit(training, group)
+    index = torch.tensor([3, 20, 0, 1, 2, 7, 29])
+    total, _ = objective(prediction, prediction, answer=training[index], group=group[index])
+    mean = training.mean(0)
+    expected = info_nce(prediction - mean, distinct - mean, group[index].tolist(), 1 / 0.07)
+    assert len(distinct) == 29
+    assert float(total) == pytest.approx(expected, rel=1e-6)
+    # The validation set's answers are not in the bank, so there the batch is what there is.
+    total, _ = objective.eval()(prediction, prediction, answer=answer)
+    assert float(total) == pytest.approx(
+        info_nce(prediction - mean, answer - mean, range(ROWS), 1 / 0.07, left_out=twin), rel=1e-6
+    )
+
+
+def test_turn_compares_within_dialogues_only(rows):
+    prediction, answer = rows
+    dialogue = torch.tensor([0, 0, 1, 1, 1, 2, 0])
+    losses = []
+    for i in range(ROWS):
+        others = [j for j in range(ROWS) if dialogue[j] == dialogue[i] and j != i and not twin(i, j)]
+        if others:
+            own = math.exp(cosine(prediction[i], answer[i]) / 0.07)
+            rest = sum(math.exp(cosine(prediction[i], answer[j]) / 0.07) for j in others)
+            losses.append(-math.log(own / (own + rest)))
+    total, _ = only("turn")(prediction, prediction, answer=answer, dialogue=dialogue)
+    assert len(losses) == 6
+    assert float(total) == pytest.approx(sum(losses) / len(losses), rel=1e-6)
+
+
+def test_turn_of_single_pairs_is_zero(rows):
+    prediction, answer = rows
+    assert float(only("turn")(prediction, prediction, answer=answer)[0]) == 0.0
+
+
+def test_surface_is_cosine_and_squared_error(rows):
+    prediction, answer = rows
+    total, terms = only("surface", mse_weight=0.5)(prediction, prediction, answer=answer, target_surface=answer)
+    expected = sum(1 - cosine(p, a) for p, a in zip(prediction, answer, strict=True)) / ROWS
+    squared = float(np.mean((prediction.numpy() - answer.numpy()) ** 2))
+    assert float(terms["surface_angle"]) == pytest.approx(expected, rel=1e-9)
+    assert float(terms["surface_mse"]) == pytest.approx(squared, rel=1e-9)
+    assert float(total) == pytest.approx(expected + 0.5 * squared, rel=1e-9)
+
+
+def test_internal_is_overflow_and_vicreg():
+    states = np.random.default_rng(0).normal(size=(6, 4, 3)) * np.array([0.02, 1.0, 3.0])
+    objective = only("internal", bound=1.5, floor=0.3, bounded=2.0, active=3.0, diverse=0.5)
+    total, terms = objective(torch.zeros(6, 2), torch.zeros(6, 2), torch.from_numpy(states), answer=torch.zeros(6, 2))
+    rms = np.sqrt((states**2).mean(-1))
+    bounded = (np.maximum(rms - 1.5, 0) ** 2).mean()
+    active = np.maximum(0.3 - np.sqrt(states.var(0, ddof=1) + 1e-4), 0).mean()
+    covariance = np.mean([np.cov(states[:, cell], rowvar=False) for cell in range(4)], axis=0)
+    diverse = ((covariance**2).sum() - (np.diag(covariance) ** 2).sum()) / 3
+    assert bounded > 0
+    assert active > 0
+    assert float(terms["internal_bounded"]) == pytest.approx(bounded, rel=1e-6)
+    assert float(terms["internal_active"]) == pytest.approx(active, rel=1e-9)
+    assert float(terms["internal_diverse"]) == pytest.approx(diverse, rel=1e-9)
+    assert float(total) == pytest.approx(2 * bounded + 3 * active + 0.5 * diverse, rel=1e-6)
+
+
+def test_internal_has_finite_gradients_at_zero_and_for_one_row():
+    states = torch.zeros(1, 4, 3, requires_grad=True)
+    total, terms = only("internal")(torch.zeros(1, 2), torch.zeros(1, 2), states, answer=torch.zeros(1, 2))
+    total.backward()
+    assert list(terms) == ["internal", "internal_bounded"]
+    assert torch.isfinite(states.grad).all()
+
+
+def test_total_is_the_weighted_sum_of_the_named_terms(rows):
+    prediction, answer = rows
+    objective = Objective(surface=0.5, internal=0.25, dialogue=2.0, turn=3.0)
+    states = torch.randn(ROWS, 4, 3, dtype=torch.float64)
+    total, terms = objective(
+        prediction, prediction, states, answer=answer, target_surface=answer, dialogue=torch.zeros(ROWS)
+    )
+    expected = 0.5 * terms["surface"] + 0.25 * terms["internal"] + 2 * terms["dialogue"] + 3 * terms["turn"]
+    assert float(total) == pytest.approx(float(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize("zero", ["surface", "internal", "dialogue", "turn"])
+def test_a_term_of_weight_zero_is_never_computed(rows, zero, monkeypatch):
+    prediction, answer = rows
+    states = torch.randn(ROWS, 4, 3)
+    weights = {"surface": 1.0, "internal": 1.0, "dialogue": 1.0, "turn": 1.0, zero: 0.0}
+
+    def poison(*args, **kwargs):
+        raise AssertionError(f"{zero} was computed")
+
+    if zero in ("surface", "internal"):
+        monkeypatch.setattr(Objective, f"_{zero}", poison)
+    else:
+        name = {"dialogue": "contrast", "turn": "contrast_within"}[zero]
+        monkeypatch.setattr(f"cellgraph.retrieval.objectives.{name}", poison)
+    total, terms = Objective(**weights)(prediction, prediction, states, answer=answer, target_surface=answer)
+    assert zero not in terms
+    assert torch.isfinite(total)
+    with pytest.raises(AssertionError, match="was computed"):
+        Objective(**{**weights, zero: 1.0})(prediction, prediction, states, answer=answer, target_surface=answer)
+
+
+def test_without_contrast_no_similarities_are_computed(rows, monkeypatch):
+    prediction, answer = rows
+
+    def poison(*args, **kwargs):
+        raise AssertionError("similarities were computed")
+
+    monkeypatch.setattr(Objective, "_contrastive", poison)
+    objective = only("surface")
+    objective(prediction, prediction, answer=answer, target_surface=answer)
+    assert not list(objective.parameters())
+
+
+def test_temperature_is_learned_and_bounded(rows):
+    prediction, answer = rows
+    objective = only("dialogue", temperature=0.0101)
+    assert [name for name, _ in objective.named_parameters()] == ["log_scale"]
+    objective(prediction, answer, answer=answer)[0].backward()
+    assert objective.log_scale.grad != 0
+    with torch.no_grad():
+        objective.log_scale += 1.0
+    over, _ = objective(prediction, prediction, answer=answer)
+    assert float(over) == pytest.approx(
+        float(only("dialogue", temperature=0.01)(prediction, prediction, answer=answer)[0])
+    )
+    objective.constrain()
+    assert float(objective.temperature()) == pytest.approx(0.01)
+    assert not list(only("dialogue", learn_temperature=False).parameters())
+
+
+def test_half_precision_is_summed_in_full(rows):
+    prediction, answer = (x.bfloat16() for x in rows)
+    objective = Objective()
+    half, _ = objective(prediction, prediction, answer=answer, target_surface=answer)
+    full, _ = objective(prediction.float(), prediction.float(), answer=answer.float(), target_surface=answer.float())
+    assert half.dtype == torch.float32
+    assert torch.equal(half, full)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"surface": -1.0}, "surface must be finite and not negative, got -1"),
+        ({"dialogue": math.nan}, "dialogue must be a number, got nan"),
+        ({"surface": 0.0, "dialogue": 0.0}, "needs a term of positive weight"),
+        ({"negatives": "all"}, r"negatives must be one of .* got 'all'"),
+        ({"direction": "back"}, "direction must be one of"),
+        ({"temperature": 0.001}, "temperature must be at least 0.01, got 0.001"),
+        ({"bound": 0.0}, "bound must be positive"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        Objective(**options)
+
+
+def test_missing_inputs(rows):
+    prediction, answer = rows
+    with pytest.raises(ValueError, match="needs target_surface"):
+        only("surface")(prediction, prediction, answer=answer)
+    with pytest.raises(ValueError, match="call fit first"):
+        only("dialogue", negatives="bank")(prediction, prediction, answer=answer)
+    with pytest.raises(ValueError, match="call fit first"):
+        only("dialogue", centred=True)(prediction, prediction, answer=answer)
+    with pytest.raises(ValueError, match="needs the group"):
+        only("dialogue", negatives="bank").fit(answer)
