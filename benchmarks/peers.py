@@ -71,7 +71,7 @@ class SegmentSum(nn.Module):
     def __init__(self, cell: GMLPCell) -> None:
         super().__init__()
         self.source, self.edge_direction = cell.edge_index[0], cell.edge_direction
-        self.pointer = cell.edge_pointer[None]
+        self.pointer = cell.neighbour_sum.edge_pointer[None]
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         from torch_scatter import segment_csr

@@ -10,34 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from cellgraph.lattice import Lattice
-from cellgraph.nn import BACKENDS, GMLPCell
+from cellgraph.nn import GMLPCell
+from cellgraph.ops import AUTO
+from cellgraph.ops import backend_names as known_names
 from cellgraph.rollout import rollout
 
 from .measure import Contender
 from .setting import DTYPES, Setting
 
-#: Backends, the fastest first where they run; what the library has beside these comes after them.
-_FASTEST_FIRST = ("triton", "fused", "stencil", "conv", "segment", "scatter")
-#: Backends that bring kernels of their own for whole chunks of steps: torch.compile would only stand in their way.
-_UNCOMPILED = ("fused",)
-
 
 def backend_names() -> list[str]:
     """The library's backends but ``auto``, the fastest first."""
-    known = [name for name in BACKENDS if name != "auto"]
-    return [name for name in _FASTEST_FIRST if name in known] + [name for name in known if name not in _FASTEST_FIRST]
+    return [name for name in known_names() if name != AUTO]
 
 
 def fastest_backend(device: torch.device) -> str:
     """The first backend of :func:`backend_names` whose cell takes a step forward and back on the device."""
-    for name in backend_names():
-        if name == "triton" and device.type == "cpu":  # its interpreter, thousands of times slower
-            continue
+    setting = Setting(AUTO, (3, 3, 3), batch=1, num_steps=1)
+    x = torch.zeros(1, 27, setting.channels, device=device)
+    for backend in build_cell(setting, device).candidates(x):
         with contextlib.suppress(ValueError, RuntimeError, ImportError):
-            setting = Setting(name, (3, 3, 3), batch=1, num_steps=1)
-            cell = build_cell(setting, device)
-            cell(torch.zeros(1, 27, setting.channels, device=device)).sum().backward()
-            return name
+            build_cell(setting, device, backend=backend.name)(x).sum().backward()
+            return backend.name
     raise RuntimeError("not even the reference backend runs")
 
 
@@ -72,7 +66,7 @@ def compile_cell(cell: GMLPCell, device: torch.device) -> None:
     Raises:
         ValueError: If there is no compiler: timing the uncompiled step under the same name would mislead.
     """
-    if cell.backend in _UNCOMPILED:
+    if cell.neighbour_sum.chosen.takes_steps:  # kernels of its own for whole chunks of steps
         return
     if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
         raise ValueError("torch.compile needs a C++ compiler, found none")

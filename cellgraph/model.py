@@ -15,6 +15,7 @@ from cellgraph.lattice import Lattice
 from cellgraph.nn import AutoencoderAdapter, GMLPCell, LinearAdapter, PCAAdapter, Surface, regress
 from cellgraph.nn.surface import Places
 from cellgraph.numbers import integer, plain_numbers, span
+from cellgraph.ops import AUTO, usable_backend
 from cellgraph.pretrained import Pretrained
 from cellgraph.rollout import rollout, updates_at_random
 
@@ -294,8 +295,9 @@ class CellGraph(Pretrained):
     def from_config(cls, config: Mapping[str, Any]) -> CellGraph:
         """A new network from what :meth:`config` gave."""
         options = dict(config)
-        lattice = Lattice(**options.pop("lattice"))
-        return cls(GMLPCell(lattice, **options.pop("cell")), **options)
+        lattice, cell = Lattice(**options.pop("lattice")), dict(options.pop("cell"))
+        cell["backend"] = usable_backend(cell.get("backend", AUTO))
+        return cls(GMLPCell(lattice, **cell), **options)
 
     def extra_repr(self) -> str:
         cone = self.cone(self.num_steps[1])

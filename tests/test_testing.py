@@ -12,10 +12,11 @@ from cellgraph import CellGraph, GMLPCell, Lattice, testing
 class Broken(GMLPCell):
     """A cell with a stencil that wraps around where it should not, and that looks two cells far."""
 
-    def neighbour_sum(self, x: Tensor, weight: Tensor) -> Tensor:
+    def change(self, x: Tensor, perceived: tuple[Tensor, Tensor, Tensor], context: Tensor | None = None) -> Tensor:
+        u, gate, moved = perceived
         if self.backend != "scatter":
-            return super().neighbour_sum(x, weight) + 0.1 * x.roll(2, dims=1)
-        return super().neighbour_sum(x, weight)
+            moved = moved + 0.1 * x.roll(2, dims=1)
+        return super().change(x, (u, gate, moved), context)
 
 
 def random_cell(kind: type[GMLPCell] = GMLPCell, **options: object) -> GMLPCell:

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from cellgraph.experiment import describe_device
 from cellgraph.model import CellGraph
-from cellgraph.nn import BACKENDS
-from cellgraph.ops.segment import has_torch_scatter
-from cellgraph.ops.triton.stencil import triton_obstacle
+from cellgraph.ops import backend_needs
 from cellgraph.teacher import default_cache_folder
 
 
@@ -29,6 +27,9 @@ def main(arguments: Sequence[str]) -> None:
     for package in ("cellgraph", "torch", "torch_geometric", "transformers", "lightning", "hydra-core"):
         print(f"{package} {importlib.metadata.version(package)}")
     print(f"device: {describe_device()}")
-    missing = {"segment": not has_torch_scatter(), "triton": triton_obstacle() is not None}
-    print(f"backends: {', '.join(name for name in BACKENDS if not missing.get(name))}")
+    needs = backend_needs()
+    print(f"backends: {', '.join(name for name, lacking in needs.items() if lacking is None)}")
+    for name, lacking in needs.items():
+        if lacking is not None:
+            print(f"  {name} {lacking}")
     print(f"embedding cache: {default_cache_folder()}")

@@ -145,11 +145,10 @@ def edge_influence(
     """
     twin = copy.deepcopy(model).eval().requires_grad_(False)
     twin.cell.backend, twin.tolerance = "scatter", 0.0
-    edges = twin.cell.edge_index
+    layer, edges = twin.cell.neighbour_sum, twin.cell.edge_index
     mask = torch.ones(edges.size(1), dtype=twin.cell.position.dtype, device=edges.device, requires_grad=True)
-    message = twin.cell.message
-    # PyG's explainers would set the mask, but the classes of layers that inherit from layers take no notice of theirs.
-    twin.cell.message = lambda x_j, weight: mask[:, None] * message(x_j, weight)  # type: ignore[method-assign]
+    message = layer.message
+    layer.message = lambda x_j, weight: mask[:, None] * message(x_j, weight)  # type: ignore[method-assign]
     rows = []
     with torch.enable_grad():
         for row in question.split(1):

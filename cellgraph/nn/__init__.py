@@ -7,10 +7,9 @@ from cellgraph.nn.nca import NCACell
 from cellgraph.nn.perception import AttentionPerception, FilterPerception, StencilPerception
 from cellgraph.nn.surface import Surface
 from cellgraph.nn.update import GRUUpdate, MLPUpdate
-from cellgraph.ops import BACKENDS, NeighbourSum
+from cellgraph.ops import NeighbourSum
 
 __all__ = [
-    "BACKENDS",
     "AttentionPerception",
     "AutoencoderAdapter",
     "Cell",

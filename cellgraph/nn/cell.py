@@ -8,26 +8,26 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cellgraph.cone import ConeStep, LightCone
 from cellgraph.graph import Graph
 from cellgraph.numbers import plain_numbers
-from cellgraph.ops.neighbour_sum import NeighbourSum
+from cellgraph.ops import AUTO, Backend, Case, NeighbourSum, candidates, check_backend
 
 ORDERS = ("together", "sweep")
 
 
-class Cell(NeighbourSum):
+class Cell(nn.Module):
     r"""A small network that sits on every node: it perceives the neighbourhood and says how its state changes.
 
     .. math::
         z_i &= \mathrm{perceive}(x)_i \\
         x_i &\leftarrow x_i + m_i \, \epsilon \, \mathrm{change}(x, z)_i
 
-    A cell of your own is a subclass with the two halves of an update, :meth:`perceive` and :meth:`change` (PyTorch
-    Geometric's ``update`` is another thing); :meth:`neighbour_sum` is there for the first. Rollouts, checkpointing,
-    compilation, random updates, pools and pictures come with it.
+    A cell of your own is a subclass with the two halves of an update, :meth:`perceive` and :meth:`change`; it has a
+    ``neighbour_sum``, a :class:`~cellgraph.nn.NeighbourSum`, for the first. Rollouts, checkpointing, compilation,
+    random updates, pools and pictures come with it.
 
     Args:
         lattice: The lattice, or other graph, that the cells sit on.
@@ -46,7 +46,7 @@ class Cell(NeighbourSum):
             neighbour is above ``alive_threshold`` both before and after the update (the same source, "Living cell
             masking"); ``None`` keeps all alive.
         alive_threshold: That threshold.
-        backend: Backend of the neighbour sums, see :class:`NeighbourSum`.
+        backend: Backend of the neighbour sums, see :class:`~cellgraph.nn.NeighbourSum`.
 
     Shapes:
         - **x:** ``[batch, num_nodes, channels]``
@@ -84,9 +84,11 @@ class Cell(NeighbourSum):
         order: str = "together",
         alive_channel: int | None = None,
         alive_threshold: float = 0.1,
-        backend: str = "auto",
+        backend: str = AUTO,
     ) -> None:
-        super().__init__(lattice, backend=backend)
+        super().__init__()
+        self.lattice: Any = lattice
+        self.neighbour_sum = NeighbourSum(lattice, backend=backend)
         if channels < 1:
             raise ValueError(f"channels must be positive, got {channels}")
         if not 0 <= memory_channels < channels:
@@ -154,16 +156,57 @@ class Cell(NeighbourSum):
         source, target = self.edge_index
         return (own.index_add(1, target, own[:, source]) > 0)[..., None]
 
+    @property
+    def edge_index(self) -> Tensor:
+        """Sources and targets of the edges, ``[2, num_edges]``, on the cell's device."""
+        return self.neighbour_sum.edge_index
+
+    @property
+    def edge_direction(self) -> Tensor:
+        """Direction of each edge, ``[num_edges]``, on the cell's device."""
+        return self.neighbour_sum.edge_direction
+
+    @property
+    def edge_weight(self) -> Tensor | None:
+        """Fixed factor of what each edge carries, ``[num_edges]``, on the cell's device; or ``None``."""
+        return self.neighbour_sum.edge_weight
+
+    @property
+    def device(self) -> torch.device:
+        """Where the cell is, whether or not it has parameters."""
+        return self.edge_index.device
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend that was asked for, ``auto`` if none; setting it undoes any choice."""
+        return self.neighbour_sum.backend
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        self._check_backend(name)
+        self.neighbour_sum.backend = name
+
+    def case(self, x: Tensor | None = None) -> Case:
+        """What the cell asks of a backend: with such a state, or with any."""
+        return Case(self.lattice, dtype=None if x is None else x.dtype, device=None if x is None else x.device)
+
+    def candidates(self, x: Tensor) -> list[Backend]:
+        """The backends that can take a step from such a state, those first that should be the fastest.
+
+        To have one in the place of ``auto``, set ``neighbour_sum.chosen``.
+        """
+        return [backend for backend in candidates(self.case(x)) if not backend.takes_steps]
+
     def compile_step(self) -> None:
         """Make the step fast, in place: fused on a CPU, compiled elsewhere; without a compiler, warn and stay as it is.
 
         A cell with a backend of its own choice is compiled with it.
         """
-        on_cpu = not self.edge_index.is_cuda
+        on_cpu = self.device.type == "cpu"
         if on_cpu and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
             warnings.warn("a fast step needs a C++ compiler, found none: the step runs uncompiled", stacklevel=2)
             return
-        if self.backend == "fused" or (on_cpu and self.backend == "auto" and self.use_fused()):
+        if on_cpu and self.use_fused():
             return
         self.compile(dynamic=False)
 
@@ -228,6 +271,9 @@ class Cell(NeighbourSum):
     def is_plain(self) -> bool:
         """Whether a step is no more than a change added at once: no sweep, nobody dies."""
         return self.order == "together" and self.alive_channel is None
+
+    def _check_backend(self, name: str) -> None:
+        check_backend(name, self.case())
 
     def _shares(self, x: Tensor, update_mask: Tensor | None) -> Iterator[Tensor | float]:
         """What share of the change the cells take, for each part of a step."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +11,11 @@ from torch import Tensor, nn
 
 from cellgraph.cone import ConeStep, LightCone
 from cellgraph.graph import Graph
-from cellgraph.lattice import Lattice
 from cellgraph.nn.cell import Cell
 from cellgraph.nn.partial import activate, advance
 from cellgraph.numbers import plain_numbers
-from cellgraph.ops.fused import FusedSteps, load_operators
-from cellgraph.ops.triton.gate import fits_gated_step, gated_step
+from cellgraph.ops import AUTO, Backend, Case, candidates, find_backend, fitting_backends
+from cellgraph.ops.fused import FusedSteps
 
 SHARING = ("shared", "layer", "cell")
 
@@ -65,12 +65,15 @@ class GMLPCell(Cell):
         ValueError: If a width is not positive, heads do not divide ``hidden``, or a name or rate is out of range.
 
     Example:
+        >>> from cellgraph import Lattice
         >>> cell = GMLPCell(Lattice((11, 15, 15)))
         >>> cell(torch.zeros(2, 2475, 64)).shape
         torch.Size([2, 2475, 64])
         >>> cell.parameter_counts()
         {'gmlp': 25464, 'transport': 448, 'positions': 158400}
     """
+
+    layer: Tensor
 
     @plain_numbers
     def __init__(
@@ -93,7 +96,7 @@ class GMLPCell(Cell):
         order: str = "together",
         alive_channel: int | None = None,
         alive_threshold: float = 0.1,
-        backend: str = "auto",
+        backend: str = AUTO,
     ) -> None:
         super().__init__(
             lattice,
@@ -115,10 +118,6 @@ class GMLPCell(Cell):
             )
         if sharing not in SHARING:
             raise ValueError(f"sharing must be one of {SHARING}, got {sharing!r}")
-        if sharing != "shared" and backend == "conv":
-            raise ValueError(f"backend 'conv' shares its weights between all cells, got sharing={sharing!r}")
-        if sharing != "shared" and backend == "fused":
-            raise ValueError(f"backend 'fused' shares its weights between all cells, got sharing={sharing!r}")
         if gate_std < 0:
             raise ValueError(f"gate_std must not be negative, got {gate_std}")
         self.hidden, self.heads, self.sharing = hidden, heads, sharing
@@ -146,9 +145,8 @@ class GMLPCell(Cell):
         self.register_buffer("layer", lattice.layer, persistent=False)
         self.cells_per_layer = torch.bincount(lattice.layer, minlength=lattice.num_layers).tolist()
         self.reset_parameters()
-        self._fused: FusedSteps | None = None
-        if backend == "fused" and not self.use_fused():
-            raise ValueError("backend 'fused' needs a C++ compiler")
+        self._steps: FusedSteps | None = None
+        self._check_backend(backend)
 
     def reset_parameters(self) -> None:
         """Draw the random weights anew; the transport is left at zero, or at the conveyor."""
@@ -203,27 +201,44 @@ class GMLPCell(Cell):
         """One step of all the cells at once, see :meth:`Cell.forward`."""
         if context is None and self.fuses(x):
             return self.walk(x, None if update_mask is None else update_mask[None], num_steps=1)[0]
-        gated = self.backend == "triton" and self.sharing == "shared" and self.is_plain and not self.norm_transport
-        if gated and fits_gated_step(self.channels, self.hidden):
-            return self._gated_step(x, update_mask, context)
+        gated_step = self.neighbour_sum.chosen.gated_step(self.channels, self.hidden) if self.is_standard else None
+        if gated_step is not None:
+            return self._gated_step(gated_step, x, update_mask, context)
         return super().forward(x, update_mask, context)
 
+    @property
+    def is_standard(self) -> bool:
+        """Whether a step is one that operators of whole steps compute: plain, with weights that all cells share and a
+        transport of the state itself."""
+        return self.sharing == "shared" and self.is_plain and not self.norm_transport
+
+    def case(self, x: Tensor | None = None) -> Case:
+        """What the cell asks of a backend, see :meth:`Cell.case`."""
+        return replace(super().case(x), shared=self.sharing == "shared")
+
+    def candidates(self, x: Tensor) -> list[Backend]:
+        """The backends that can take a step from such a state, see :meth:`Cell.candidates`."""
+        stepping = self.is_standard and FusedSteps.fits(x, self.channels, self.hidden)
+        return [backend for backend in candidates(self.case(x)) if stepping or not backend.takes_steps]
+
     def use_fused(self) -> bool:
-        """From here on take steps by the fused operator wherever it fits, see :meth:`fuses`; whether that can be.
+        """From here on take steps by the fused operator wherever it fits, see :meth:`fuses`, unless another backend was
+        asked for; whether that can be.
 
         It computes the same function in a compiled C++ library, built at its first use on a machine. Without a
         compiler a warning says so and nothing changes.
         """
-        plain = self.is_plain and not self.norm_transport
-        fits = self.sharing == "shared" and plain and isinstance(self.lattice, Lattice)
-        if fits and load_operators():
-            self._fused = FusedSteps(self.lattice)
-        return self._fused is not None
+        if self.backend == AUTO and self.is_standard:
+            stepping = next((backend for backend in fitting_backends(self.case()) if backend.takes_steps), None)
+            if stepping is not None and stepping.load():
+                self.neighbour_sum.chosen = stepping
+        return self.is_standard and self.neighbour_sum.chosen.takes_steps
 
     def fuses(self, x: Tensor) -> bool:
         """Whether steps from such a state are taken by the fused operator."""
-        chosen = self._fused is not None and self.backend in ("auto", "fused")
-        return chosen and FusedSteps.fits(x, self.channels, self.hidden) and load_operators()
+        chosen = self.neighbour_sum.chosen
+        fits = chosen.takes_steps and self.is_standard and FusedSteps.fits(x, self.channels, self.hidden)
+        return fits and chosen.load()
 
     def walk(
         self,
@@ -250,7 +265,8 @@ class GMLPCell(Cell):
         Returns:
             The last state, with a cone that of its last own cells, and that of its last lent cells.
         """
-        assert self._fused is not None
+        if self._steps is None:
+            self._steps = FusedSteps(self.lattice)
         gate_weight = self.gate_weight[:, 0].repeat_interleave(self.hidden // self.heads, dim=-1)
         parameters = [
             self.position,
@@ -260,7 +276,7 @@ class GMLPCell(Cell):
         ]
         if masks is not None and self.step_size != 1.0:
             masks = masks * self.step_size
-        return self._fused.walk(
+        return self._steps.walk(
             x,
             masks,
             parameters,
@@ -292,11 +308,13 @@ class GMLPCell(Cell):
         share = rate if update_mask is None else update_mask.index_select(1, ours.target) * self.step_size
         return advance(self, before, ours, share), advance(self, lent_before, others, rate)
 
-    def _gated_step(self, x: Tensor, update_mask: Tensor | None, context: Tensor | None) -> Tensor:
+    def _gated_step(
+        self, step: Callable[..., Tensor], x: Tensor, update_mask: Tensor | None, context: Tensor | None
+    ) -> Tensor:
         uv = self._uv(x, context)
         # A rate is folded into the weights, which are small; only a mask has to reach the kernel.
         rate = self.step_size * (self.update_rate if update_mask is None else 1.0)
-        return gated_step(
+        return step(
             uv,
             x,
             self.gate_norm_weight[0],
@@ -307,7 +325,7 @@ class GMLPCell(Cell):
             rate * self.out_bias[0],
             rate * self.transport,
             update_mask,
-            self.neighbours,
+            self.neighbour_sum.neighbours,
         )
 
     def _uv(self, x: Tensor, context: Tensor | None) -> Tensor:
@@ -328,6 +346,18 @@ class GMLPCell(Cell):
         names = ("hidden", "heads", "sharing", "gate_std", "norm_transport", "conveyor_rate")
         own = {name: getattr(self, name) for name in names}
         return {**own, "conveyor": None if self.conveyor is None else list(self.conveyor), **super().config()}
+
+    def _check_backend(self, name: str) -> None:
+        super()._check_backend(name)
+        if name == AUTO or not find_backend(name).takes_steps:
+            return
+        if not self.is_standard:
+            raise ValueError(
+                f"backend {name!r} takes plain steps only, got norm_transport={self.norm_transport}, "
+                f"order={self.order!r}, alive_channel={self.alive_channel}"
+            )
+        if not find_backend(name).load():
+            raise ValueError(f"backend {name!r} could not be built here")
 
     def _per_node(self, parameter: Tensor, dim: int = 0) -> Tensor:
         """A parameter of the groups as one of the nodes (or of all of them: size 1) along ``dim``."""

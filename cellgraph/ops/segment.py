@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from cellgraph.ops.backend import Backend
 
-@functools.cache
-def has_torch_scatter() -> bool:
-    """Whether torch_scatter can be imported."""
-    return importlib.util.find_spec("torch_scatter") is not None
+if TYPE_CHECKING:
+    from cellgraph.ops.neighbour_sum import NeighbourSum
+
+
+class Segment(Backend):
+    """The messages of ``scatter``, summed by ``torch_scatter.segment_csr``, where that is installed."""
+
+    name = "segment"
+
+    def needs(self) -> str | None:
+        """The package torch_scatter."""
+        there = importlib.util.find_spec("torch_scatter") is not None
+        return None if there else "needs torch_scatter: pip install cellgraph[scatter]"
+
+    def run(self, layer: NeighbourSum, x: Tensor, weight: Tensor) -> Tensor:
+        """Sum ``x`` over the neighbourhoods."""
+        messages = layer.weight_by_edge(weight) * x.index_select(-2, layer.edge_index[0])
+        return weight[-1] * x + segment_sum(messages, layer.edge_pointer)
 
 
 # segment_csr itself breaks torch.compile and has a wrong double backward; as an operator of our own it is opaque to the

@@ -1,15 +1,34 @@
-"""The stencil: a weighted sum of shifted slices of a full grid, with a backward of its own."""
+"""The stencil: a weighted sum of shifted slices of the full grid, with a backward of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cellgraph.ops.grid import GridBackend, from_grid, to_grid
+
+if TYPE_CHECKING:
+    from cellgraph.ops.neighbour_sum import NeighbourSum
+
 Offsets = tuple[tuple[int, ...], ...]
+
+
+class Stencil(GridBackend):
+    """Shifted slices of the full grid; made to be compiled."""
+
+    name = "stencil"
+
+    def run(self, layer: NeighbourSum, x: Tensor, weight: Tensor) -> Tensor:
+        """Sum ``x`` over the neighbourhoods."""
+        if weight.size(1) > 1:
+            grid_weight = to_grid(layer, weight)
+        else:
+            grid_weight = weight.reshape(len(weight), *[1] * layer.lattice.dim, -1)
+        return from_grid(layer, stencil(to_grid(layer, x), grid_weight, layer.lattice.offsets, layer.periodic))
 
 
 def stencil(grid: Tensor, weight: Tensor, offsets: Offsets, periodic: Sequence[bool]) -> Tensor:

@@ -63,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (run / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CELLGRAPH_CACHE", str(place / "cache"))
-        patch.setattr("cellgraph.nn.gmlp.load_operators", lambda: False)  # would be built anew in that cache
+        patch.setattr("cellgraph.ops.fused.backend.load_operators", lambda: False)  # would be built anew in that cache
         building.experiment(config, run).run(lambda: building.make_split(config))
     return run
 
@@ -72,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELLGRAPH_CACHE", str(folder.parent / "cache"))
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr("cellgraph.nn.gmlp.load_operators", lambda: False)
+    monkeypatch.setattr("cellgraph.ops.fused.backend.load_operators", lambda: False)
 
 
 def cellgraph(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

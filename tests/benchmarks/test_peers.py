@@ -12,7 +12,7 @@ from cellgraph import GMLPCell, Lattice, rollout
 from cellgraph.benchmarks.floor import floor_call, floor_flops
 from cellgraph.benchmarks.peers import PEERS, TORCH_PEERS, peer_contender
 from cellgraph.benchmarks.setting import Setting
-from cellgraph.ops.segment import has_torch_scatter
+from cellgraph.ops import find_backend
 from cellgraph.testing import randomise
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def cell_of(neighbourhood: int) -> GMLPCell:
 @pytest.mark.parametrize("neighbourhood", [6, 26])
 @pytest.mark.parametrize("name", TORCH_PEERS)
 def test_a_peer_is_the_cell(name: str, neighbourhood: int) -> None:
-    if name == "segment_csr" and not has_torch_scatter():
+    if name == "segment_csr" and find_backend("segment").needs():
         pytest.skip("torch_scatter is not installed")
     cell = cell_of(neighbourhood)
     peer = TORCH_PEERS[name](cell)

@@ -16,7 +16,7 @@ MOORE = {1: 2, 2: 8, 3: 26}
 
 
 def perceive(perception, lattice, x):
-    return perception.double()(x, NeighbourSum(lattice).neighbour_sum)
+    return perception.double()(x, NeighbourSum(lattice))
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])

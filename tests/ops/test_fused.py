@@ -170,7 +170,7 @@ def test_compile_step_takes_it_and_the_network_stays_the_identity() -> None:
 
 
 def test_weights_of_their_own_are_refused() -> None:
-    with pytest.raises(ValueError, match="'fused' shares its weights between all cells, got sharing='cell'"):
+    with pytest.raises(ValueError, match="'fused' shares its weights between all cells, use 'stencil'"):
         GMLPCell(LATTICES["faces"], 16, hidden=16, sharing="cell", backend="fused")
 
 

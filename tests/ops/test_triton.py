@@ -18,6 +18,7 @@ from torch import Tensor
 from cellgraph import GMLPCell, Lattice, testing
 from cellgraph.lattice import NEIGHBOURHOODS
 from cellgraph.ops import NeighbourSum
+from cellgraph.ops.triton import backend as triton_backend
 from cellgraph.ops.triton import stencil as triton_stencil
 from cellgraph.ops.triton.gate import fits_gated_step, gated_step
 from cellgraph.ops.triton.stencil import neighbour_table, triton_products, triton_sum
@@ -52,7 +53,7 @@ def draw(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def with_gradients(lattice: Lattice, backend: str, x: Tensor, weight: Tensor, cotangent: Tensor) -> list[Tensor]:
-    y = NeighbourSum(lattice, backend=backend).to(DEVICE).neighbour_sum(x, weight)
+    y = NeighbourSum(lattice, backend=backend).to(DEVICE)(x, weight)
     return [y, *torch.autograd.grad(y, (x, weight), cotangent.to(y.dtype))]
 
 
@@ -100,7 +101,7 @@ def test_a_narrow_sum_is_rounded_once(dtype: torch.dtype, bits: int, shared: boo
 def test_second_derivatives(shared: bool) -> None:
     layer = NeighbourSum(Lattice((2, 3), 8, boundary=("open", "periodic")), backend="triton").to(DEVICE)
     x, weight = draw(1, 6, 2), draw(9, 1 if shared else 6, 2)
-    assert torch.autograd.gradgradcheck(layer.neighbour_sum, (x, weight), fast_mode=True)
+    assert torch.autograd.gradgradcheck(layer, (x, weight), fast_mode=True)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +144,8 @@ def by_the_book(lattice: Lattice, uv: Tensor, x: Tensor, *weights: Tensor | None
     norm_weight, norm_bias, gate_weight, gate_bias, out_weight, out_bias, transport, mask = weights
     layer = NeighbourSum(lattice, backend="scatter").to(DEVICE)
     u, v = uv.chunk(2, dim=-1)
-    gated = u * (gate_bias + layer.neighbour_sum(F.layer_norm(v, v.shape[-1:], norm_weight, norm_bias), gate_weight))
-    change = F.linear(gated, out_weight, out_bias) + layer.neighbour_sum(x, transport)
+    gated = u * (gate_bias + layer(F.layer_norm(v, v.shape[-1:], norm_weight, norm_bias), gate_weight))
+    change = F.linear(gated, out_weight, out_bias) + layer(x, transport)
     return x + (change if mask is None else mask * change), gated
 
 
@@ -249,7 +250,7 @@ def test_what_is_missing_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="'triton' needs a GPU, or Triton's interpreter: set TRITON_INTERPRET=1"):
         NeighbourSum(Lattice((3,)), backend="triton")
-    monkeypatch.setattr(triton_stencil.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(triton_backend.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"'triton' needs triton: pip install cellgraph\[gpu\]"):
         GMLPCell(Lattice((3,)), backend="triton")
 

@@ -20,6 +20,11 @@ SOURCES = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-std=c++20", "-fopenmp", "-fPIC", "-shared", "-Wno-psabi")
 
 
+def find_compiler() -> str | None:
+    """The C++ compiler: the one of ``CXX``, or one that is found."""
+    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
+
+
 @functools.cache
 def load_operators() -> bool:
     """Load the fused step's operators, and build them first where that was not done before; whether they are there.
@@ -27,7 +32,7 @@ def load_operators() -> bool:
     The first call on a machine takes about 20 seconds and says so. Where there is no compiler, or it fails, a warning
     tells why, once.
     """
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
+    compiler = find_compiler()
     if compiler is None:
         warnings.warn("the fused step needs a C++ compiler, found none: the step runs without it", stacklevel=3)
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from types import ModuleType
 from typing import Any
 
@@ -13,17 +12,6 @@ from cellgraph.lattice import Lattice
 
 #: Values of a program's block, and the most programs that the gradient of shared weights is spread over.
 BLOCK_SIZE, PROGRAMS = 4096, 1024
-
-
-def triton_obstacle() -> str | None:
-    """What keeps the backend ``triton`` from running here: a line that says what it needs, or ``None``."""
-    if importlib.util.find_spec("triton") is None:
-        return "backend 'triton' needs triton: pip install cellgraph[gpu]"
-    from cellgraph.ops.triton import kernels
-
-    if not torch.cuda.is_available() and not kernels.INTERPRETED:
-        return "backend 'triton' needs a GPU, or Triton's interpreter: set TRITON_INTERPRET=1 before the start"
-    return None
 
 
 def neighbour_table(lattice: Lattice) -> Tensor:
