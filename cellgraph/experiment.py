@@ -38,7 +38,7 @@ from cellgraph.retrieval import (
     train,
 )
 from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
-from cellgraph.training import run_checkpoint
+from cellgraph.training import run_checkpoint, used_precision
 
 PARTS = ("train", "validation", "test")
 
@@ -81,6 +81,12 @@ class Experiment:
     adapters_first: Mapping[str, Any] = field(default_factory=dict)
     console: Console | None = None
     validation_mrr: float = field(default=float("nan"), init=False)
+
+    def __post_init__(self) -> None:
+        # The baselines are trained as the network is, and both as the folder's run was that is gone on with.
+        settings, last = self.settings, run_checkpoint(self.folder)
+        precision = used_precision(settings.precision, settings.accelerator, last=last)
+        self.settings = replace(settings, precision=precision)
 
     def run(self, split: Callable[[], Split], *, resume: bool = False) -> Evaluation:
         """Do the job from texts to table, or what is left of it.
@@ -131,6 +137,7 @@ class Experiment:
         if not resume:
             self._train_adapters(model, embedded)
         before = time.perf_counter() - begin
+        self._say(f"precision: {self.settings.precision}")
         result = train(
             model,
             copy.deepcopy(self.objective),

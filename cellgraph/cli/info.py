@@ -11,6 +11,7 @@ from cellgraph.experiment import describe_device
 from cellgraph.model import CellGraph
 from cellgraph.ops import backend_needs
 from cellgraph.teacher import default_cache_folder
+from cellgraph.training import used_precision
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -32,4 +33,5 @@ def main(arguments: Sequence[str]) -> None:
     for name, lacking in needs.items():
         if lacking is not None:
             print(f"  {name} {lacking}")
+    print(f"precision: auto takes {used_precision('auto')}")
     print(f"embedding cache: {default_cache_folder()}")

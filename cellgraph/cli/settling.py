@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cellgraph.cli.building import CONFIG, load_config
 from cellgraph.files import write_atomically
+from cellgraph.training import used_precision
 
 
 def run_folder(resume: str | None, new: str) -> str:
@@ -34,5 +35,8 @@ def settle(config: DictConfig) -> tuple[DictConfig, Path, bool]:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise ValueError(f"a value is missing: give {', '.join(f'{key}=...' for key in missing)}")
+        # The run is kept as it was, wherever it goes on.
+        training = config.training
+        training.precision = used_precision(training.precision, training.accelerator)
         write_atomically(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True).encode())
     return config, folder, resume

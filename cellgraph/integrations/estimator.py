@@ -154,6 +154,8 @@ class CellGraphRegressor(
             warmup_steps=min(20, self.max_steps // 5),
             ema=0.95,
             seed=seed,
+            # Targets may need its digits, and regressors are to be alike on all processors.
+            precision="32-true",
             accelerator="cpu",
         )
         objective = SquaredError(self.n_outputs_)

@@ -24,6 +24,7 @@ class TrainSettings(RunSettings):
         val_batch_size: Dialogues a batch in validation; ``batch_size`` when absent.
     """
 
+    precision: str = "auto"
     window: int | None = None
     noise: float = 0.0
     val_batch_size: int | None = None

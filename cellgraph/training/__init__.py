@@ -4,6 +4,7 @@ from cellgraph.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, mod
 from cellgraph.training.ema import EMA
 from cellgraph.training.interruption import GracefulStop, TrainingInterrupted
 from cellgraph.training.metrics_log import CSVLog, MetricsWriter
+from cellgraph.training.precision import recorded_precision, used_precision
 from cellgraph.training.progress import TrainingProgress
 from cellgraph.training.randomness import GlobalGenerators
 from cellgraph.training.run import TrainResult, run_updates
@@ -31,6 +32,8 @@ __all__ = [
     "fit",
     "model_weights",
     "read_checkpoint",
+    "recorded_precision",
     "run_checkpoint",
     "run_updates",
+    "used_precision",
 ]

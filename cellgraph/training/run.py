@@ -15,6 +15,7 @@ from torch import nn
 
 from cellgraph.training.checkpoint import RunCheckpoint, model_weights, read_checkpoint
 from cellgraph.training.metrics_log import MetricsWriter
+from cellgraph.training.precision import used_precision
 from cellgraph.training.progress import SHOWN
 from cellgraph.training.settings import RunSettings
 from cellgraph.training.trainer import build_trainer, callback, fit, run_checkpoint
@@ -33,6 +34,7 @@ class TrainResult:
         seconds: Time spent on updates, over all parts of a resumed run.
         metrics: Metrics of the best validation and the newest of training, by name.
         history: All the validations.
+        precision: Lightning's name of the arithmetic that was used.
     """
 
     model: nn.Module
@@ -41,6 +43,7 @@ class TrainResult:
     seconds: float
     metrics: dict[str, float]
     history: list[dict[str, float]]
+    precision: str
 
 
 def run_updates(
@@ -81,12 +84,13 @@ def run_updates(
         if not resume and last.exists():
             raise ValueError(f"{place} holds a run already ({last.name}): resume it or choose another folder")
         first_step = int(read_checkpoint(last)["global_step"]) if resume else 0
+        precision = used_precision(settings.precision, settings.accelerator, last=last)
         lightning.seed_everything(settings.seed, verbose=False)
         module, stream, checked = parts()
         trainer = build_trainer(
             place,
             max_steps=settings.max_steps,
-            precision=settings.precision,
+            precision=precision,
             accumulate=settings.accumulate,
             clip=settings.clip,
             ema=settings.ema,
@@ -121,4 +125,5 @@ def _result(module: UpdateModule, trainer: lightning.Trainer) -> TrainResult:
         seconds=writer.seconds,
         metrics={**newest, **{name: value for name, value in best.items() if name != "step"}},
         history=writer.history,
+        precision=str(trainer.precision),
     )

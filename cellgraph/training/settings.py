@@ -27,7 +27,8 @@ class RunSettings:
         accumulate: Batches an update.
         clip: Largest norm of the gradients; 0 leaves them.
         ema: Decay of the averaged weights; 0 keeps none.
-        precision: Lightning's name of the arithmetic.
+        precision: Lightning's name of the arithmetic, or ``"auto"``, see
+            :func:`~cellgraph.training.precision.used_precision`.
         val_every: Updates from one validation to the next.
         checkpoint_every: Updates from one ``last.ckpt`` to the next.
         patience: Validations without improvement after which to stop.

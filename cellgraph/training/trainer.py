@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from cellgraph.training.checkpoint import LAST, AtomicCheckpointIO, RunCheckpoint, read_checkpoint
 from cellgraph.training.ema import EMA
 from cellgraph.training.interruption import GracefulStop
 from cellgraph.training.metrics_log import CSVLog, MetricsWriter
+from cellgraph.training.precision import device_type, used_precision
 from cellgraph.training.progress import SHOWN, TrainingProgress
 from cellgraph.training.randomness import GlobalGenerators
 from cellgraph.training.stopping import Stopping
 from cellgraph.training.update import UpdateModule
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
 CHECKPOINTS, METRICS, TENSORBOARD = "checkpoints", "metrics.csv", "tensorboard"
 
 
@@ -54,7 +53,8 @@ def build_trainer(
     Args:
         run_folder: The folder; made where absent.
         max_steps: Updates in all.
-        precision: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"`` (bf16 on a CPU, with a warning) or ``"64-true"``.
+        precision: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"`` (bf16 on a CPU, with a warning), ``"64-true"`` or
+            ``"auto"``, see :func:`~cellgraph.training.precision.used_precision`.
         accumulate: Batches an update.
         clip: Largest norm of the gradients; 0 leaves them as they are.
         ema: Decay of the averaged weights, see :class:`EMA`; 0 keeps none.
@@ -172,12 +172,8 @@ def callback(trainer: lightning.Trainer, kind: type[Any]) -> Any:
 
 
 def _precision(precision: str, accelerator: str) -> str:
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
-    on_cpu = accelerator == "cpu" or (
-        accelerator == "auto" and not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    )
-    if precision == "16-mixed" and on_cpu:
+    precision = used_precision(precision, accelerator)
+    if precision == "16-mixed" and device_type(accelerator) == "cpu":
         warnings.warn("a CPU has no float16 arithmetic: precision '16-mixed' runs as 'bf16-mixed'", stacklevel=3)
         return "bf16-mixed"
     return precision

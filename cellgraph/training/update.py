@@ -163,11 +163,13 @@ class UpdateModule(lightning.LightningModule):
             torch._foreach_mul_(gradients, (gradient_clip_val / (norm + 1e-6)).clamp(max=1.0))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what lives between updates: the generator and the running means."""
+        """Add what lives between updates, the generator and the running means, and the precision in use."""
         checkpoint["update_state"] = {
             "generator": self.generator.get_state(),
             "generator_device": self.generator.device.type,
             "meter": self.train_meter.state_dict(),
+            # A run that goes on elsewhere computes as it did here.
+            "precision": str(self.trainer.precision),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -12,6 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
+
+from cellgraph.training import used_precision
 
 FAST = (
     "teacher=lsa",
@@ -91,6 +94,12 @@ def test_the_run_folder_is_complete(finished: tuple[Path, str]) -> None:
     steps = [int(row["step"]) for row in csv.DictReader((run_folder / "metrics.csv").open())]
     assert steps[-1] == 12
     assert "Held-out pairs" in printed
+
+
+def test_the_precision_of_auto_is_told_and_kept(finished: tuple[Path, str]) -> None:
+    kept = yaml.safe_load((finished[0] / "config.yaml").read_text())["training"]["precision"]
+    assert kept == used_precision("auto")
+    assert f"precision: {kept}\n" in finished[1]
 
 
 def test_the_table_has_every_row_and_column(finished: tuple[Path, str]) -> None:
