@@ -30,7 +30,8 @@ from cellgraph.numbers import (
     span,
     truth,
 )
-from cellgraph.training import EmbeddedPairs, Objective, RunSettings, TrainSettings, train
+from cellgraph.retrieval import EmbeddedPairs, Objective, TrainSettings, train
+from cellgraph.training import RunSettings
 
 THREES = [3, np.int8(3), np.uint64(3), np.array(3), torch.tensor(3), torch.tensor(3, dtype=torch.uint8)]
 HALVES = [0.5, np.float64(0.5), np.float16(0.5), np.array(0.5), torch.tensor(0.5), torch.tensor(0.5).bfloat16()]
