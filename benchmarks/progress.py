@@ -25,7 +25,7 @@ class Progress:
         columns = (TextColumn(title), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Bar(
             *columns,
-            TextColumn("{task.fields[now]}"),
+            TextColumn("{task.fields[now]}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,

@@ -13,6 +13,7 @@ import lightning
 import torch
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.text import Text
 from torch import Tensor, nn
 
 from cellgraph.analysis.plots import plot_run, read_metrics
@@ -291,7 +292,7 @@ class Experiment:
         return self.folder / "pairs" / f"{part}.jsonl"
 
     def _say(self, line: str) -> None:
-        (self.console or Console()).print(line, highlight=False)
+        (self.console or Console()).print(Text(line))
 
 
 def describe_device() -> str:

@@ -3,20 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import stat
 import tempfile
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """For what can be made again: ``$CELLGRAPH_CACHE``, else ``cellgraph`` in the user's cache folder (XDG)."""
+    """For what can be made again: ``$CELLGRAPH_CACHE``, else ``cellgraph`` in the user's cache folder (XDG).
+
+    A user without a home, as an unknown number in a container is, has a folder of its own among the temporary ones.
+
+    Raises:
+        OSError: If ``$CELLGRAPH_CACHE`` is in a home that there is not, or no folder can be made.
+    """
     chosen = os.environ.get("CELLGRAPH_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        path = expanded(chosen)
+        if path is None:
+            raise FileNotFoundError(f"CELLGRAPH_CACHE is {chosen}, and there is no such home folder")
+        return path
     shared = os.environ.get("XDG_CACHE_HOME")
     # The XDG specification has relative paths ignored.
-    base = Path(shared) if shared and Path(shared).is_absolute() else Path("~/.cache").expanduser()
-    return base / "cellgraph"
+    base = Path(shared) if shared and Path(shared).is_absolute() else expanded("~/.cache")
+    return _temporary_cache() if base is None else base / "cellgraph"
+
+
+def expanded(path: str | os.PathLike[str]) -> Path | None:
+    """The path with ``~`` and ``~user`` replaced; ``None`` where there is no such home folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return None
+
+
+@functools.cache
+def _temporary_cache() -> Path:
+    """A folder among the temporary ones in which nobody else has written: programs are loaded from the cache."""
+    if hasattr(os, "getuid"):
+        folder = Path(tempfile.gettempdir()) / f"cellgraph-{os.getuid()}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        there = folder.lstat()
+        if stat.S_ISDIR(there.st_mode) and there.st_uid == os.getuid() and not there.st_mode & 0o022:
+            return folder
+    return Path(tempfile.mkdtemp(prefix="cellgraph-"))
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:

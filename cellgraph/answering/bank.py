@@ -16,6 +16,7 @@ from torch import Tensor
 from cellgraph.data import read_pairs
 from cellgraph.numbers import plain_numbers
 from cellgraph.retrieval import distinct_answers
+from cellgraph.texts import well_formed
 
 #: Neighbours of each answer in the graph of approximate search, and how many are looked at while searching it. Malkov
 #: and Yashunin 2016 (arXiv 1603.09320) recommend 5 to 48 neighbours; the tests hold what these settings find.
@@ -73,7 +74,7 @@ class AnswerBank:
         first, self.position = distinct_answers(embeddings, texts)
         if len(first) < 2:
             raise ValueError(f"an answer bank needs at least 2 distinct answers, got {len(first)}")
-        self.texts = [texts[index] for index in first.tolist()]
+        self.texts = [well_formed(texts[index]) for index in first.tolist()]
         self.embeddings = F.normalize(embeddings[first].float(), dim=1)
         self._index = _graph(self.embeddings) if approximate else None
 
@@ -93,7 +94,7 @@ class AnswerBank:
         """Content hash of what is searched."""
         content = hashlib.sha256()
         for text in self.texts:
-            content.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+            content.update(hashlib.sha256(text.encode()).digest())
         content.update(self.embeddings.numpy().tobytes())
         return content.hexdigest()
 
@@ -140,8 +141,8 @@ def read_answers(path: str | os.PathLike[str]) -> list[str]:
     """
     path = Path(path)
     if path.suffix.lower() not in (".txt", ""):
-        nothing_else = dict.fromkeys(("topic", "category", "dialogue", "turn"), "")
-        return [pair.answer for pair in read_pairs(path, question="answer", **nothing_else)]
+        pairs = read_pairs(path, question="answer", topic="", category="", dialogue="", turn="")
+        return [pair.answer for pair in pairs]
     return read_lines(path)
 
 

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
+from rich.text import Text
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -226,4 +227,5 @@ class _Progress(lightning.Callback):
         """Say how to go on."""
         self.bar.stop()
         if isinstance(exception, KeyboardInterrupt) and self.resume_hint:
-            self.console.print(f"stopped, finished passes are kept; go on with: {self.resume_hint}", soft_wrap=True)
+            kept = Text(f"stopped, finished passes are kept; go on with: {self.resume_hint}")
+            self.console.print(kept, soft_wrap=True)

@@ -22,6 +22,7 @@ from cellgraph.data import QAPair
 from cellgraph.files import write_atomically
 from cellgraph.retrieval import bootstrap_interval, bootstrap_intervals
 from cellgraph.retrieval.metrics import recall_at_k
+from cellgraph.texts import escaped_markdown
 
 KS = (1, 5, 10)
 SIMILAR, EVERYDAY, TECHNICAL, GENERAL = "similar to training", "everyday", "hard technical", "general"
@@ -226,7 +227,8 @@ def markdown(report: QuestionReport) -> str:
     for row in report.rows:
         shares = [_share(row, f"meaningful_at_{k}") for k in KS]
         exact = [f"{row[f'true_at_{k}']:.3f}" for k in KS]
-        lines.append(_line([row["category"], str(row["count"]), row["system"], *shares, *exact]))
+        names = escaped_markdown(row["category"]), str(row["count"]), escaped_markdown(row["system"])
+        lines.append(_line([*names, *shares, *exact]))
     said = "none" if report.threshold is None else f"{report.threshold:.3f}"
     lines += ["", "## Confidence", ""]
     lines += [
@@ -238,7 +240,13 @@ def markdown(report: QuestionReport) -> str:
     lines += _table(["category", "n", "answered", "right when answered [95 %]", "answered without"])
     for row in report.trust:
         right = "-" if row["right"] is None else _share(row, "right")
-        cells = [row["category"], str(row["count"]), f"{row['answered']:.3f}", right, f"{row['answered_without']:.3f}"]
+        cells = [
+            escaped_markdown(row["category"]),
+            str(row["count"]),
+            f"{row['answered']:.3f}",
+            right,
+            f"{row['answered_without']:.3f}",
+        ]
         lines.append(_line(cells))
     lines += ["", *_table(["confidence", "n", "mean confidence", "right"])]
     for row in report.reliability:
@@ -291,4 +299,4 @@ def _table(headings: Sequence[str]) -> list[str]:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(cells) + " |"

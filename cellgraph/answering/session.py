@@ -14,6 +14,7 @@ from cellgraph.answering.confidence import Confidence, score_features
 from cellgraph.answering.generator import GenerativeDecoder
 from cellgraph.model import CellGraph
 from cellgraph.teacher import Teacher
+from cellgraph.texts import well_formed
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Session:
         Raises:
             ValueError: If the question is blank.
         """
-        question = question.strip()
+        question = well_formed(question.strip())
         if not question:
             raise ValueError("expected a question, got a blank text")
         begin = time.perf_counter()

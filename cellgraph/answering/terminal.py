@@ -11,7 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from cellgraph.answering.session import Answer, Session
+from cellgraph.texts import one_line, printable
 
+#: Longer answers than the first are cut.
+SHOWN_CHARS = 100
 HELP = ":history shows the turns so far, :reset forgets them, :quit (or Ctrl-D) ends, :help shows this"
 
 
@@ -36,7 +39,7 @@ def converse(session: Session, show: Callable[[Answer], None], *, console: Conso
         elif line == ":history":
             for number, turn in enumerate(session.history, 1):
                 said = turn.answers[0].text if turn.known else "I do not know"
-                console.print(Text(f"{number}. {turn.question}\n   {shortened(said)}"))
+                console.print(Text(f"{number}. {one_line(turn.question)}\n   {one_line(said, SHOWN_CHARS)}"))
         elif line.startswith(":"):
             console.print(HELP if line == ":help" else f"no such command; {HELP}", highlight=False, soft_wrap=True)
         elif line:
@@ -52,29 +55,25 @@ def show_answer(answer: Answer, *, console: Console, decoder: str, asked: bool =
         decoder: ``"bank"``, ``"generate"`` or ``"both"``.
         asked: Whether to show the question as well.
     """
-    lines = Text("> ", style="dim").append(answer.question + "\n", style="not dim") if asked else Text()
+    lines = Text("> ", style="dim").append(printable(answer.question) + "\n", style="not dim") if asked else Text()
     percent = f"{answer.confidence:.0%}"
     if answer.generated is not None:
-        lines.append("generated  ", style="dim").append(answer.generated + "\n")
+        lines.append("generated  ", style="dim").append(printable(answer.generated) + "\n")
     if decoder != "generate":
         if answer.known:
-            lines.append(answer.answers[0].text, style="bold").append(f"  (confidence {percent})\n", style="dim")
+            lines.append(printable(answer.answers[0].text), style="bold").append(
+                f"  (confidence {percent})\n", style="dim"
+            )
         else:
             lines.append("I do not know", style="bold").append(f"  (confidence {percent}). Nearest:\n", style="dim")
         for candidate in answer.answers[1:] if answer.known else answer.answers:
             lines.append(f"  {candidate.rank}. {candidate.score:.3f}  ", style="dim")
-            lines.append(shortened(candidate.text) + "\n")
+            lines.append(one_line(candidate.text, SHOWN_CHARS) + "\n")
     alone = answer.teacher_answers[0]
-    lines.append(f"teacher alone: {alone.score:.3f}  {shortened(alone.text)}\n", style="dim")
+    lines.append(f"teacher alone: {alone.score:.3f}  {one_line(alone.text, SHOWN_CHARS)}\n", style="dim")
     times = ", ".join(f"{part} {seconds * 1e3:.0f} ms" for part, seconds in answer.seconds.items())
     lines.append(f"{answer.num_steps} steps; {times}", style="dim")
     console.print(lines, soft_wrap=True)
-
-
-def shortened(text: str, length: int = 100) -> str:
-    """The text in one line, cut where it is longer."""
-    text = " ".join(text.split())
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
 def _lines(history: Path) -> Iterator[str]:

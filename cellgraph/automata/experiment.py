@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from safetensors.torch import save
 from torch import nn
 
@@ -18,6 +19,7 @@ from cellgraph.automata.run import AutomatonSettings, train_automaton
 from cellgraph.automata.task import Task
 from cellgraph.files import write_atomically
 from cellgraph.nn import Cell
+from cellgraph.texts import printable
 
 WEIGHTS, EVALUATION = "automaton.safetensors", "evaluation.json"
 
@@ -60,7 +62,7 @@ class AutomatonExperiment:
         parts: dict[str, nn.Module] = {"cell": self.cell, "task": self.task}
         counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
         said = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
-        console.print(f"{self.task.lattice}; parameters: {said}", highlight=False)
+        console.print(Text(f"{self.task.lattice}; parameters: {said}"))
         result = train_automaton(
             self.cell,
             self.task,
@@ -81,7 +83,7 @@ class AutomatonExperiment:
         write_atomically(self.folder / EVALUATION, (content + "\n").encode())
         console.print(_table(figures, f"Held-out figures after {result.steps:,} updates, {result.seconds:.0f} s"))
         for path in self.task.draw(self.cell, self.folder, num_steps=most):
-            console.print(f"drawn: {path}", highlight=False, soft_wrap=True)
+            console.print(Text(printable(f"drawn: {path}")), soft_wrap=True)
         return figures
 
 
@@ -90,5 +92,5 @@ def _table(figures: dict[str, float], title: str) -> Table:
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, value in figures.items():
-        table.add_row(name, f"{value:.4g}")
+        table.add_row(Text(name), f"{value:.4g}")
     return table

@@ -107,7 +107,7 @@ class Task(nn.Module, ABC):
         Raises:
             ValueError: If the cells have no places.
         """
-        if self.lattice.positions is None:
+        if not self.lattice.dim:
             raise ValueError(f"damage needs the places of the cells, {self.lattice} has none")
         positions = self.lattice.positions.float()
         centre = positions[torch.randint(len(positions), (len(batch),), generator=generator)]

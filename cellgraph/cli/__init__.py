@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import io
 import os
 import sys
 
@@ -22,6 +23,10 @@ VERBS = {
 
 def main() -> None:
     """Run the verb on the command line; what a user did wrong is told in one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that lacks a sign is no reason to end in an error.
+            stream.reconfigure(errors="backslashreplace")
     verb, arguments = (sys.argv[1:2] or ["--help"])[0], sys.argv[2:]
     if verb in ("-h", "--help"):
         print(f"usage: cellgraph {{{','.join(VERBS)}}} ...\n\n{__doc__}\n")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
+from rich.text import Text
 
 from cellgraph.answering.bank import read_answers, read_lines
 from cellgraph.answering.confidence import PRECISION
@@ -19,6 +21,7 @@ from cellgraph.answering.session import Answer, Session
 from cellgraph.answering.terminal import converse, show_answer
 from cellgraph.data import QAPair, read_pairs
 from cellgraph.teacher import default_cache_folder
+from cellgraph.texts import printable
 
 DECODERS = ("bank", "generate", "both")
 
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--decoder", choices=DECODERS, default="bank", help="what puts answers into words (bank)")
     parser.add_argument("--bank", type=Path, metavar="FILE", help="answers of your own: one a line, or `answer`")
     parser.add_argument("--approximate", action="store_true", help="search by a graph of neighbours, for large banks")
-    parser.add_argument("--no-memory", action="store_true", help="let every question stand alone")
+    parser.add_argument("--no-memory", action="store_true", help="let every question stand alone, of a dialogue or not")
     parser.add_argument(
         "--precision",
         type=float,
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     if given.question is not None and given.questions is not None:
         raise ValueError("expected a question or --questions FILE, got both")
     # Files first: what is wrong with them is told before anything slow.
-    asked = [] if given.questions is None else _read_asked(given.questions)
+    asked = [] if given.questions is None else _read_asked(given.questions, alone=given.no_memory)
     own = None if given.bank is None else read_answers(given.bank)
     notes = Console(stderr=True)
     session = _open(given, own, notes)
@@ -68,7 +71,9 @@ def _open(given: argparse.Namespace, own: list[str] | None, notes: Console) -> S
     decoder = None if given.decoder == "bank" else run.decoder()
     bank = run.bank(own, approximate=given.approximate)
     parts = ", ".join(f"{len(pairs):,} of {part}" for part, pairs in vars(run.pairs).items())
-    notes.print(f"bank: {len(bank):,} distinct answers" + (f" ({parts} pairs)" if own is None else f", {given.bank}"))
+    source = f" ({parts} pairs)" if own is None else f", {given.bank}"
+    # As it stands: rich would take [brackets] and :colons: of a path for markup.
+    notes.print(Text(printable(f"bank: {len(bank):,} distinct answers{source}")))
     with notes.status("calibrating the confidence on the validation pairs, the first time only"):
         confidence = run.confidence(bank, precision=given.precision)
     return Session(
@@ -93,10 +98,11 @@ def _ask_all(session: Session, asked: list[QAPair], show: Callable[[Answer], Non
         show(session.ask(pair.question))
 
 
-def _read_asked(path: Path) -> list[QAPair]:
+def _read_asked(path: Path, *, alone: bool) -> list[QAPair]:
     if path.suffix.lower() in (".txt", ""):
         return [QAPair(line, "") for line in read_lines(path)]
-    pairs = read_pairs(path, answer="question")
+    place = "" if alone else None
+    pairs = read_pairs(path, answer="question", topic="", category="", dialogue=place, turn=place)
     # The turns of a dialogue stand together.
     first: dict[str, int] = {}
     places = [first.setdefault(pair.dialogue, row) if pair.dialogue else row for row, pair in enumerate(pairs)]
@@ -105,4 +111,6 @@ def _read_asked(path: Path) -> list[QAPair]:
 
 
 def _print_json(answer: Answer) -> None:
-    print(json.dumps(answer.to_dict(), ensure_ascii=False), flush=True)
+    written = json.dumps(answer.to_dict(), ensure_ascii=False)
+    # JSON lets these stand, but they act on a terminal, or end a line for many that read lines.
+    print(re.sub("[\x7f-\x9f\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", written), flush=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
+from cellgraph import texts
+
 
 def is_users(error: BaseException) -> bool:
     """Whether an error is about what was given, not about this program."""
@@ -15,5 +17,5 @@ def one_line(error: BaseException) -> str:
     """The message of an error, without what Hydra and OmegaConf wrap around it."""
     if isinstance(error, (InstantiationException, InterpolationResolutionError)) and error.__cause__ is not None:
         return one_line(error.__cause__)
-    text = " ".join(str(error).split())
+    text = texts.one_line(str(error))
     return text.split(" full_key:")[0].split(" Config search path:")[0]

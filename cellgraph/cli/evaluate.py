@@ -36,6 +36,8 @@ def read_questions(source: str, pairs: Split) -> list[QAPair]:
     """Pairs to be asked, from ``test``, a file, or ``CATEGORY=FILE``.
 
     The column of categories of a run's own pairs says how they were made, so it is not taken for one of questions.
+    What is before the first ``=`` is the category, but where the whole names a file, or only what follows a later
+    ``=`` does: both may have a ``=`` of their own.
 
     Args:
         source: What was given.
@@ -47,6 +49,12 @@ def read_questions(source: str, pairs: Split) -> list[QAPair]:
     """
     if source == "test":
         return [replace(pair, category="") for pair in pairs.test]
-    category, _, path = source.rpartition("=")
-    read = read_pairs(path)
-    return [replace(pair, category=category) for pair in read] if category else read
+    parts = source.split("=")
+    cuts = [("=".join(parts[:count]), "=".join(parts[count:])) for count in range(len(parts))]
+    there = [(category, path) for category, path in cuts if path and Path(path).exists()]
+    category, path = (there or cuts[1:] or cuts)[0]
+    # What else a column says of a question is of no use here, and need not be what it is in training.
+    return [
+        replace(pair, category=category or pair.category)
+        for pair in read_pairs(path, category="" if category else None, topic="", dialogue="", turn="")
+    ]

@@ -8,10 +8,10 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from numbers import Integral
 from pathlib import Path
 
 from cellgraph.files import write_atomically
+from cellgraph.numbers import integer
 from cellgraph.texts import well_formed
 
 __all__ = ["QAPair", "normalise_text", "save_pairs"]
@@ -24,6 +24,9 @@ _TEXTS = ("question", "answer", "topic", "category", "dialogue")
 class QAPair:
     """A question and its answer, with what is needed to keep them on one side of a split.
 
+    Halves of characters that UTF-8 cannot write become U+FFFD, see :func:`~cellgraph.texts.well_formed`: a text that
+    was cut in the middle of an emoji stops neither a tokenizer nor the writing of a file.
+
     Args:
         question: What is asked.
         answer: What is answered.
@@ -32,11 +35,8 @@ class QAPair:
         dialogue: Name of the conversation the pair was cut from, empty for a pair that stands alone.
         turn: Place of the question in its dialogue, counted from zero.
 
-    Halves of characters that UTF-8 cannot write become U+FFFD, see :func:`~cellgraph.texts.well_formed`: a text that
-    was cut in the middle of an emoji stops neither a tokenizer nor the writing of a file.
-
     Raises:
-        ValueError: If a text is no text or the turn no whole number from zero on.
+        ValueError: If a text is no text, or the turn no integer or negative.
 
     Example:
         >>> QAPair("What is a cell?", "A node of the lattice.", topic="lattice").topic
@@ -57,9 +57,10 @@ class QAPair:
                 raise ValueError(f"{name} must be text, got {type(text).__name__}")
             if not text.isascii():
                 object.__setattr__(self, name, well_formed(text))
-        if isinstance(self.turn, bool) or not isinstance(self.turn, Integral) or self.turn < 0:
-            raise ValueError(f"turn must be a whole number from 0 on, got {self.turn!r}")
-        object.__setattr__(self, "turn", int(self.turn))
+        turn = integer("turn", self.turn)
+        if turn < 0:
+            raise ValueError(f"turn must not be negative, got {turn}")
+        object.__setattr__(self, "turn", turn)
 
 
 def normalise_text(text: str) -> str:

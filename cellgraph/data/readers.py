@@ -17,6 +17,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
 
+from cellgraph.numbers import integer
+
 from .dialogues import read_dialogue_folder, read_dialogues
 from .pairs import QAPair
 
@@ -75,8 +77,8 @@ def read_pairs(
         OSError: If the file cannot be opened.
     """
     path = Path(path)
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise ValueError(f"limit must be a whole number of at least 1, got {limit!r}")
+    if limit is not None and (limit := integer("limit", limit)) < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
     columns = dict(zip(_FIELDS, (question, answer, topic, category, dialogue, turn), strict=True))
     for field, name in columns.items():
         if not isinstance(name, str) and (name is not None or field in ("question", "answer")):

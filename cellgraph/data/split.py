@@ -138,7 +138,7 @@ def _part(size: float, total: int, name: str) -> int:
 def _draw(seed: int, members: Sequence[QAPair]) -> bytes:
     """Returns the place of a group in the draw: a hash, which unlike a generator is the same in every version."""
     name = min(normalise_text(pair.question) for pair in members)  # no other group has this question
-    return hashlib.sha256(f"{seed}\n{name}".encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(f"{seed}\n{name}".encode()).digest()
 
 
 def _choose(sizes: Sequence[int], wanted: int) -> set[int]:

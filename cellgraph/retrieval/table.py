@@ -15,6 +15,7 @@ from rich.text import Text
 from cellgraph.files import write_atomically
 from cellgraph.retrieval.evaluation import RECALLS, Evaluation, Row
 from cellgraph.retrieval.nearest import NearestAnswers
+from cellgraph.texts import escaped_markdown, one_line
 
 #: Longer texts are cut.
 SHOWN_CHARS = 100
@@ -79,9 +80,9 @@ def markdown(evaluation: Evaluation, examples: Sequence[NearestAnswers] = ()) ->
     if examples:
         lines += ["", "## Nearest answers", ""]
         for example in examples:
-            lines.append(f"- **{_escaped(example.question)}**")
-            lines.append(f"  - true answer (rank {example.rank:g}): {_escaped(example.answer)}")
-            lines += [f"  - {score:.3f}: {_escaped(text)}" for text, score in example.nearest]
+            lines.append(f"- **{escaped_markdown(example.question, SHOWN_CHARS)}**")
+            lines.append(f"  - true answer (rank {example.rank:g}): {escaped_markdown(example.answer, SHOWN_CHARS)}")
+            lines += [f"  - {score:.3f}: {escaped_markdown(text, SHOWN_CHARS)}" for text, score in example.nearest]
     return "\n".join(lines) + "\n"
 
 
@@ -177,19 +178,10 @@ def _signed(row: Row, suffix: str = "") -> str:
 def _lines(examples: Sequence[NearestAnswers]) -> list[str]:
     lines = []
     for example in examples:
-        lines += ["", f"Q: {_shortened(example.question)}"]
-        lines.append(f"   true answer (rank {example.rank:g}): {_shortened(example.answer)}")
-        lines += [f"   {score:.3f}  {_shortened(text)}" for text, score in example.nearest]
+        lines += ["", f"Q: {one_line(example.question, SHOWN_CHARS)}"]
+        lines.append(f"   true answer (rank {example.rank:g}): {one_line(example.answer, SHOWN_CHARS)}")
+        lines += [f"   {score:.3f}  {one_line(text, SHOWN_CHARS)}" for text, score in example.nearest]
     return lines
-
-
-def _shortened(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1].rstrip() + "…"
-
-
-def _escaped(text: str) -> str:
-    return "".join("\\" + char if char in "\\`*_[]<>|#" else char for char in _shortened(text))
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -183,5 +183,4 @@ class EmbeddingCache:
 
 
 def _key(fingerprint: str, text: str) -> bytes:
-    # Lone surrogates, as left by careless decoding, have no UTF-8 form but must not stop a run.
-    return hashlib.sha256(f"{fingerprint}\0{text}".encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(f"{fingerprint}\0{text}".encode()).digest()

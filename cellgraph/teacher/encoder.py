@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cellgraph.files import expanded
 from cellgraph.numbers import plain_numbers
 from cellgraph.teacher.batches import batches_by_length, progress_bar
 from cellgraph.teacher.hub import file_digest, locate_model, model_files, weight_files
@@ -199,10 +200,10 @@ class TransformersTeacher:
         return cls(options.pop("name_or_path"), **options)
 
     def _options(self) -> dict[str, Any]:
-        path = Path(self.name_or_path).expanduser()
+        path = expanded(self.name_or_path)
         return {
             # A relative path would mean another folder when read from elsewhere.
-            "name_or_path": str(path.resolve()) if path.is_dir() else self.name_or_path,
+            "name_or_path": str(path.resolve()) if path is not None and path.is_dir() else self.name_or_path,
             "revision": self.revision,
             "pooling": self.pooling,
             "max_length": self.max_length,

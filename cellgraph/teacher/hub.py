@@ -7,6 +7,8 @@ import json
 import os
 from pathlib import Path
 
+from cellgraph.files import expanded
+
 #: Files at the top of a model folder that no embedding depends on.
 _UNRELATED = {
     "generation_config.json",
@@ -43,8 +45,8 @@ def locate_model(name_or_path: str, *, revision: str | None = None) -> Path:
     Raises:
         OSError: If the files are nowhere to be had.
     """
-    folder = Path(name_or_path).expanduser()
-    if folder.is_dir():
+    folder = expanded(name_or_path)
+    if folder is not None and folder.is_dir():
         return folder
     reason: Exception | None = None
     for weights, cached in (("*.safetensors", True), ("*.safetensors", False), ("pytorch_model*.bin", False)):

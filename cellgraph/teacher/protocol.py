@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from cellgraph.texts import well_formed
+
 
 @runtime_checkable
 class Teacher(Protocol):
@@ -36,7 +38,7 @@ class Teacher(Protocol):
 
 
 def checked_texts(texts: Sequence[str]) -> list[str]:
-    """The texts as a list, each known to be a string.
+    """The texts as a list, each known to be a string that UTF-8 can write, see :func:`~cellgraph.texts.well_formed`.
 
     Raises:
         ValueError: If a single string or anything but strings is given.
@@ -52,4 +54,4 @@ def checked_texts(texts: Sequence[str]) -> list[str]:
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise ValueError(f"text {index} is a {type(text).__name__}, expected a string")
-    return texts
+    return [text if text.isascii() else well_formed(text) for text in texts]

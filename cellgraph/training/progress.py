@@ -10,6 +10,7 @@ from typing import Any
 import lightning
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from cellgraph.numbers import plain_numbers
 
@@ -47,7 +48,7 @@ class TrainingProgress(lightning.Callback):
         if self.console.is_terminal:
             columns = (TextColumn("training"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(
-                *columns, TextColumn("{task.fields[values]}"), console=self.console, auto_refresh=False
+                *columns, TextColumn("{task.fields[values]}", markup=False), console=self.console, auto_refresh=False
             )
             self._task = self._bar.add_task("", total=trainer.max_steps, completed=trainer.global_step, values="")
             self._bar.start()
@@ -85,7 +86,7 @@ class TrainingProgress(lightning.Callback):
             self._bar.update(self._task, completed=trainer.global_step, values=self.text(), refresh=True)
         else:
             line = f"update {trainer.global_step}/{trainer.max_steps}  {self.text()}"
-            self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+            self.console.print(Text(line), soft_wrap=True)
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -66,6 +66,7 @@ def test_what_makes_no_bank() -> None:
         AnswerBank(["a", "A"], torch.eye(2))
     with pytest.raises(ValueError, match="finite"):
         AnswerBank(["a", "b"], torch.eye(2) * torch.nan)
+    assert AnswerBank(["a \ud83d", "b"], torch.eye(2)).texts == ["a \N{REPLACEMENT CHARACTER}", "b"]
     bank = AnswerBank(["a", "b"], torch.eye(2))
     with pytest.raises(ValueError, match="k >= 1"):
         bank.search(torch.eye(2), k=0)
@@ -78,6 +79,11 @@ def test_answers_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("answer,more\none,1\ntwo,2\n")
     (tmp_path / "empty.txt").write_text(" \n")
     assert read_answers(tmp_path / "lines.txt") == ["first", "second"]
+    # White space that some take for the end of a line is none.
+    (tmp_path / "lines.txt").write_bytes("a\u2028b\x0cc\x85d\x1ee\u2029f\x0bg\r\nh\ri\n".encode())
+    assert read_answers(tmp_path / "lines.txt") == ["a\u2028b\x0cc\x85d\x1ee\u2029f\x0bg", "h", "i"]
+    (tmp_path / "other.csv").write_text("answer,turn,topic,topic\none,left,a,b\n")
+    assert read_answers(tmp_path / "other.csv") == ["one"]
     assert read_answers(tmp_path / "rows.jsonl") == read_answers(tmp_path / "rows.csv") == ["one", "two"]
     with pytest.raises(ValueError, match="empty"):
         read_answers(tmp_path / "empty.txt")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+from rich.markdown import Markdown
 
 from cellgraph.answering import AnswerBank, Confidence
 from cellgraph.answering.questions import (
@@ -104,6 +107,28 @@ def test_the_table_is_what_counting_gives(tmp_path: Path) -> None:
     assert text == markdown(report)
     assert text.count("| noisy |") == 3
     assert "at least 0.900" in text
+
+
+def test_categories_are_no_markup() -> None:
+    bank = AnswerBank(["a", "b", "c"], torch.eye(3))
+    wild = "[/x] a|b *c*\n<d> \x1b[2Je"
+    report = judge_questions(
+        {"it": torch.eye(3)},
+        torch.eye(3),
+        torch.arange(3),
+        [wild] * 3,
+        bank=bank,
+        confidence=CONFIDENCE,
+        trusted="it",
+        num_resamples=10,
+    )
+    text = markdown(report)
+    assert "\x1b" not in text
+    rows = [line for line in text.splitlines() if line.startswith(r"| \[/x\] a\|b \*c\* \<d\> ")]
+    assert len(rows) == 2
+    console = Console(file=io.StringIO(), width=300)
+    console.print(Markdown(text))
+    assert console.file.getvalue().count("[/x] a|b *c* <d> \ufffd[2Je") == 2
 
 
 def test_nothing_answered_has_no_precision() -> None:

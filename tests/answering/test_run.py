@@ -307,3 +307,33 @@ def test_mistakes_are_one_line(
         cellgraph(monkeypatch, *[str(folder) if argument == "RUN" else argument for argument in arguments])
     assert message in str(stopped.value)
     assert len(str(stopped.value).splitlines()) == 1
+
+
+def test_paths_and_texts_are_shown_as_they_stand(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    bank = tmp_path / "[" / "bold] :smile:.txt"
+    bank.parent.mkdir()
+    bank.write_text("[/x] otter\x1b[2J\n[/x] heron\x1b[2J\n")
+    monkeypatch.setenv("COLUMNS", "400")
+    cellgraph(monkeypatch, "ask", folder, "Who [/x]?", "--bank", bank)
+    printed = capsys.readouterr()
+    assert f"bank: 2 distinct answers, {bank}" in printed.err
+    assert "[/x] otter\ufffd[2J" in printed.out
+    assert "\x1b" not in printed.out
+    with pytest.raises(SystemExit) as stopped:
+        cellgraph(monkeypatch, "ask", folder, "Who?", "--bank", tmp_path / "no\x1b[2J.txt")
+    assert "\x1b" not in str(stopped.value)
+
+
+def test_a_terminal_without_the_signs_is_no_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "bank.txt").write_text("otter é\nheron \U0001f600\n", encoding="utf-8")
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", output)
+    cellgraph(monkeypatch, "ask", folder, "Who?", "--bank", tmp_path / "bank.txt")
+    output.flush()
+    shown = output.buffer.getvalue()  # type: ignore[attr-defined]
+    assert rb"\xe9" in shown
+    assert rb"\U0001f600" in shown

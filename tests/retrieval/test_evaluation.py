@@ -188,7 +188,9 @@ def test_figures_that_are_no_numbers_are_not_written(evaluation, tmp_path):
 
 
 def test_console_fits_80_columns_and_markdown_is_a_table(evaluation, data):
-    texts = [f"Answer {i} in [bold red] with a | pipe, *stars* and\nlines. " + "word " * 60 for i in range(TEST)]
+    texts = [
+        f"Answer {i} \x1b[2J in [bold red] with a | pipe, *stars* and\nlines. " + "word " * 60 for i in range(TEST)
+    ]
     examples = nearest_answers(
         data["answer_test"], data["answer_test"], [f"Question {i}?" for i in range(TEST)], texts, num_questions=2
     )
@@ -207,6 +209,10 @@ def test_console_fits_80_columns_and_markdown_is_a_table(evaluation, data):
     widths = {line.count("|") for line in table[: 2 + len(evaluation.rows)]}
     assert widths == {13}
     assert "\\| pipe, \\*stars\\* and lines." in text
+    assert "\\[bold red\\]" in text
+    for written in (text, shown):
+        assert "\x1b" not in written
+        assert "\ufffd[2J" in written.replace("\\", "")
     assert max(map(len, text.partition("## Nearest")[2].splitlines())) < 150
 
 

@@ -224,6 +224,12 @@ def test_a_padding_token_unknown_to_the_model_does_no_harm(tmp_path: Path) -> No
     torch.testing.assert_close(TransformersTeacher(folder, max_length=64).encode(TEXTS), expected)
 
 
+def test_halves_of_characters_are_replaced(folders: dict[str, Path]) -> None:
+    teacher = TransformersTeacher(folders["bert"], max_length=64)
+    halves, whole = teacher.encode(["cut \ud83d", "a \ud83d\ude00"]), ["cut \N{REPLACEMENT CHARACTER}", "a \U0001f600"]
+    assert torch.equal(halves, teacher.encode(whole))
+
+
 def test_texts_must_be_strings(folders: dict[str, Path]) -> None:
     teacher = TransformersTeacher(folders["bert"], max_length=64)
     with pytest.raises(ValueError, match="got one str"):

@@ -1,0 +1,47 @@
+"""What a task does by default, on any graph."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from cellgraph import Graph, Lattice
+from cellgraph.automata import Batch, Task
+
+RING = torch.tensor([[1, 2, 3, 0], [0, 1, 2, 3]])
+
+
+class Full(Task):
+    """All channels of all cells are one."""
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        return Batch(torch.ones(size, self.lattice.num_nodes, 2))
+
+    def loss(self, x: Tensor, batch: Batch) -> Tensor:
+        return x.mean((1, 2))
+
+
+def test_damage_needs_places() -> None:
+    task, generator = Full(Graph(RING)), torch.Generator().manual_seed(0)
+    with pytest.raises(ValueError, match=r"damage needs the places of the cells, Graph\(num_nodes=4, .* has none"):
+        task.damage(task.sample(3, generator), generator)
+
+
+@pytest.mark.parametrize(
+    "lattice", [Lattice((9, 9)), Graph(RING, positions=torch.tensor([[0.0], [1.0], [4.0], [9.0]]))]
+)
+def test_damage_empties_the_cells_about_one(lattice: Graph) -> None:
+    task, generator = Full(lattice), torch.Generator().manual_seed(0)
+    batch = task.sample(200, generator)
+    x = task.damage(batch, generator).x
+    positions = lattice.positions.double()
+    longest = float((positions.amax(0) - positions.amin(0)).max()) + 1
+    for state in x:
+        gone = (state == 0).all(1)
+        assert torch.equal(state, (~gone).float()[:, None].expand(-1, 2))
+        # Some cell is the centre of a ball that holds all that is gone and nothing else.
+        distance = torch.cdist(positions, positions)[gone]
+        reach = torch.where(gone, distance, 0).amax(1)
+        nearest_kept = torch.where(gone, torch.inf, distance).amin(1)
+        assert ((reach < nearest_kept) & (reach <= 0.35 * longest) & (nearest_kept > 0.15 * longest)).any()
