@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 from cellgraph.numbers import plain_numbers
 
@@ -160,6 +162,9 @@ class Graph:
 
     def to_data(self) -> Data:
         """The graph as a :class:`torch_geometric.data.Data` with ``edge_index``, ``edge_direction`` and ``pos``."""
+        # PyTorch Geometric brings its data sets along, several seconds of imports.
+        from torch_geometric.data import Data
+
         return Data(
             edge_index=self.edge_index,
             edge_direction=self.edge_direction,

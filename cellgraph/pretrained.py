@@ -7,16 +7,17 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from huggingface_hub import HfApi, ModelCard, ModelCardData, snapshot_download
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
 from cellgraph.files import write_atomically
+
+# The hub's client is imported where it is used: a network in a folder does without.
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
@@ -103,6 +104,8 @@ class Pretrained(nn.Module):
             ValueError: If the name is none that the hub knows.
             OSError: If the hub cannot be reached or refuses.
         """
+        from huggingface_hub import HfApi
+
         _check_name(name)
         api = HfApi(token=token, library_name="cellgraph")
         with TemporaryDirectory() as folder, _hub_errors(f"the network could not be pushed to {name!r}"):
@@ -123,6 +126,8 @@ class Pretrained(nn.Module):
             name: Name of the repository.
             license: The hub's name of a licence.
         """
+        from huggingface_hub import ModelCard, ModelCardData
+
         data = ModelCardData(library_name="cellgraph", license=license, tags=["cellgraph", "cellular", "lattice"])
         kind = type(self).__name__
         count = sum(parameter.numel() for parameter in self.parameters())
@@ -138,6 +143,8 @@ def _locate(folder: str | Path, revision: str | None, token: str | bool | None) 
     """The folder itself, or the hub's copy of the two files on this machine."""
     if isinstance(folder, Path) or Path(folder).is_dir() or not _is_name(folder):
         return Path(folder)
+    from huggingface_hub import snapshot_download
+
     with _hub_errors(f"{folder!r} is no folder, and the Hugging Face hub did not give it"):
         return Path(snapshot_download(folder, revision=revision, token=token, allow_patterns=[CONFIG, WEIGHTS]))
 
@@ -151,6 +158,9 @@ def _is_name(name: str) -> bool:
 
 
 def _check_name(name: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     try:
         validate_repo_id(name)
     except HFValidationError as error:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
 import torch
-import torch_geometric
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-#: Frames below these are not where a user would look for the line that keeps a tensor.
-INNER = (*(str(Path(str(module.__file__)).parent) for module in (torch, torch_geometric)), __file__)
+#: Packages whose lines are not where a user would look for what keeps a tensor.
+INNER = ("torch", "torch_geometric")
 
 
 @dataclass(frozen=True)
@@ -116,6 +114,10 @@ def _is_compiled(cell: nn.Module) -> bool:
 
 def _place() -> str:
     frame = sys._getframe(2)
-    while frame.f_code.co_filename.startswith(INNER) and frame.f_back is not None:
+    while _is_inner(str(frame.f_globals.get("__name__"))) and frame.f_back is not None:
         frame = frame.f_back
     return f"{frame.f_globals.get('__name__')}:{frame.f_lineno} {frame.f_code.co_name}"
+
+
+def _is_inner(module: str) -> bool:
+    return module == __name__ or module.partition(".")[0] in INNER

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from cellgraph.answering.bank import AnswerBank
 from cellgraph.answering.confidence import PRECISION, Confidence, score_features
-from cellgraph.answering.generator import GenerativeDecoder
 from cellgraph.answering.meaning import equivalence_threshold, first_right, meaningful
 from cellgraph.data import QAPair, Split, read_pairs
 from cellgraph.model import CellGraph
 from cellgraph.retrieval import predict
 from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
+
+if TYPE_CHECKING:
+    from cellgraph.answering.generator import GenerativeDecoder
 
 PARTS = ("train", "validation", "test")
 #: Folder inside a run folder of what is learned for answering.
@@ -114,6 +117,9 @@ class FinishedRun:
         folder = self.folder / ANSWERING / "decoder"
         if not (folder / "config.json").is_file():
             raise ValueError(f"{self.folder} has no generative decoder yet: cellgraph fit-decoder {self.folder}")
+        # It brings the language models of transformers along.
+        from cellgraph.answering.generator import GenerativeDecoder
+
         return GenerativeDecoder.from_pretrained(folder)
 
     def _judged(self, bank: AnswerBank, pairs: list[QAPair], threshold: float) -> tuple[Tensor, Tensor]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from cellgraph.answering.bank import AnswerBank, Candidate
 from cellgraph.answering.confidence import Confidence, score_features
-from cellgraph.answering.generator import GenerativeDecoder
 from cellgraph.model import CellGraph
 from cellgraph.teacher import Teacher
 from cellgraph.texts import well_formed
+
+if TYPE_CHECKING:
+    from cellgraph.answering.generator import GenerativeDecoder
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from cellgraph.numbers import integer, number
 
@@ -48,6 +46,9 @@ def group_pairs(pairs: Sequence[QAPair]) -> list[list[int]]:
         >>> group_pairs([QAPair("Who?", "I"), QAPair("Why?", "So", topic="a"), QAPair("who", "You", topic="A")])
         [[0, 1, 2]]
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     first: dict[tuple[str, str], int] = {}
     rows, columns = [], []
     for index, pair in enumerate(pairs):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
 from cellgraph.numbers import plain_numbers
@@ -189,6 +188,8 @@ def regress(adapter: LinearAdapter, embeddings: Tensor, surfaces: Tensor) -> flo
     """
     if not isinstance(adapter.encoder, nn.Linear):
         raise ValueError(f"regression sets a linear adapter, got {type(adapter).__name__}")
+    from sklearn.linear_model import RidgeCV
+
     ridge = RidgeCV(alphas=torch.logspace(-3, 3, 13).tolist()).fit(embeddings.numpy(), surfaces.numpy())
     adapter.encoder.weight.copy_(torch.as_tensor(ridge.coef_))
     adapter.encoder.bias.copy_(torch.as_tensor(ridge.intercept_))

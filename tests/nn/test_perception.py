@@ -10,7 +10,8 @@ import scipy.ndimage
 import torch
 
 from cellgraph import Lattice
-from cellgraph.nn import AttentionPerception, FilterPerception, NeighbourSum, StencilPerception
+from cellgraph.nn import AttentionPerception, FilterPerception, StencilPerception
+from cellgraph.ops import NeighbourSum
 
 MOORE = {1: 2, 2: 8, 3: 26}
 
