@@ -1,22 +1,8 @@
 """Lattices of small shared networks: cellular, recurrent, trained by message passing."""
 
-from cellgraph.graph import Graph
-from cellgraph.lattice import Lattice
-from cellgraph.model import CellGraph, CellGraphOutput
-from cellgraph.nn import Cell, GMLPCell, NCACell
-from cellgraph.rollout import Rollout, rollout
+from lazy_loader import attach_stub
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Cell",
-    "CellGraph",
-    "CellGraphOutput",
-    "GMLPCell",
-    "Graph",
-    "Lattice",
-    "NCACell",
-    "Rollout",
-    "__version__",
-    "rollout",
-]
+# The names are in the stub beside this file; what one needs is imported when it is first used.
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -3,28 +3,7 @@
 Nothing here runs unless it is called, and nothing stays on a cell afterwards.
 """
 
-from cellgraph.analysis.layers import layer_influence
-from cellgraph.analysis.saved import SavedTensor, SavedTensors
-from cellgraph.analysis.stale import StaleGraph, StaleGraphs
-from cellgraph.analysis.trajectory import (
-    dead_cells,
-    growth_rate,
-    period,
-    saturated_share,
-    settling_step,
-    trajectory_summary,
-)
+from lazy_loader import attach_stub
 
-__all__ = [
-    "SavedTensor",
-    "SavedTensors",
-    "StaleGraph",
-    "StaleGraphs",
-    "dead_cells",
-    "growth_rate",
-    "layer_influence",
-    "period",
-    "saturated_share",
-    "settling_step",
-    "trajectory_summary",
-]
+# The names are in the stub beside this file; what one needs is imported when it is first used.
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

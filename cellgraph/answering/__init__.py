@@ -1,9 +1,6 @@
 """Answering: from the text of a question to answers in words, and how far to trust them."""
 
-from cellgraph.answering.bank import AnswerBank, Candidate
-from cellgraph.answering.confidence import Confidence
-from cellgraph.answering.generator import GenerativeDecoder
-from cellgraph.answering.run import FinishedRun
-from cellgraph.answering.session import Answer, Session
+from lazy_loader import attach_stub
 
-__all__ = ["Answer", "AnswerBank", "Candidate", "Confidence", "FinishedRun", "GenerativeDecoder", "Session"]
+# The names are in the stub beside this file; what one needs is imported when it is first used.
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,19 +1,6 @@
 """Question-answer pairs: readers, quality control, splits by group and the default set."""
 
-from .docstrings import docstring_pairs
-from .pairs import QAPair, normalise_text, save_pairs
-from .quality import clean_pairs
-from .readers import read_pairs
-from .split import Split, group_pairs, split_pairs
+from lazy_loader import attach_stub
 
-__all__ = [
-    "QAPair",
-    "Split",
-    "clean_pairs",
-    "docstring_pairs",
-    "group_pairs",
-    "normalise_text",
-    "read_pairs",
-    "save_pairs",
-    "split_pairs",
-]
+# The names are in the stub beside this file; what one needs is imported when it is first used.
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

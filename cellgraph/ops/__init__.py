@@ -1,32 +1,6 @@
 """The neighbour sum and its backends."""
 
-from cellgraph.ops.backend import Backend, Case
-from cellgraph.ops.neighbour_sum import NeighbourSum
-from cellgraph.ops.registry import (
-    AUTO,
-    backend_names,
-    backend_needs,
-    candidates,
-    check_backend,
-    default_backend,
-    find_backend,
-    fitting_backends,
-    register,
-    usable_backend,
-)
+from lazy_loader import attach_stub
 
-__all__ = [
-    "AUTO",
-    "Backend",
-    "Case",
-    "NeighbourSum",
-    "backend_names",
-    "backend_needs",
-    "candidates",
-    "check_backend",
-    "default_backend",
-    "find_backend",
-    "fitting_backends",
-    "register",
-    "usable_backend",
-]
+# The names are in the stub beside this file; what one needs is imported when it is first used.
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

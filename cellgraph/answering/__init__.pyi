@@ -1,0 +1,7 @@
+from .bank import AnswerBank, Candidate
+from .confidence import Confidence
+from .generator import GenerativeDecoder
+from .run import FinishedRun
+from .session import Answer, Session
+
+__all__ = ["Answer", "AnswerBank", "Candidate", "Confidence", "FinishedRun", "GenerativeDecoder", "Session"]

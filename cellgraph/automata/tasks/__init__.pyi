@@ -1,0 +1,10 @@
+from .arc1d import Arc1D
+from .growing import Growing
+from .life import Life
+from .majority import Majority
+from .passage import Passage
+from .rule import RuleTask
+from .self_classification import SelfClassification
+from .voronoi import Voronoi
+
+__all__ = ["Arc1D", "Growing", "Life", "Majority", "Passage", "RuleTask", "SelfClassification", "Voronoi"]

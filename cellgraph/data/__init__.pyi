@@ -1,0 +1,17 @@
+from .docstrings import docstring_pairs
+from .pairs import QAPair, normalise_text, save_pairs
+from .quality import clean_pairs
+from .readers import read_pairs
+from .split import Split, group_pairs, split_pairs
+
+__all__ = [
+    "QAPair",
+    "Split",
+    "clean_pairs",
+    "docstring_pairs",
+    "group_pairs",
+    "normalise_text",
+    "read_pairs",
+    "save_pairs",
+    "split_pairs",
+]

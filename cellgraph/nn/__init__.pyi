@@ -1,0 +1,24 @@
+from .adapter import AutoencoderAdapter, LinearAdapter, PCAAdapter, regress
+from .cell import Cell, NeighbourSum
+from .gmlp import GMLPCell
+from .nca import NCACell
+from .perception import AttentionPerception, FilterPerception, StencilPerception
+from .surface import Surface
+from .update import GRUUpdate, MLPUpdate
+
+__all__ = [
+    "AttentionPerception",
+    "AutoencoderAdapter",
+    "Cell",
+    "FilterPerception",
+    "GMLPCell",
+    "GRUUpdate",
+    "LinearAdapter",
+    "MLPUpdate",
+    "NCACell",
+    "NeighbourSum",
+    "PCAAdapter",
+    "StencilPerception",
+    "Surface",
+    "regress",
+]
