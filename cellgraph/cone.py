@@ -25,6 +25,9 @@ class ConeStep:
         centre: The source that is each target itself, ``[num_targets]``.
         edge_index: Sources and targets of the edges between them, ``[2, num_edges]``, sorted by target.
         edge: The graph's numbers of those edges, ``[num_edges]``.
+        heard: The source that each target hears from each direction, the centre last, ``[num_directions + 1,
+            num_targets]``; -1 where there is none. ``None`` on graphs where a cell hears several from one direction.
+        hears: The target that hears each source in each direction, ``[num_directions + 1, num_sources]``, likewise.
         first_centre: Sources before this one are the centre of no target of any walker.
     """
 
@@ -34,6 +37,8 @@ class ConeStep:
     centre: Tensor
     edge_index: Tensor
     edge: Tensor
+    heard: Tensor | None
+    hears: Tensor | None
     first_centre: int
 
     def to(self, device: torch.device) -> ConeStep:
@@ -140,8 +145,22 @@ class LightCone:
             row[self.lent[step - 1][lender]] = len(source) + torch.arange(len(lender))
         rows = torch.stack([row[edge_index[0]], into[edge_index[1]]])
         order = torch.argsort(rows[1], stable=True)
+        rows, edge = rows[:, order], edge[order]
+        heard = hears = None
+        if self._one_each:
+            direction, directions = self.graph.edge_direction[edge], self.graph.num_directions + 1
+            heard = torch.full((directions, len(target)), -1)
+            heard[direction, rows[1]], heard[-1] = rows[0], row[target]
+            hears = torch.full((directions, len(source) + len(lender)), -1)
+            hears[direction, rows[0]], hears[-1, row[target]] = rows[1], torch.arange(len(target))
         first = self.leaving[step - 1][0 if own else 1]
-        return ConeStep(source, target, lender, row[target], rows[:, order], edge[order], first)
+        return ConeStep(source, target, lender, row[target], rows, edge, heard, hears, first)
+
+    @cached_property
+    def _one_each(self) -> bool:
+        """Whether no cell hears, or is heard by, two others in one direction, all with the same factor."""
+        kinds = (self.graph.edge_direction + self.graph.num_directions * end for end in self.graph.edge_index)
+        return self.graph.edge_weight is None and all(len(kind.unique()) == len(kind) for kind in kinds)
 
     def __repr__(self) -> str:
         return f"LightCone(num_steps={self.num_steps}, share={self.share:.2f})"

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cellgraph.cone import ConeStep
+from cellgraph.ops.table import table_sum
 
 if TYPE_CHECKING:
     from cellgraph.nn.gmlp import GMLPCell
@@ -72,6 +73,8 @@ def advance(cell: GMLPCell, sources: Activated, step: ConeStep, share: Tensor | 
 
 def _sum(cell: GMLPCell, x: Tensor, centre: Tensor, weight: Tensor, step: ConeStep) -> Tensor:
     """The targets' neighbour sum over the sources, the centre included; weights ``[directions + 1, groups, C]``."""
+    if step.heard is not None and step.hears is not None:
+        return table_sum(x, _groups(cell, weight, step.target, dim=1), step.heard, step.hears)
     total = _groups(cell, weight[-1], step.target) * centre
     if not len(step.edge):
         return total
@@ -84,11 +87,11 @@ def _sum(cell: GMLPCell, x: Tensor, centre: Tensor, weight: Tensor, step: ConeSt
     return total.index_add(1, target, (by_edge * x.index_select(1, source)).to(total.dtype))
 
 
-def _groups(cell: GMLPCell, parameter: Tensor, nodes: Tensor) -> Tensor:
-    """A parameter ``[groups, ...]`` as one of some nodes, or of all nodes alike: size 1."""
+def _groups(cell: GMLPCell, parameter: Tensor, nodes: Tensor, dim: int = 0) -> Tensor:
+    """A parameter of the groups as one of some nodes, or of all nodes alike: size 1 along ``dim``."""
     if cell.sharing == "shared":
         return parameter
-    return parameter[cell.layer[nodes] if cell.sharing == "layer" else nodes]
+    return parameter.index_select(dim, cell.layer[nodes] if cell.sharing == "layer" else nodes)
 
 
 def _norm(cell: GMLPCell, x: Tensor, weight: Tensor, bias: Tensor, nodes: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cellgraph.cone import ConeStep, LightCone
+from cellgraph.cone import LightCone
 from cellgraph.graph import Graph
 
 #: Cones whose tables are kept: one for each number of steps that training draws from.
@@ -106,24 +106,11 @@ class FusedSteps:
         for own, lent in cone.steps:
             row = torch.full((len(lent.source),), -1)
             row[own.lender] = torch.arange(len(own.lender))
-            parts = [own.target, own.source, *self._neighbours(own), own.lender]
-            parts += [lent.target, lent.source, *self._neighbours(lent), row]
-            tables += [part.int().contiguous() for part in parts]
+            parts = [own.target, own.source, own.heard, own.hears, own.lender]
+            parts += [lent.target, lent.source, lent.heard, lent.hears, row]
+            tables += [part.int().contiguous() for part in parts if part is not None]
         centres = [step.first_centre for pair in cone.steps for step in pair]
         return Plan(tables, centres, list(range(cone.num_steps)))
-
-    def _neighbours(self, step: ConeStep) -> tuple[Tensor, Tensor]:
-        """The source of each target by direction, itself last, and the target of each source."""
-        source, target = step.edge_index
-        direction = self.graph.edge_direction[step.edge]
-        here = torch.arange(len(step.target))
-        heard = torch.full((self.graph.num_directions + 1, len(step.target)), -1)
-        heard[direction, target] = source
-        heard[-1] = step.centre
-        hears = torch.full((self.graph.num_directions + 1, len(step.source) + len(step.lender)), -1)
-        hears[direction, source] = target
-        hears[-1, step.centre] = here
-        return heard, hears
 
 
 class _Steps(torch.autograd.Function):
