@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +44,9 @@ class ConeStep:
 
     def to(self, device: torch.device) -> ConeStep:
         """The tables on a device."""
-        moved = {key: value.to(device) for key, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {
+            key: value.to(device) for key, value in vars(self).items() if isinstance(value, Tensor)
+        }
         return replace(self, **moved)
 
 
@@ -146,7 +149,8 @@ class LightCone:
         rows = torch.stack([row[edge_index[0]], into[edge_index[1]]])
         order = torch.argsort(rows[1], stable=True)
         rows, edge = rows[:, order], edge[order]
-        heard = hears = None
+        heard: Tensor | None = None
+        hears: Tensor | None = None
         if self._one_each:
             direction, directions = self.graph.edge_direction[edge], self.graph.num_directions + 1
             heard = torch.full((directions, len(target)), -1)

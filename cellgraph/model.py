@@ -21,8 +21,8 @@ from cellgraph.rollout import rollout, updates_at_random
 
 INJECTIONS = ("once", "held")
 STARTS = ("identity", "ridge")
-#: Above this share of the cell updates the full rollout is as fast as its light cone; compiled, which the cone's step is
-#: not, it is so sooner (3.2 x slower than the cone at a share of 1 / 11, 1.8 x faster than itself uncompiled).
+#: Above this share of the cell updates the full rollout is as fast as its light cone; compiled, which the cone's step
+#: is not, it is so sooner (3.2 x slower than the cone at a share of 1 / 11, 1.8 x faster than itself uncompiled).
 WORTHWHILE, WORTHWHILE_COMPILED = 0.9, 0.5
 ADAPTERS: dict[str, type[LinearAdapter]] = {
     "linear": LinearAdapter,

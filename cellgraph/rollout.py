@@ -149,8 +149,7 @@ def _rollout_in(
     lent = x.new_zeros(len(cone.lent[0]), x.size(-1)) if lent is None else lent
     masks = _update_masks(cell, x, cone.graph.num_nodes, num_steps, generator)
     if num_steps and held is None and context is None and cell.fuses(x):
-        options = {"num_steps": num_steps, "checkpoint_every": checkpoint_every, "cone": cone, "lent": lent}
-        own, others = cell.walk(x, masks, **options)
+        own, others = cell.walk(x, masks, num_steps=num_steps, checkpoint_every=checkpoint_every, cone=cone, lent=lent)
         others = others[None]
     else:
         own, others = x, lent[None]

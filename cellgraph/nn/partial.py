@@ -82,8 +82,8 @@ def _sum(cell: GMLPCell, x: Tensor, centre: Tensor, weight: Tensor, step: ConeSt
     direction = cell.edge_direction[step.edge]
     groups = step.target[target] if cell.sharing == "cell" else cell.layer[step.target[target]]
     by_edge = weight[direction, 0 if cell.sharing == "shared" else groups]
-    if cell.edge_weight is not None:
-        by_edge = by_edge * cell.edge_weight[step.edge, None].to(weight.dtype)
+    if cell.neighbour_sum.edge_weight is not None:
+        by_edge = by_edge * cell.neighbour_sum.edge_weight[step.edge, None].to(weight.dtype)
     return total.index_add(1, target, (by_edge * x.index_select(1, source)).to(total.dtype))
 
 

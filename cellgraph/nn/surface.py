@@ -19,12 +19,12 @@ class Places(NamedTuple):
     Attributes:
         row: Their rows among those cells.
         taken: Their numbers on the surface.
-        count: Number of those cells.
+        num_cells: Number of those cells.
     """
 
     row: Tensor
     taken: Tensor
-    count: int
+    num_cells: int
 
 
 class Surface(nn.Module):
@@ -95,7 +95,7 @@ class Surface(nn.Module):
         values = F.pad(surface.unflatten(1, (-1, self.channels)), (0, num_channels - self.channels))
         index, count = self.index, self.lattice.num_nodes
         if places is not None:
-            index, count = places.row.to(index.device), places.count
+            index, count = places.row.to(index.device), places.num_cells
             values = values.index_select(1, places.taken.to(index.device))
         return surface.new_zeros(surface.size(0), count, num_channels).index_copy(1, index, values)
 
