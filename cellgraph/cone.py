@@ -142,8 +142,8 @@ class LightCone:
         edge_index = self.graph.edge_index[:, edge]
         lender = torch.empty(0, dtype=torch.long)
         if own:
-            heard = torch.cat([edge_index[0], target])
-            needed = torch.zeros(self.graph.num_nodes, dtype=torch.bool).index_fill(0, heard, True)
+            wanted = torch.cat([edge_index[0], target])
+            needed = torch.zeros(self.graph.num_nodes, dtype=torch.bool).index_fill(0, wanted, True)
             lender = needed[self.lent[step - 1]].nonzero().squeeze(1)
             row[self.lent[step - 1][lender]] = len(source) + torch.arange(len(lender))
         rows = torch.stack([row[edge_index[0]], into[edge_index[1]]])
