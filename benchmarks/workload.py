@@ -13,7 +13,7 @@ from cellgraph.lattice import Lattice
 from cellgraph.nn import GMLPCell
 from cellgraph.ops import AUTO
 from cellgraph.ops import backend_names as known_names
-from cellgraph.rollout import rollout
+from cellgraph.unroll import rollout
 
 from .measure import Contender
 from .setting import DTYPES, Setting

@@ -17,7 +17,7 @@ from .graph import Graph
 from .lattice import Lattice
 from .model import CellGraph, CellGraphOutput
 from .nn import Cell, GMLPCell, NCACell
-from .rollout import Rollout, rollout
+from .unroll import Rollout, rollout
 
 __version__: str
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from cellgraph.cone import LightCone
-from cellgraph.conveyor import Conveyor
 from cellgraph.lattice import Lattice
 from cellgraph.nn import AutoencoderAdapter, GMLPCell, LinearAdapter, PCAAdapter, Surface, regress
 from cellgraph.nn.surface import Places
 from cellgraph.numbers import integer, plain_numbers, span
 from cellgraph.ops import AUTO, usable_backend
 from cellgraph.pretrained import Pretrained
-from cellgraph.rollout import rollout, updates_at_random
+from cellgraph.transport import Conveyor
+from cellgraph.unroll import rollout, updates_at_random
 
 INJECTIONS = ("once", "held")
 STARTS = ("identity", "ridge")
@@ -64,7 +64,7 @@ class CellGraph(Pretrained):
         e \xrightarrow{\text{encode}} s \xrightarrow{\text{inject}} x_0 \xrightarrow{\text{rollout}} x_T
         \xrightarrow{\text{extract}} s' \xrightarrow{\text{decode}} e'
 
-    A new network is a :class:`~cellgraph.conveyor.Conveyor`: it carries the input surface to the output surface
+    A new network is a :class:`~cellgraph.transport.Conveyor`: it carries the input surface to the output surface
     unchanged, so training starts from what the adapters alone would say.
 
     Args:
@@ -78,8 +78,8 @@ class CellGraph(Pretrained):
         num_steps: Steps of a rollout; two numbers are the least and the most of a range that training draws from and
             of which evaluation takes the most.
         injection: ``"once"``, or ``"held"``: the input surface is set back to the question after every step.
-        checkpoint_every: See :func:`~cellgraph.rollout.rollout`.
-        tolerance: See :func:`~cellgraph.rollout.rollout`.
+        checkpoint_every: See :func:`~cellgraph.unroll.rollout`.
+        tolerance: See :func:`~cellgraph.unroll.rollout`.
 
     Shapes:
         - **question:** ``[batch, teacher_width]``

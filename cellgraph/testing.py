@@ -10,7 +10,7 @@ from torch import Tensor
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
 from cellgraph.nn import Cell
-from cellgraph.rollout import rollout
+from cellgraph.unroll import rollout
 
 
 def randomise(module: torch.nn.Module, *, std: float = 0.3, seed: int = 0) -> None:

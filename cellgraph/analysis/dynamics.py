@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cellgraph.analysis.plots import Curve
-from cellgraph.conveyor import Conveyor
 from cellgraph.model import CellGraph
+from cellgraph.transport import Conveyor
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.nn import Cell
-from cellgraph.rollout import rollout
+from cellgraph.unroll import rollout
 
 
 def layer_influence(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cellgraph.model import CellGraph
 from cellgraph.nn import GMLPCell
-from cellgraph.rollout import rollout
+from cellgraph.unroll import rollout
 
 #: Questions that take a step together: the state of more does not fit a CPU's cache.
 CHUNK_SIZE = 2

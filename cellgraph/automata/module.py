@@ -73,7 +73,7 @@ class AutomatonModule(UpdateModule):
         drift_steps: Further steps that it looks at.
         noise: Standard deviation of the Gaussian noise on the states at the start (Bishop 1995, "Training with noise
             is equivalent to Tikhonov regularization").
-        checkpoint_every: See :func:`~cellgraph.rollout`.
+        checkpoint_every: See :func:`~cellgraph.unroll`.
         options: The rest as for :class:`~cellgraph.training.UpdateModule`.
 
     Raises:

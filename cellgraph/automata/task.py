@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cellgraph.graph import Graph
 from cellgraph.nn import Cell, Surface
-from cellgraph.rollout import Rollout, rollout
+from cellgraph.unroll import Rollout, rollout
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Task(nn.Module, ABC):
             cell: The cell.
             batch: The samples.
             num_steps: Steps.
-            checkpoint_every: See :func:`~cellgraph.rollout`.
+            checkpoint_every: See :func:`~cellgraph.unroll`.
             trajectory: Also return the states of all steps.
             generator: Source of the random update masks.
         """

@@ -13,7 +13,7 @@ from torch import Tensor
 from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.nn import Surface
 from cellgraph.ops.fused import build, load_operators
-from cellgraph.rollout import rollout
+from cellgraph.unroll import rollout
 
 if not load_operators():
     pytest.skip("the fused step needs a C++ compiler", allow_module_level=True)
