@@ -98,10 +98,10 @@ template <class A, class S, class F>
 void with_cell(const Walk& w, const F& use) {
   constexpr int L = lanes<A>;
   TensorList t = w.parameters;
-  if (std::is_same_v<A, float> && t[position].size(1) == 64 && t[gate_bias].numel() == 128)
-    use(Cell<A, S, 64 / L, 128 / L>(t, w.share));
-  else
-    use(Cell<A, S, 0, 0>(t, w.share));
+  if constexpr (std::is_same_v<A, float>)
+    if (t[position].size(1) == 64 && t[gate_bias].numel() == 128)
+      return use(Cell<A, S, 64 / L, 128 / L>(t, w.share));
+  use(Cell<A, S, 0, 0>(t, w.share));
 }
 
 // Calls `walk(sample, worker's book, alone)` for each sample.
@@ -288,7 +288,7 @@ std::vector<Tensor> backward(const Walk& w, const Tensor& grad, const Tensor& le
 template <class F>
 std::vector<Tensor> with_types(const Tensor& x, bool narrow, const F& use) {
   if (x.scalar_type() == at::kDouble) return use(double{}, double{});
-  return narrow ? use(float{}, at::BFloat16{}) : use(float{}, float{});
+  return narrow ? use(float{}, Narrow{}) : use(float{}, float{});
 }
 
 std::vector<Tensor> steps_forward(const Tensor& own, const Tensor& lent, const Tensor& masks, double share,

@@ -2,18 +2,15 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 
 #include "vector.h"
 
 namespace cellgraph {
 
-// Pairs of bfloat16 are multiplied and added by one instruction where the processor has it.
-template <class A, class S>
-#ifdef __AVX512BF16__
-constexpr bool pairwise = std::is_same_v<S, c10::BFloat16>;
-#else
-constexpr bool pairwise = false;
-#endif
+// Values that stand side by side in a packed matrix: pairs of bfloat16 are multiplied and added by one instruction.
+template <class S>
+constexpr int pair = sizeof(S) == 2 ? 2 : 1;
 
 // A product is made of tiles of a few rows by a few vectors, as many as leave registers for a row of the one factor and
 // a value of the other; with 32 registers 24 sums, with 16 registers 12, which is still enough to hide the latency.
@@ -49,17 +46,17 @@ using Sums = Vector<A>[R][W];
 #define EACH_SUM _Pragma("GCC unroll 6") for (int r = 0; r < R; ++r) _Pragma("GCC unroll 4") for (int w = 0; w < W; ++w)
 
 // sum[r, :] += left[r * stride] * right[:]; of bfloat16 two products at once, of neighbours in `left` and in `right`.
-template <class A, int R, int W, class S, class Packed>
-CELLGRAPH_INLINE void add_outer(Sums<A, R, W>& sum, const S* left, int64_t stride, const Packed* right) {
+template <class A, int R, int W, class S>
+CELLGRAPH_INLINE void add_outer(Sums<A, R, W>& sum, const S* left, int64_t stride, const S* right) {
   constexpr int L = lanes<A>;
-  if constexpr (pairwise<A, S>) {
-#ifdef __AVX512BF16__
+  if constexpr (pair<S> == 2) {
+#ifdef CELLGRAPH_AVX512_BF16
     __m512bh row[W];
     for (int w = 0; w < W; ++w) row[w] = (__m512bh)_mm512_loadu_si512(right + 2 * w * L);
     for (int r = 0; r < R; ++r) {
-      int pair;
-      std::memcpy(&pair, left + r * stride, sizeof pair);
-      __m512bh value = (__m512bh)_mm512_set1_epi32(pair);
+      int bits;
+      std::memcpy(&bits, left + r * stride, sizeof bits);
+      __m512bh value = (__m512bh)_mm512_set1_epi32(bits);
       for (int w = 0; w < W; ++w) sum[r][w] = (Vector<A>)_mm512_dpbf16_ps((__m512)sum[r][w], value, row[w]);
     }
 #endif
@@ -67,7 +64,7 @@ CELLGRAPH_INLINE void add_outer(Sums<A, R, W>& sum, const S* left, int64_t strid
     Vector<A> row[W];
     for (int w = 0; w < W; ++w) row[w] = load<A>(right + w * L);
     for (int r = 0; r < R; ++r) {
-      A value = static_cast<A>(left[r * stride]);
+      A value = left[r * stride];
       for (int w = 0; w < W; ++w) sum[r][w] += value * row[w];
     }
   }
@@ -82,14 +79,12 @@ class Matrix {
   // The matrix whose value at [k, n] is weight[k * k_stride + n * n_stride].
   Matrix(const A* weight, int64_t depth, int64_t width, int64_t k_stride, int64_t n_stride)
       : depth_(depth), width_(width), packed_(depth * width) {
-    constexpr int pair = pairwise<A, S> ? 2 : 1;
     constexpr int64_t block = tile_vectors * L;
-    Packed* to = packed_.data();
+    S* to = packed_.data();
     for (int64_t n = 0; n < width; n += block)
-      for (int64_t k = 0; k < depth; k += pair)
+      for (int64_t k = 0; k < depth; k += pair<S>)
         for (int64_t column = n; column < std::min(n + block, width); ++column)
-          for (int64_t half = k; half < k + pair; ++half)
-            *to++ = Packed(static_cast<A>(S(weight[half * k_stride + column * n_stride])));
+          for (int64_t half = k; half < k + pair<S>; ++half) *to++ = S(weight[half * k_stride + column * n_stride]);
   }
 
   // out[r, :] = rows[r, :] @ matrix
@@ -102,19 +97,16 @@ class Matrix {
   }
 
  private:
-  using Packed = std::conditional_t<pairwise<A, S>, S, A>;
-
   template <int R, int W>
-  void tile(const S* rows, int64_t stride, const Packed* from, A* out) const {
-    constexpr int pair = pairwise<A, S> ? 2 : 1;
+  void tile(const S* rows, int64_t stride, const S* from, A* out) const {
     Sums<A, R, W> sum = {};
-    for (int64_t k = 0; k < depth_; k += pair, from += pair * W * L)
+    for (int64_t k = 0; k < depth_; k += pair<S>, from += pair<S> * W * L)
       add_outer<A, R, W>(sum, rows + k, stride, from);
     EACH_SUM store(out + r * width_ + w * L, sum[r][w]);
   }
 
   int64_t depth_, width_;
-  Buffer<Packed> packed_;
+  Buffer<S> packed_;
 };
 
 // A sum over rows of outer products, which is what the gradient of a weight is.
@@ -123,7 +115,7 @@ class OuterProducts {
  public:
   // Room for as many rows at a time as `most`, of left[m] and right[n].
   OuterProducts(int64_t most, int64_t m, int64_t n) {
-    if constexpr (pairwise<A, S>) left_ = Buffer<S>((most + 1) * m), right_ = Buffer<S>((most + 1) * n);
+    if constexpr (pair<S> == 2) left_ = Buffer<S>((most + 1) * m), right_ = Buffer<S>((most + 1) * n);
   }
 
   // to[m, n] += sum over the rows of left[row, m] * right[row, n]; n must be a multiple of the lanes. Rows of `left` are
@@ -131,15 +123,14 @@ class OuterProducts {
   void add(const S* left, int64_t m, const S* right, int64_t n, int64_t count, A* to, int64_t left_stride = 0) {
     if (!left_stride) left_stride = m;
     int64_t right_stride = n;
-    constexpr int pair = pairwise<A, S> ? 2 : 1;
-    if constexpr (pairwise<A, S>) {
+    if constexpr (pair<S> == 2) {
       left = interleaved(left, m, left_stride, count, left_);
       right = interleaved(right, n, right_stride, count, right_);
       count = (count + 1) / 2, left_stride = 2 * m, right_stride = 2 * n;
     }
     each_block<lanes<A>>(n, [=](auto vectors, int64_t column) {
       each_rows(m, [=](auto some, int64_t row) {
-        tile<some, vectors>(left + pair * row, left_stride, right + pair * column, right_stride, count,
+        tile<some, vectors>(left + pair<S> * row, left_stride, right + pair<S> * column, right_stride, count,
                             to + row * n + column, n);
       });
     });
@@ -150,10 +141,10 @@ class OuterProducts {
   template <int R, int W>
   static void tile(const S* left, int64_t left_stride, const S* right, int64_t right_stride, int64_t count, A* to,
                    int64_t to_stride) {
-    constexpr int L = lanes<A>, pair = pairwise<A, S> ? 2 : 1;
+    constexpr int L = lanes<A>;
     Sums<A, R, W> sum = {};
     for (int64_t k = 0; k < count; ++k, left += left_stride, right += right_stride)
-      add_outer<A, R, W>(sum, left, pair, right);
+      add_outer<A, R, W>(sum, left, pair<S>, right);
     EACH_SUM cellgraph::add(to + r * to_stride + w * L, sum[r][w]);
   }
 

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from cellgraph.cone import LightCone
 from cellgraph.graph import Graph
+from cellgraph.ops.fused.instruction_set import chosen_instruction_set
 
 #: Cones whose tables are kept: one for each number of steps that training draws from.
 MOST_PLANS = 64
@@ -44,13 +45,18 @@ class FusedSteps:
     @staticmethod
     def fits(x: Tensor, channels: int, hidden: int) -> bool:
         """Whether the operator computes with such a state here: on a CPU, in float32, float64 or bfloat16 autocast,
-        with whole vectors of 64 bytes as channels, and not under a compiler, an exporter or a functional transform."""
+        with whole vectors of the build's width as channels, and not under a compiler, an exporter or a functional
+        transform."""
         if torch.compiler.is_compiling() or x.device.type != "cpu" or torch.jit.is_tracing():
             return False
         if torch._C._are_functorch_transforms_active():
             return False
-        lanes = {torch.float32: 16, torch.float64: 8}.get(x.dtype)
-        if lanes is None or channels % lanes or hidden % lanes or channels > 32 * lanes or hidden > 64 * lanes:
+        if x.dtype not in (torch.float32, torch.float64):
+            return False
+        bytes_in, bytes_hidden = channels * x.element_size(), hidden * x.element_size()
+        if any(width % chosen_instruction_set().vector_bytes for width in (bytes_in, bytes_hidden)):
+            return False
+        if bytes_in > 2048 or bytes_hidden > 4096:  # the arrays of `Cell` hold no more
             return False
         return not torch.is_autocast_enabled("cpu") or (
             x.dtype == torch.float32 and torch.get_autocast_dtype("cpu") in (torch.bfloat16, torch.float32)

@@ -1,12 +1,10 @@
 // Vectors of the width that the instruction set has, over GCC's and Clang's vector types: what they compile to is the
 // compiler's choice, and where it chooses badly an intrinsic stands beside the plain form.
-// A is the type that is computed in (float or double), S the one that is stored (A itself, or bfloat16 for float).
+// A is the type that is computed in (float or double), S the one that is stored (A itself, or Narrow for float).
 //
 // ATen's at::vec::Vectorized was measured beside them: equal in products with AVX-512 and AVX2, a fifth of the speed
 // without either, and it multiplies no bfloat16 and has no shifts of a float's bits.
 #pragma once
-
-#include <c10/util/BFloat16.h>
 
 #include <cmath>
 #include <cstdint>
@@ -14,9 +12,15 @@
 #include <type_traits>
 #include <vector>
 
-#if defined(__AVX2__) || defined(__AVX512F__)
+// One of these is defined by the build (see instruction_set.py), or none for a plain one.
+#ifdef CELLGRAPH_AVX512_BF16
+#define CELLGRAPH_AVX512
+#include <c10/util/BFloat16.h>
+#endif
+
+#if defined(CELLGRAPH_AVX512) || defined(CELLGRAPH_AVX2)
 #include <immintrin.h>
-#elif defined(__aarch64__)
+#elif defined(CELLGRAPH_NEON)
 #include <arm_neon.h>
 #endif
 
@@ -25,11 +29,11 @@ namespace cellgraph {
 // Vectors in arrays stay in registers only where all is inlined.
 #define CELLGRAPH_INLINE inline __attribute__((always_inline))
 
-#if defined(__AVX512F__)
+#if defined(CELLGRAPH_AVX512)
 constexpr int vector_bytes = 64, vector_registers = 32;
-#elif defined(__AVX2__)
+#elif defined(CELLGRAPH_AVX2)
 constexpr int vector_bytes = 32, vector_registers = 16;
-#elif defined(__aarch64__)
+#elif defined(CELLGRAPH_NEON)
 constexpr int vector_bytes = 16, vector_registers = 32;
 #else
 constexpr int vector_bytes = 16, vector_registers = 16;
@@ -75,40 +79,29 @@ CELLGRAPH_INLINE void store(A* to, Vector<A> v) {
   std::memcpy(to, &v, sizeof v);
 }
 
-typedef uint16_t Halves __attribute__((vector_size(vector_bytes / 2)));
 typedef uint32_t Words __attribute__((vector_size(vector_bytes)));
 
-// A bfloat16 is the upper half of a float.
+// Numbers are stored as bfloat16 only where pairs of them are multiplied and added by one instruction. Elsewhere the
+// smaller store gains nothing: the step takes as long or longer than in float, which is also the closer result.
+#ifdef CELLGRAPH_AVX512_BF16
+using Narrow = c10::BFloat16;
+
+// A bfloat16 is the upper half of a float. GCC makes six instructions of a plain conversion.
 template <class A>
 CELLGRAPH_INLINE Vector<A> load(const c10::BFloat16* from) {
   static_assert(std::is_same_v<A, float>);
-  Halves bits;
+  __m256i bits;
   std::memcpy(&bits, from, sizeof bits);
-#if defined(__AVX512F__)
-  Words word = (Words)_mm512_cvtepu16_epi32((__m256i)bits);  // GCC makes six instructions of the plain form
-#elif defined(__AVX2__)
-  Words word = (Words)_mm256_cvtepu16_epi32((__m128i)bits);
-#else
-  Words word = __builtin_convertvector(bits, Words);
-#endif
-  return (Vector<float>)(word << 16);
+  return (Vector<float>)_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16);
 }
 
 CELLGRAPH_INLINE void store(c10::BFloat16* to, Vector<float> v) {
-#ifdef __AVX512BF16__
   __m256bh bits = _mm512_cvtneps_pbh((__m512)v);
-#else
-  Words word = (Words)v;
-  word += 0x7fff + ((word >> 16) & 1);  // to the nearest, ties to even
-#if defined(__AVX2__) && !defined(__AVX512F__)
-  __m256i high = (__m256i)(word >> 16);
-  __m128i bits = _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
-#else
-  Halves bits = __builtin_convertvector(word >> 16, Halves);
-#endif
-#endif
   std::memcpy(to, &bits, sizeof bits);
 }
+#else
+using Narrow = float;
+#endif
 
 template <class A>
 CELLGRAPH_INLINE void add(A* to, Vector<A> v) {
@@ -117,12 +110,12 @@ CELLGRAPH_INLINE void add(A* to, Vector<A> v) {
 
 template <class A>
 CELLGRAPH_INLINE A total(Vector<A> v) {
-#if defined(__AVX512F__)
+#if defined(CELLGRAPH_AVX512)
   if constexpr (std::is_same_v<A, float>)
     return _mm512_reduce_add_ps((__m512)v);
   else
     return _mm512_reduce_add_pd((__m512d)v);
-#elif defined(__AVX2__)
+#elif defined(CELLGRAPH_AVX2)
   if constexpr (std::is_same_v<A, float>) {
     __m128 four = _mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
     __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
@@ -131,7 +124,7 @@ CELLGRAPH_INLINE A total(Vector<A> v) {
     __m128d two = _mm_add_pd(_mm256_castpd256_pd128((__m256d)v), _mm256_extractf128_pd((__m256d)v, 1));
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
   }
-#elif defined(__aarch64__)
+#elif defined(CELLGRAPH_NEON)
   if constexpr (std::is_same_v<A, float>)
     return vaddvq_f32((float32x4_t)v);
   else
@@ -145,10 +138,10 @@ CELLGRAPH_INLINE A total(Vector<A> v) {
 
 template <bool rough>
 CELLGRAPH_INLINE Vector<float> reciprocal(Vector<float> v) {
-#if defined(__AVX512F__)
+#if defined(CELLGRAPH_AVX512)
   Vector<float> guess = (Vector<float>)_mm512_rcp14_ps((__m512)v);
   return rough ? guess : guess * (2.0f - v * guess);
-#elif defined(__AVX2__)
+#elif defined(CELLGRAPH_AVX2)
   Vector<float> guess = (Vector<float>)_mm256_rcp_ps((__m256)v);  // 12 bits, so the step of Newton is never left out
   return guess * (2.0f - v * guess);
 #else
@@ -159,9 +152,9 @@ CELLGRAPH_INLINE Vector<float> reciprocal(Vector<float> v) {
 CELLGRAPH_INLINE Vector<float> magnitude(Vector<float> v) { return (Vector<float>)((Words)v & 0x7fffffffu); }
 
 CELLGRAPH_INLINE Vector<float> smaller(Vector<float> v, float bound) {
-#if defined(__AVX512F__)
+#if defined(CELLGRAPH_AVX512)
   return (Vector<float>)_mm512_min_ps((__m512)v, _mm512_set1_ps(bound));
-#elif defined(__AVX2__)
+#elif defined(CELLGRAPH_AVX2)
   return (Vector<float>)_mm256_min_ps((__m256)v, _mm256_set1_ps(bound));
 #else
   return v < bound ? v : fill(bound);
