@@ -82,7 +82,8 @@ def test_float32_stays_within_rounding(channels: int, hidden: int) -> None:
     assert fused.fuses(x.float())
     got = walk_and_pull(fused, x.float(), pull.float())
     for a, b in zip(got, want, strict=True):
-        assert (a - b).abs().max() < 3e-6 * b.abs().max()
+        # The plain step stays within 1e-6; the operator's activation is good to 1e-7 of one, not of its value.
+        assert (a - b).abs().max() < 6e-6 * b.abs().max()
 
 
 def test_bfloat16_is_no_further_off_than_autocast() -> None:

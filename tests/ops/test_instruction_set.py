@@ -55,9 +55,13 @@ def test_the_kernels_are_right(name: str, tmp_path: Path) -> None:
     assert (done.returncode, told) == (0, [f"{one.vector_bytes} bytes, narrow {narrow}"])
 
 
-@pytest.mark.parametrize("name", [one.name for one in INSTRUCTION_SETS if not one.lacking])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "avx2" else pytest.mark.slow) for name in KNOWN]
+)
 def test_the_whole_step_is_right(name: str) -> None:
     """The comparisons of the fused step with float64 and the reference, in a process that is forced to the set."""
+    if KNOWN[name].lacking:
+        pytest.skip(f"this processor lacks {', '.join(KNOWN[name].lacking)}")
     if name == chosen_instruction_set().name:
         pytest.skip("that is the build of the other tests")
     chosen = "float32 or bfloat16 or gradcheck or reference and (masked or ring or plane)"
