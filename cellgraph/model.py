@@ -11,8 +11,9 @@ from torch import Tensor
 
 from cellgraph.cone import LightCone
 from cellgraph.lattice import Lattice
-from cellgraph.nn import AutoencoderAdapter, GMLPCell, LinearAdapter, PCAAdapter, Surface, regress
+from cellgraph.nn import AutoencoderAdapter, Cell, LinearAdapter, PCAAdapter, Surface, regress
 from cellgraph.nn.surface import Places
+from cellgraph.nn.transported import Transported
 from cellgraph.numbers import integer, plain_numbers, span
 from cellgraph.ops import AUTO, usable_backend
 from cellgraph.pretrained import Pretrained
@@ -100,7 +101,7 @@ class CellGraph(Pretrained):
     @plain_numbers
     def __init__(
         self,
-        cell: GMLPCell,
+        cell: Cell,
         *,
         teacher_width: int,
         input_nodes: Any = "front",
@@ -114,7 +115,7 @@ class CellGraph(Pretrained):
     ) -> None:
         super().__init__()
         lattice = cell.lattice
-        self.cell = cell
+        self.cell: Any = cell if hasattr(cell, "set_conveyor") else Transported(cell)
         self.input_surface = Surface(lattice, input_nodes, channels=surface_channels)
         self.output_surface = Surface(lattice, output_nodes, channels=surface_channels)
         if self.input_surface.width != self.output_surface.width:
@@ -143,7 +144,7 @@ class CellGraph(Pretrained):
         self.answer_adapter.encoder.requires_grad_(False)
 
         self.conveyor = Conveyor.install(
-            cell, self.input_surface, self.output_surface, num_steps=self.num_steps[1], held=injection == "held"
+            self.cell, self.input_surface, self.output_surface, num_steps=self.num_steps[1], held=injection == "held"
         )
         self.conveyor.check_reach(self.num_steps[0])
         self._cones: dict[tuple[int, bool], tuple[LightCone, Places]] = {}
@@ -186,7 +187,7 @@ class CellGraph(Pretrained):
                 num_steps = integer("num_steps", num_steps)
             self.conveyor.check_reach(num_steps)
         # Under autocast the adapter's output is bfloat16; the state is kept in the parameters' dtype.
-        surface = self.question_adapter.encode(question).to(self.cell.position.dtype)
+        surface = self.question_adapter.encode(question).to(self.cell.dtype)
         looks_at_all = states or trajectory or memory is not None
         cone, places = (None, None) if looks_at_all else self._cone(num_steps)
         run = rollout(
@@ -279,9 +280,10 @@ class CellGraph(Pretrained):
 
     def config(self) -> dict[str, Any]:
         """All that it takes to build the network again, as plain types."""
+        cell = self.cell.inner if isinstance(self.cell, Transported) else self.cell
         return {
             "lattice": self.lattice.config(),
-            "cell": self.cell.config(),
+            "cell": {"kind": cell.kind(), **cell.config()},
             "teacher_width": self.teacher_width,
             "input_nodes": self.input_surface.config()["nodes"],
             "output_nodes": self.output_surface.config()["nodes"],
@@ -299,7 +301,7 @@ class CellGraph(Pretrained):
         options = dict(config)
         lattice, cell = Lattice(**options.pop("lattice")), dict(options.pop("cell"))
         cell["backend"] = usable_backend(cell.get("backend", AUTO))
-        return cls(GMLPCell(lattice, **cell), **options)
+        return cls(built_cell(lattice, cell), **options)
 
     def extra_repr(self) -> str:
         cone = self.cone(self.num_steps[1])
@@ -313,3 +315,22 @@ class CellGraph(Pretrained):
             return most
         device = generator.device if generator is not None else "cpu"
         return int(torch.randint(least, most + 1, (), generator=generator, device=device))
+
+
+def built_cell(lattice: Lattice, config: Mapping[str, Any]) -> Cell:
+    """A new cell from its configuration, without looking for code that has not been imported.
+
+    Args:
+        lattice: Its lattice.
+        config: Its arguments, and its ``kind``, see :attr:`Cell.kinds <cellgraph.nn.Cell.kinds>`; the gated cell's by
+            default.
+
+    Raises:
+        ValueError: If no such kind of cell is known.
+    """
+    options = dict(config)
+    kind = options.pop("kind", "GMLPCell")
+    if kind not in Cell.kinds:
+        module = str(kind).rpartition(".")[0] or "it"
+        raise ValueError(f"the network's cell is a {kind}, which is not known: import {module} before it is loaded")
+    return Cell.kinds[kind](lattice, **options)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from cellgraph.lattice import Lattice
-from cellgraph.nn import GMLPCell, Surface
+from cellgraph.nn import Surface
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Conveyor:
     route: str
 
     @classmethod
-    def install(cls, cell: GMLPCell, source: Surface, target: Surface, *, num_steps: int, held: bool) -> Conveyor:
-        """Set a cell's transport to carry one surface to another in ``num_steps`` steps.
+    def install(cls, cell: Any, source: Surface, target: Surface, *, num_steps: int, held: bool) -> Conveyor:
+        """Set a cell's transport, by its ``set_conveyor``, to carry one surface to another in ``num_steps`` steps.
 
         Raises:
             ValueError: If no path leads from the input surface to some output cell.
@@ -59,14 +60,15 @@ class Conveyor:
         if (away < 0).any():
             raise ValueError(f"no path leads from {route}: {int((away < 0).sum())} of {len(away)} cells are cut off")
         direction, hops = _shift(lattice, source, target)
-        rate = min(1.0, hops / (num_steps * cell.update_rate)) if direction is not None else 0.5
-        cell.set_conveyor(direction, rate)
+        # Of what an update brings a cell takes the share `step_size`, which the weights make up for.
+        moved = min(1.0, hops / (num_steps * cell.update_rate)) if direction is not None else 0.5
+        cell.set_conveyor(direction, moved / cell.step_size)
         turn = 0
         if direction is not None and not held:
             axes = [axis for axis, move in enumerate(lattice.offsets[direction]) if move]
             if all(lattice.boundary[axis] == "periodic" for axis in axes):
                 turn = math.lcm(*(lattice.shape[axis] for axis in axes))
-        return cls(direction, hops, turn, rate * cell.update_rate, held, int(away.max()), route)
+        return cls(direction, hops, turn, moved * cell.update_rate, held, int(away.max()), route)
 
     def check_reach(self, num_steps: int) -> None:
         """Refuse a number of steps in which no signal can arrive everywhere.

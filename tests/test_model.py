@@ -32,7 +32,8 @@ def test_a_new_network_is_the_identity_from_face_to_face(data: st.DataObject) ->
     rate = data.draw(st.sampled_from([1.0, 0.5]))
     # With half the updates left out on average, a signal needs about twice the steps to arrive at full strength.
     num_steps = num_steps if rate == 1.0 else 2 * num_steps
-    cell = GMLPCell(lattice, 5, hidden=4, heads=2, update_rate=rate).double()
+    size = data.draw(st.sampled_from([1.0, 0.5]))
+    cell = GMLPCell(lattice, 5, hidden=4, heads=2, update_rate=rate, step_size=size).double()
     model = CellGraph(
         cell,
         teacher_width=4,

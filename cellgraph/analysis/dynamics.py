@@ -60,14 +60,14 @@ def stencil_weights(model: CellGraph) -> Stencil:
     return Stencil(
         torch.nn.functional.pad(offsets, (3 - lattice.dim, 0)),
         cell.transport[:, :, :moved].mean((1, 2)),
-        _conveyor_weights(model.conveyor, lattice.num_directions, cell.update_rate),
+        _conveyor_weights(model.conveyor, lattice.num_directions, cell.update_rate * cell.step_size),
         cell.gate_weight.mean(1).T,
     )
 
 
-def _conveyor_weights(conveyor: Conveyor, num_directions: int, update_rate: float) -> Tensor:
+def _conveyor_weights(conveyor: Conveyor, num_directions: int, taken: float) -> Tensor:
     weights = torch.zeros(num_directions + 1)
-    rate = conveyor.share / update_rate
+    rate = conveyor.share / taken
     if conveyor.direction is None:
         weights[:-1] = rate / num_directions
     else:

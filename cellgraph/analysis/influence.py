@@ -72,7 +72,7 @@ def spread(model: CellGraph, question: Tensor, sources: Tensor) -> Spread:
     width = model.input_surface.channels
     model = _differentiable(model)
     tangents = [_one(model, node, channel) for node in sources for channel in range(width)]
-    squares = model.cell.position.new_zeros(model.num_steps[1] + 1, len(sources), model.lattice.num_nodes)
+    squares = _zeros(model, model.num_steps[1] + 1, len(sources), model.lattice.num_nodes)
     for first, steps in _pushed(model, question, tangents):
         for step, pushed in enumerate(steps):
             for number, square in enumerate(pushed.square().sum(-1), start=first):
@@ -108,7 +108,7 @@ def influence(model: CellGraph, question: Tensor, sources: Tensor | None = None)
         for colour in range(int(colours.max()) + 1)
         for channel in range(width)
     ]
-    squares = model.cell.position.new_zeros(len(tangents), len(targets))
+    squares = _zeros(model, len(tangents), len(targets))
     for first, steps in _pushed(model, question, tangents):
         *_, last = steps
         squares[first : first + len(last)] = last[:, targets, :width].square().sum(-1)
@@ -234,7 +234,7 @@ def _differentiable(model: CellGraph) -> CellGraph:
 
 
 def _one(model: CellGraph, node: Tensor, channel: int) -> Tensor:
-    tangent = torch.zeros_like(model.cell.position)
+    tangent = _zeros(model, model.lattice.num_nodes, model.cell.channels)
     tangent[node, channel] = 1.0
     return tangent
 
@@ -263,3 +263,8 @@ def _push(model: CellGraph, x: Tensor, tangents: Tensor) -> Tensor:
         return jvp(lambda state: advance(model, state), (x,), (tangent[None],))[1][0]
 
     return vmap(along)(tangents)
+
+
+def _zeros(model: CellGraph, *shape: int) -> Tensor:
+    """Zeros of the kind that states are."""
+    return torch.zeros(shape, dtype=model.cell.dtype, device=model.cell.device)

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from cellgraph.model import CellGraph
-from cellgraph.nn import GMLPCell
+from cellgraph.model import CellGraph, built_cell
 from cellgraph.unroll import rollout
 
 #: Questions that take a step together: the state of more does not fit a CPU's cache.
@@ -17,7 +16,7 @@ CHUNK_SIZE = 2
 
 def initial_state(model: CellGraph, question: Tensor) -> Tensor:
     """State that the questions are injected as, ``[batch, num_nodes, channels]``."""
-    surface = model.question_adapter.encode(question).to(model.cell.position.dtype)
+    surface = model.question_adapter.encode(question).to(model.cell.dtype)
     return model.input_surface.inject(surface, num_channels=model.cell.channels)
 
 
@@ -62,13 +61,14 @@ def new_network(model: CellGraph, *, backend: str | None = None, seed: int = 0) 
     config = model.config()
     config.pop("lattice")
     cell = config.pop("cell")
-    cell["backend"] = backend or cell["backend"]
+    if backend is not None:
+        cell["backend"] = backend
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = CellGraph(GMLPCell(model.lattice, **cell), **config)
+        fresh = CellGraph(built_cell(model.lattice, cell), **config)
     fresh.question_adapter.load_state_dict(model.question_adapter.state_dict())
     fresh.answer_adapter.load_state_dict(model.answer_adapter.state_dict())
-    return fresh.to(model.cell.position.dtype).eval()
+    return fresh.to(model.cell.dtype).eval()
 
 
 def activity(x: Tensor) -> Tensor:

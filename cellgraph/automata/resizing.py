@@ -28,7 +28,7 @@ def on_lattice(cell: AnyCell, lattice: Graph) -> AnyCell:
         >>> large.lattice.num_nodes, next(large.parameters()) is next(small.parameters())
         (1024, True)
     """
-    other = type(cell)(lattice, **cell.config())  # type: ignore[arg-type]
+    other = cell.on(lattice)
     other.train(cell.training)
     shared = dict(cell.named_parameters())
     for name, parameter in list(other.named_parameters()):

@@ -146,9 +146,9 @@ def edge_influence(
     twin = copy.deepcopy(model).eval().requires_grad_(False)
     twin.cell.backend, twin.tolerance = "scatter", 0.0
     layer, edges = twin.cell.neighbour_sum, twin.cell.edge_index
-    mask = torch.ones(edges.size(1), dtype=twin.cell.position.dtype, device=edges.device, requires_grad=True)
+    mask = torch.ones(edges.size(1), dtype=twin.cell.dtype, device=edges.device, requires_grad=True)
     message = layer.message
-    layer.message = lambda x_j, weight: mask[:, None] * message(x_j, weight)  # type: ignore[method-assign]
+    layer.message = lambda x_j, weight: mask[:, None] * message(x_j, weight)
     rows = []
     with torch.enable_grad():
         for row in question.split(1):

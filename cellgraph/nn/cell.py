@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from cellgraph.cone import ConeStep, LightCone
 from cellgraph.graph import Graph
 from cellgraph.numbers import plain_numbers
 from cellgraph.ops import AUTO, Backend, Case, NeighbourSum, candidates, check_backend
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ORDERS = ("together", "sweep")
 
@@ -69,6 +73,27 @@ class Cell(nn.Module):
     """
 
     colour_masks: Tensor
+
+    #: The kinds of cells that are known, by name: the library's by the class's, all others with their module's before
+    #: it. What is saved names its kind, and is built again where that kind was defined or imported.
+    kinds: ClassVar[dict[str, type[Cell]]] = {}
+
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        Cell.kinds[cls.kind()] = cls
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """Note the arguments, so that the cell can be built again."""
+        cell = super().__new__(cls)
+        object.__setattr__(cell, "_arguments", (arguments, options))
+        return cell
+
+    @classmethod
+    def kind(cls) -> str:
+        """The name of this kind of cell among :attr:`kinds`."""
+        return cls.__name__ if cls.__module__.startswith("cellgraph.") else f"{cls.__module__}.{cls.__qualname__}"
 
     @plain_numbers
     def __init__(
@@ -177,6 +202,12 @@ class Cell(nn.Module):
         return self.edge_index.device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters, and of states; PyTorch's default of a cell without any."""
+        found = (parameter.dtype for parameter in self.parameters() if parameter.is_floating_point())
+        return next(found, torch.get_default_dtype())
+
+    @property
     def backend(self) -> str:
         """Name of the backend that was asked for, ``auto`` if none; setting it undoes any choice."""
         return self.neighbour_sum.backend
@@ -258,11 +289,35 @@ class Cell(nn.Module):
         """Take several steps at once, where :meth:`fuses` says so."""
         raise NotImplementedError
 
-    def config(self) -> dict[str, object]:
-        """The constructor's arguments but the lattice, as plain types."""
-        widths = ("channels", "memory_channels", "context_channels")
-        steps = ("step_size", "update_rate", "always_random", "order", "alive_channel", "alive_threshold", "backend")
-        return {name: getattr(self, name) for name in widths + steps}
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments but the lattice, as plain types.
+
+        They are those that the cell was built with, and where it keeps one under the argument's name as it is now.
+        """
+        arguments, options = self._arguments
+        bound = inspect.signature(type(self).__init__).bind(self, *arguments, **options)
+        bound.apply_defaults()
+        given: dict[str, Any] = {}
+        for name, value in list(bound.arguments.items())[2:]:
+            # What a cell hands on as **options are arguments like the others.
+            passed_on = bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+            given |= value if passed_on else {name: value}
+        return {name: self._plain(name, value) for name, value in given.items()}
+
+    def _plain(self, name: str, given: Any) -> Any:
+        now = getattr(self, name, given)
+        # Under an argument's name a cell may well keep the module that it has built by it.
+        if isinstance(now, (Tensor, nn.Module)) or callable(now):
+            now = given
+        return list(now) if isinstance(now, tuple) else now
+
+    def on(self, lattice: Graph) -> Self:
+        """A new cell of the same kind and arguments on another lattice."""
+        return type(self)(lattice, **self.config())
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Number of parameters, by part of the cell."""
+        return {"cell": sum(parameter.numel() for parameter in self.parameters())}
 
     def extra_repr(self) -> str:
         return f"{self.lattice}, " + ", ".join(f"{name}={value}" for name, value in self.config().items())

@@ -13,6 +13,7 @@ from cellgraph.cone import ConeStep, LightCone
 from cellgraph.graph import Graph
 from cellgraph.nn.cell import Cell
 from cellgraph.nn.partial import activate, advance
+from cellgraph.nn.transported import set_shift
 from cellgraph.numbers import plain_numbers
 from cellgraph.ops import AUTO, Backend, Case, candidates, find_backend, fitting_backends
 from cellgraph.ops.fused import FusedSteps
@@ -160,7 +161,6 @@ class GMLPCell(Cell):
         if self.context_channels:
             nn.init.normal_(self.context_weight, std=self.context_channels**-0.5)
 
-    @torch.no_grad()
     def set_conveyor(self, direction: int | None, rate: float) -> None:
         """Let the transport shift the state along one direction, everything but the memory.
 
@@ -172,11 +172,7 @@ class GMLPCell(Cell):
         """
         if self.norm_transport:
             raise ValueError("a conveyor shifts the state itself: norm_transport must be off")
-        moved = slice(0, self.channels - self.memory_channels)
-        neighbours = self.transport[:-1] if direction is None else self.transport[direction : direction + 1]
-        self.transport.zero_()
-        neighbours[:, :, moved] = rate / len(neighbours)
-        self.transport[-1, :, moved] = -rate
+        set_shift(self.transport, direction, rate, num_channels=self.channels - self.memory_channels)
 
     def perceive(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The gated half of each cell, the gate that its neighbours set, and what the transport brings.
@@ -340,12 +336,6 @@ class GMLPCell(Cell):
         total = sum(p.numel() for p in self.parameters())
         transport, positions = self.transport.numel(), self.position.numel()
         return {"gmlp": total - transport - positions, "transport": transport, "positions": positions}
-
-    def config(self) -> dict[str, object]:
-        """The constructor's arguments but the lattice, as plain types."""
-        names = ("hidden", "heads", "sharing", "gate_std", "norm_transport", "conveyor_rate")
-        own = {name: getattr(self, name) for name in names}
-        return {**own, "conveyor": None if self.conveyor is None else list(self.conveyor), **super().config()}
 
     def _check_backend(self, name: str) -> None:
         super()._check_backend(name)

@@ -110,9 +110,9 @@ class NCACell(Cell):
         """What the update makes of that."""
         return self.updating(x, perceived, context)
 
-    def config(self) -> dict[str, object]:
+    def config(self) -> dict[str, Any]:
         """The constructor's arguments but the lattice, as plain types."""
-        return {**self.parts, "norm": self.norm, **super().config()}
+        return {**super().config(), **self.parts}
 
 
 def _options(role: str, given: str | Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Voronoi(RuleTask):
             size=self.size,
             horizon=1,
         )
-        moved = type(cell)(other.lattice, **cell.config())  # type: ignore[arg-type]
+        moved = cell.on(other.lattice)
         moved.load_state_dict(cell.state_dict())
         wrong = other.wrong_cells(
             moved.eval(), other.draw_states(self.size, torch.Generator().manual_seed(2**31)), num_steps=1
