@@ -232,7 +232,11 @@ def _parquet_records(path: Path, columns: Mapping[str, str | None]) -> Iterator[
                 for row in batch.to_pylist():
                     # Columns that are not read still stand in the record: messages name them.
                     yield f"row {next(number)}", {**dict.fromkeys(there), **row}, repeated
-        except arrow.ArrowException as error:
+        except UnicodeDecodeError:
+            raise
+        except (arrow.ArrowException, OSError, OverflowError, ValueError) as error:
+            if getattr(error, "errno", None) is not None:
+                raise  # the disk's fault, not the file's
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{path}: damaged or no Parquet file: {reason}") from None
 
