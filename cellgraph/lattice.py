@@ -202,7 +202,7 @@ def _checked_neighbourhood(neighbourhood: Any, dim: int) -> int | tuple[tuple[in
             f"neighbourhood of a {dim}-D lattice must be one of {sorted(known)} or a list of offsets, "
             f"got {neighbourhood!r}"
         )
-    offsets = tuple(sorted(integers("an offset", offset) for offset in neighbourhood))
+    offsets = tuple(sorted(integers("an offset of the neighbourhood", offset) for offset in neighbourhood))
     for offset in offsets:
         if len(offset) != dim or not any(offset):
             raise ValueError(f"an offset of a {dim}-D lattice must be {dim} integers, not all zero, got {offset}")

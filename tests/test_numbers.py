@@ -253,7 +253,7 @@ def test_cells_keep_plain_numbers(kind, own):
         (lambda: Lattice((3, 4.0)), r"shape must be 1 to 3 positive integers, got \(3, 4.0\)"),
         (lambda: Lattice((3, True)), "shape must be 1 to 3 positive integers"),
         (lambda: Lattice((3, 3), 8.0), "neighbourhood must be an integer, got 8.0"),
-        (lambda: Lattice((3, 3), [(0.5, 1)]), r"an offset\[0\] must be an integer, got 0.5"),
+        (lambda: Lattice((3, 3), [(0.5, 1)]), r"an offset of the neighbourhood\[0\] must be an integer, got 0.5"),
         (lambda: Graph(torch.zeros(2, 1, dtype=torch.long), 3.0), "num_nodes must be an integer, got 3.0"),
         (lambda: Graph(torch.zeros(2, 1, dtype=torch.long), num_directions=True), "num_directions must be an integer"),
         (lambda: GMLPCell(Lattice((3,)), 8.0), "channels must be an integer, got 8.0"),

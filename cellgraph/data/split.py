@@ -84,8 +84,8 @@ def split_pairs(pairs: Sequence[QAPair], *, test: int | float, validation: int |
         seed: Seed of the draw.
 
     Raises:
-        ValueError: If the sizes are negative, leave nothing to train on, or cannot be had from the groups to within
-            one half (a group is too large).
+        ValueError: If a size is no number or negative, they leave nothing to train on, or they cannot be had from the
+            groups to within one half (a group is too large); or the seed is no integer.
 
     Example:
         >>> pairs = [QAPair(f"What is {i}?", f"It is {i}.", topic=f"topic {i // 2}") for i in range(10)]
@@ -93,6 +93,7 @@ def split_pairs(pairs: Sequence[QAPair], *, test: int | float, validation: int |
         >>> len(split.train), len(split.validation), len(split.test)
         (4, 2, 4)
     """
+    seed = integer("seed", seed)
     wanted = {"test": _count(test, len(pairs), "test"), "validation": _count(validation, len(pairs), "validation")}
     if sum(wanted.values()) >= len(pairs):
         raise ValueError(

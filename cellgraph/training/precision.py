@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cellgraph.ops.processor import multiplies_bfloat16
+from cellgraph.training.accelerator import device_type
 from cellgraph.training.checkpoint import read_checkpoint
 
 AUTO = "auto"
@@ -48,12 +47,3 @@ def recorded_precision(checkpoint: dict[str, Any]) -> str | None:
     """What a run's checkpoint says that it computes in, where it says so."""
     precision = checkpoint.get("update_state", {}).get("precision")
     return precision if precision in PRECISIONS else None
-
-
-def device_type(accelerator: str) -> str:
-    """The type of device that an accelerator of Lightning's stands for."""
-    if accelerator not in ("auto", "gpu"):
-        return accelerator
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() or accelerator == "gpu" else "cpu"

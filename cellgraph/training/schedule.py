@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -67,24 +67,38 @@ def parameter_groups(
     Raises:
         ValueError: If a multiplier is negative or fits no parameter.
     """
-    multipliers = dict(multipliers or {})
-    unused = set(multipliers)
+    multipliers, trained = dict(multipliers or {}), [(n, p) for n, p in parameters if p.requires_grad]
+    check_multipliers(multipliers, [name for name, _ in trained])
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
-    names: list[str] = []
-    for name, parameter in parameters:
-        if not parameter.requires_grad:
-            continue
-        names.append(name)
+    for name, parameter in trained:
         fitting = [prefix for prefix in multipliers if name.startswith(prefix)]
-        unused -= set(fitting)
         multiplier = multipliers[max(fitting, key=len)] if fitting else 1.0
         decays = parameter.ndim > 1 and not _UNDECAYED.search(name.rpartition(".")[2])
         group = groups.setdefault(
             (multiplier, decays), {"params": [], "lr": lr * multiplier, "weight_decay": weight_decay if decays else 0.0}
         )
         group["params"].append(parameter)
-    if unused:
-        raise ValueError(f"lr multipliers {sorted(unused)} fit no parameter, there are {names}")
-    if any(multiplier < 0 for multiplier in multipliers.values()):
-        raise ValueError(f"lr multipliers must not be negative, got {multipliers}")
     return list(groups.values())
+
+
+def check_multipliers(multipliers: Mapping[str, float], names: Sequence[str]) -> None:
+    """Refuse factors of the learning rate that are negative or of no parameter.
+
+    Args:
+        multipliers: Factors by the beginning of a name.
+        names: Names of all the parameters that are trained.
+
+    Raises:
+        ValueError: If there is such a factor.
+    """
+    for prefix, factor in multipliers.items():
+        if factor < 0:
+            raise ValueError(f"lr_multipliers must not be negative, got {factor} for {prefix!r}")
+        if not any(name.startswith(prefix) for name in names):
+            head = prefix.partition(".")[0]
+            near = [name for name in names if name.partition(".")[0] == head]
+            there = near or dict.fromkeys(name.partition(".")[0] for name in names)
+            raise ValueError(
+                f"lr_multipliers must be by the beginning of a trained parameter's name, got {prefix!r}; "
+                f"there are {', '.join(there)}"
+            )

@@ -12,11 +12,12 @@ from typing import Any
 import lightning
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
+from cellgraph.training.accelerator import check_accelerator, device_type
 from cellgraph.training.checkpoint import LAST, AtomicCheckpointIO, RunCheckpoint, read_checkpoint
 from cellgraph.training.ema import EMA
 from cellgraph.training.interruption import GracefulStop
 from cellgraph.training.metrics_log import CSVLog, MetricsWriter
-from cellgraph.training.precision import device_type, used_precision
+from cellgraph.training.precision import used_precision
 from cellgraph.training.progress import SHOWN, TrainingProgress
 from cellgraph.training.randomness import GlobalGenerators
 from cellgraph.training.stopping import Stopping
@@ -83,6 +84,7 @@ def build_trainer(
         raise ValueError(f"clip must not be negative, got {clip}")
     if devices != 1:
         raise ValueError(f"devices must be 1, the data stream is not divided among several; got {devices}")
+    check_accelerator(accelerator)
     folder = Path(run_folder)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = RunCheckpoint(folder / CHECKPOINTS, every=checkpoint_every_steps, monitor=monitor)
