@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from cellgraph.files import write_atomically
 
@@ -70,7 +72,9 @@ class Pretrained(nn.Module):
         place = _locate(folder, revision, token)
         try:
             model = cls.from_config(json.loads((place / CONFIG).read_text()))
-            model.load_state_dict(load_file(place / WEIGHTS))
+            weights = load_file(place / WEIGHTS)
+            _take_dtypes(model, weights)
+            model.load_state_dict(weights)
         except FileNotFoundError as error:
             raise ValueError(f"{folder} holds no saved network: {Path(error.filename).name} is missing") from error
         except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, RuntimeError, UnicodeDecodeError) as error:
@@ -137,6 +141,16 @@ class Pretrained(nn.Module):
             f"```python\nfrom cellgraph import {kind}\n\nmodel = {kind}.from_pretrained({name!r})\n```\n\n"
             f"## Configuration\n\n```json\n{_brief_json(self.config())}\n```\n"
         )
+
+
+def _take_dtypes(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give each weight the dtype that it was saved in, and all that is not saved the widest of these."""
+    saved = {name: weight.dtype for name, weight in weights.items() if weight.is_floating_point()}
+    if saved:
+        module.to(functools.reduce(torch.promote_types, saved.values()))
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if name in saved and tensor.is_floating_point():
+            tensor.data = tensor.data.to(saved[name])
 
 
 def _locate(folder: str | Path, revision: str | None, token: str | bool | None) -> Path:

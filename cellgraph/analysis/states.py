@@ -66,9 +66,10 @@ def new_network(model: CellGraph, *, backend: str | None = None, seed: int = 0) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = CellGraph(built_cell(model.lattice, cell), **config)
+    fresh.to(model.cell.dtype)
     fresh.question_adapter.load_state_dict(model.question_adapter.state_dict())
     fresh.answer_adapter.load_state_dict(model.answer_adapter.state_dict())
-    return fresh.to(model.cell.dtype).eval()
+    return fresh.eval()
 
 
 def activity(x: Tensor) -> Tensor:

@@ -158,7 +158,7 @@ class Task(nn.Module, ABC):
         trajectory: bool = False,
         generator: torch.Generator | None = None,
     ) -> Rollout:
-        """Roll a cell out from a batch's states, with its context and what is held.
+        """Roll a cell out from a batch's states, with its context and what is held, in the dtype of the cell's weights.
 
         The memory channels of the states, if the cell has any, are the memory that the rollout starts from.
 
@@ -170,13 +170,15 @@ class Task(nn.Module, ABC):
             trajectory: Also return the states of all steps.
             generator: Source of the random update masks.
         """
-        memory = batch.x[..., batch.x.size(-1) - cell.memory_channels :] if cell.memory_channels else None
+        dtype = next((p.dtype for p in cell.parameters()), batch.x.dtype)
+        x, context = batch.x.to(dtype), None if batch.context is None else batch.context.to(dtype)
+        memory = x[..., x.size(-1) - cell.memory_channels :] if cell.memory_channels else None
         return rollout(
             cell,
-            batch.x,
+            x,
             memory,
             num_steps=num_steps,
-            context=batch.context,
+            context=context,
             held=self.held,
             checkpoint_every=checkpoint_every,
             trajectory=trajectory,

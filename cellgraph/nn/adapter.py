@@ -26,7 +26,7 @@ class LinearAdapter(nn.Module):
 
     Shapes:
         - **encode:** ``[..., in_features]`` to ``[..., out_features]``
-        - **decode:** ``[..., out_features]`` to ``[..., in_features]``
+        - **decode:** ``[..., out_features]`` to ``[..., in_features]``, both of any dtype, in that of the weights
 
     Raises:
         ValueError: If a width is not positive; by the methods, if an input has another width.
@@ -40,18 +40,25 @@ class LinearAdapter(nn.Module):
         self.in_features, self.out_features = in_features, out_features
         self.encoder: nn.Module = nn.Linear(in_features, out_features)
         self.decoder: nn.Module = nn.Linear(out_features, in_features)
-        frame = nn.init.orthogonal_(torch.empty(out_features, in_features))
-        self._set(frame, scale=out_features**0.5, mean=torch.zeros(in_features))
+        frame = torch.empty(out_features, in_features)
+        # There are no orthogonal matrices in half precision.
+        frame = nn.init.orthogonal_(at_least_float32(frame))
+        self._set(frame, scale=out_features**0.5, mean=torch.zeros_like(frame[0]))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the weights."""
+        return next(self.parameters()).dtype
 
     def encode(self, embedding: Tensor) -> Tensor:
         """The surface that stands for an embedding."""
         _check_width(embedding, self.in_features, "embedding")
-        return self.encoder(embedding)
+        return self.encoder(embedding.to(self.dtype))
 
     def decode(self, surface: Tensor) -> Tensor:
         """The embedding that a surface stands for."""
         _check_width(surface, self.out_features, "surface")
-        return self.decoder(surface)
+        return self.decoder(surface.to(self.dtype))
 
     def fit(self, embeddings: Tensor) -> None:
         """Fit to training embeddings ``[num_embeddings, in_features]``: nothing to do for the random frame."""
@@ -66,6 +73,7 @@ class LinearAdapter(nn.Module):
 
     def reconstruction_error(self, embeddings: Tensor) -> float:
         """Share of the embeddings' variance that is lost on the way to the surface and back, 0 (none) upwards."""
+        embeddings = at_least_float32(embeddings)
         with torch.no_grad():
             lost = (self.decode(self.encode(embeddings)) - embeddings).square().sum()
             return float(lost / (embeddings - embeddings.mean(0)).square().sum())
@@ -102,12 +110,15 @@ class PCAAdapter(LinearAdapter):
         super().fit(embeddings)
         if len(embeddings) < 2:
             raise ValueError(f"principal components need at least 2 embeddings, got {len(embeddings)}")
+        embeddings = at_least_float32(embeddings)
         mean = embeddings.mean(0)
         centred = embeddings - mean
         values, vectors = torch.linalg.eigh((centred.T @ centred).double())
         kept = min(self.in_features, self.out_features)
         frame = vectors.flip(1)[:, :kept].T.to(embeddings.dtype)
-        frame = nn.init.orthogonal_(torch.empty(self.out_features, kept, dtype=frame.dtype)) @ frame
+        # Drawn in the weights' dtype, so that a seed means the same for embeddings of any.
+        turn = nn.init.orthogonal_(at_least_float32(torch.empty(self.out_features, kept, dtype=self.dtype)))
+        frame = turn.to(frame.dtype) @ frame
         power = values.flip(0)[:kept].sum() / (len(embeddings) * self.out_features)
         self._set(frame, scale=float(power.clamp_min(1e-12).rsqrt()), mean=mean)
 
@@ -143,6 +154,9 @@ class AutoencoderAdapter(LinearAdapter):
     def fit(self, embeddings: Tensor) -> None:
         """Train to reconstruct training embeddings ``[num_embeddings, in_features]``; the surface to unit scale."""
         super().fit(embeddings)
+        # Adam's small steps are lost on half precision.
+        kept, embeddings = self.dtype, embeddings.to(torch.promote_types(self.dtype, torch.float32))
+        self.to(embeddings.dtype)
         optimizer = torch.optim.Adam(self.parameters(), lr=self.lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.updates)
         generator = torch.Generator().manual_seed(0)
@@ -158,7 +172,7 @@ class AutoencoderAdapter(LinearAdapter):
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-        self.requires_grad_(True).zero_grad()
+        self.to(kept).requires_grad_(True).zero_grad()
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments as plain types."""
@@ -190,10 +204,16 @@ def regress(adapter: LinearAdapter, embeddings: Tensor, surfaces: Tensor) -> flo
         raise ValueError(f"regression sets a linear adapter, got {type(adapter).__name__}")
     from sklearn.linear_model import RidgeCV
 
+    embeddings, surfaces = at_least_float32(embeddings), at_least_float32(surfaces)
     ridge = RidgeCV(alphas=torch.logspace(-3, 3, 13).tolist()).fit(embeddings.numpy(), surfaces.numpy())
     adapter.encoder.weight.copy_(torch.as_tensor(ridge.coef_))
     adapter.encoder.bias.copy_(torch.as_tensor(ridge.intercept_))
     return float(ridge.alpha_)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """A tensor of half precision in float32, others as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _check_width(x: Tensor, width: int, name: str) -> None:

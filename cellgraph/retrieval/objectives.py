@@ -144,13 +144,14 @@ class Objective(nn.Module):
             group: Number of each answer among the distinct ones, ``[num_answers]``, equal for equal answers. It is
                 what ``group`` means in the forward pass, so it must be given when the negatives are the bank.
         """
-        self.centre = answer.float().mean(0).to(answer.dtype)
+        answer = _full(answer)
+        self.centre = answer.mean(0)
         if self.negatives == "bank":
             if group is None:
                 raise ValueError("a bank of negatives needs the group of each answer, got none")
             bank = answer.new_zeros(int(group.max()) + 1, answer.size(1))
             bank[group] = answer
-            self.bank = self._direction(_full(bank))
+            self.bank = self._direction(bank)
 
     @torch.no_grad()
     def constrain(self) -> None:
@@ -183,17 +184,18 @@ class Objective(nn.Module):
         terms: dict[str, Tensor] = {}
         # Softmax over thousands of answers and variances over a batch are not for half precision.
         with torch.autocast(embedding.device.type, enabled=False):
+            embedding = _full(embedding)
             if self.weights["surface"]:
                 if target_surface is None:
                     raise ValueError("the surface term needs target_surface, got none")
-                terms |= self._surface(_full(surface).flatten(1), _full(target_surface).flatten(1))
+                terms |= self._surface(_full(surface).flatten(1), target_surface.to(embedding.dtype).flatten(1))
             if self.weights["internal"] and states is not None:
                 terms |= self._internal(_full(states))
             if self.weights["dialogue"] or self.weights["turn"]:
                 if group is None:
                     group = torch.unique(answer, dim=0, return_inverse=True)[1]
-                terms |= self._contrastive(_full(embedding), _full(answer), group, dialogue)
-            total = embedding.new_zeros((), dtype=torch.float32)
+                terms |= self._contrastive(embedding, answer.to(embedding.dtype), group, dialogue)
+            total = embedding.new_zeros(())
             for name, weight in self.weights.items():
                 if name in terms:
                     total = total + weight * terms[name]
@@ -236,14 +238,14 @@ class Objective(nn.Module):
         self, embedding: Tensor, answer: Tensor, group: Tensor, dialogue: Tensor | None
     ) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
-        scale = self.log_scale.clamp(max=math.log(MAX_SCALE)).exp()
+        scale = self.log_scale.to(embedding.dtype).clamp(max=math.log(MAX_SCALE)).exp()
         prediction, target = self._direction(embedding), self._direction(answer)
         logits = scale * prediction @ target.T
         if self.weights["dialogue"]:
             if self.training and self.negatives == "bank":
                 if self.bank is None:
                     raise ValueError("negatives='bank' needs the training answers: call fit first")
-                terms["dialogue"] = contrast(scale * prediction @ self.bank.T, target=group)
+                terms["dialogue"] = contrast(scale * prediction @ self.bank.T.to(prediction.dtype), target=group)
             else:
                 terms["dialogue"] = contrast(logits, group=group)
             if self.direction == "symmetric":
@@ -257,7 +259,7 @@ class Objective(nn.Module):
         if self.centred:
             if self.centre is None:
                 raise ValueError("centred=True needs the mean of the training answers: call fit first")
-            embedding = embedding - self.centre
+            embedding = embedding - self.centre.to(embedding.dtype)
         return F.normalize(embedding, dim=-1)
 
 

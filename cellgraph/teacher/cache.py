@@ -86,7 +86,7 @@ class EmbeddingCache:
         for index, key in enumerate(keys):
             first.setdefault(key, index)
         slots = {key: slot for slot, key in enumerate(first)}
-        table = torch.empty(len(slots), width)
+        table = torch.empty(len(slots), width, dtype=torch.float32)
         missing = self._read(fingerprint, slots, table)
         for start in range(0, len(missing), self.shard_rows):
             part = missing[start : start + self.shard_rows]

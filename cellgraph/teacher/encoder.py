@@ -160,7 +160,7 @@ class TransformersTeacher:
         """
         texts = checked_texts(texts)
         # Made outside of inference mode: tensors made within could not take part in training.
-        result = torch.empty(len(texts), self.width)
+        result = torch.empty(len(texts), self.width, dtype=torch.float32)
         if not texts:
             return result
         tokens, types = self._tokenized(texts)

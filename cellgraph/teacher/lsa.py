@@ -142,7 +142,7 @@ class LSATeacher:
         vectorizer = self._fitted()
         texts = checked_texts(texts)
         if not texts:
-            return torch.empty(0, self.width)
+            return torch.empty(0, self.width, dtype=torch.float32)
         embedding = torch.from_numpy(np.asarray(vectorizer.transform(texts) @ self._components.numpy().T))
         return torch.nn.functional.normalize(embedding, dim=1)
 

@@ -124,7 +124,7 @@ class Passage(Task):
         arrived = torch.stack([images.pixels, self._seen(states[-1]).cpu()])
         rows = arrived.unflatten(2, (SIDE, SIDE)).permute(0, 2, 1, 3)
         shape = self.lattice.shape  # type: ignore[attr-defined]
-        voxels = torch.full((len(states), 3, shape[0] * SIDE * SIDE), 0.5)
+        voxels = torch.full((len(states), 3, shape[0] * SIDE * SIDE), 0.5, dtype=states.dtype)
         voxels[..., self.lattice.grid_index] = states[:, :3, :, 0].cpu()  # type: ignore[attr-defined]
         layers = voxels.reshape(len(states), 3, shape[0], SIDE, SIDE)
         entering = images.pixels[:3].reshape(1, 3, 1, SIDE, SIDE).expand(len(states), -1, -1, -1, -1)
@@ -139,7 +139,7 @@ class Passage(Task):
         return x[:, self.back, 0]
 
     def _batch(self, images: DigitImages) -> Batch:
-        entering = torch.zeros(len(images), self.lattice.num_nodes, 1)
+        entering = images.pixels.new_zeros(len(images), self.lattice.num_nodes, 1)
         entering[:, self.front, 0] = images.pixels
         own = self.substrate.expand(len(images), -1, -1)
         context = torch.cat([entering.to(own.device), own], dim=-1)
