@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,16 @@ torch.set_num_threads(1)
 # Triton reads this when it is imported, which torch_geometric does: without a GPU its kernels are interpreted.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file() -> Generator[None, list[Any], list[Any]]:
+    """Tests are no source of doctests.
+
+    As one, a test file with a name that cannot be imported is skipped, all its tests with it and without a word.
+    """
+    found = yield
+    return [collector for collector in found if type(collector).__name__ != "DoctestModule"]
 
 
 @pytest.fixture(autouse=True)

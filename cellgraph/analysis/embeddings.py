@@ -13,6 +13,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from torch import Tensor
 
+from cellgraph.precision import alike
+
 METHODS = ("pca", "tsne", "umap")
 
 
@@ -111,7 +113,8 @@ def cosine_matrix(questions: Tensor, answers: Tensor) -> CosineMatrix:
             "questions and answers must both be [num_pairs, width], at least 2 pairs, "
             f"got {list(questions.shape)} and {list(answers.shape)}"
         )
-    return CosineMatrix(F.normalize(questions, dim=1) @ F.normalize(answers, dim=1).T)
+    questions, answers = (F.normalize(x, dim=1) for x in alike(questions, answers))
+    return CosineMatrix(questions @ answers.T)
 
 
 def participation_ratio(x: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ def export_onnx(
 ) -> ExportReport:
     """Write inference as an ONNX file with the weights in it, and run it by onnxruntime to compare.
 
-    The batch is free; the number of steps is not.
+    The batch is free; the number of steps is not. The arithmetic is float32, whatever the network's.
 
     Args:
         model: The network.
@@ -146,6 +146,8 @@ def export_onnx(
         raise ValueError(f"ONNX export needs {', '.join(missing)}: pip install cellgraph[onnx]")
     import onnxruntime
 
+    # Of what a network does, ONNX's runtimes know float32 whole, the other dtypes in parts.
+    model = copy.deepcopy(model).float()
     inference = Inference(model, num_steps=num_steps)
     with _quiet():
         program = torch.onnx.export(

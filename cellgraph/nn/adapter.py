@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cellgraph.numbers import plain_numbers
+from cellgraph.precision import alike, at_least_float32
 
 
 class LinearAdapter(nn.Module):
@@ -204,16 +205,11 @@ def regress(adapter: LinearAdapter, embeddings: Tensor, surfaces: Tensor) -> flo
         raise ValueError(f"regression sets a linear adapter, got {type(adapter).__name__}")
     from sklearn.linear_model import RidgeCV
 
-    embeddings, surfaces = at_least_float32(embeddings), at_least_float32(surfaces)
+    embeddings, surfaces = alike(embeddings, surfaces)
     ridge = RidgeCV(alphas=torch.logspace(-3, 3, 13).tolist()).fit(embeddings.numpy(), surfaces.numpy())
     adapter.encoder.weight.copy_(torch.as_tensor(ridge.coef_))
     adapter.encoder.bias.copy_(torch.as_tensor(ridge.intercept_))
     return float(ridge.alpha_)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """A tensor of half precision in float32, others as they are."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _check_width(x: Tensor, width: int, name: str) -> None:

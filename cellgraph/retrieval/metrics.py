@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cellgraph.precision import alike
+
 #: Rows of a similarity matrix held at a time: 1,024 x 10,000 float32 values are 40 MB.
 CHUNK_SIZE = 1024
 
@@ -57,6 +59,7 @@ def cosine(predictions: Tensor, answers: Tensor, *, mean: Tensor | None = None) 
         if mean.shape != answers.shape[1:]:
             raise ValueError(f"mean must be [{answers.size(1)}], got {list(mean.shape)}")
         predictions, answers = _centred(predictions, mean), _centred(answers, mean)
+    predictions, answers = alike(predictions, answers)
     return (F.normalize(predictions, dim=1) * F.normalize(answers, dim=1)).sum(1)
 
 
@@ -148,6 +151,7 @@ def csls(predictions: Tensor, answers: Tensor, *, k: int = 10) -> Tensor:
         - **answers:** ``[num_candidates, width]``
         - **output:** ``[num_pairs, num_candidates]``, whole; :func:`ranks` never holds it
     """
+    predictions, answers = alike(predictions, answers)
     similarity = F.normalize(predictions, dim=1) @ F.normalize(answers, dim=1).T
     near_answers = neighbourhood_cosine(predictions, answers, k=k)
     near_predictions = neighbourhood_cosine(answers, predictions, k=k)
@@ -226,13 +230,14 @@ def chance_level(num_candidates: int) -> tuple[float, float]:
 
 
 def _centred(x: Tensor, mean: Tensor) -> Tensor:
+    x, mean = alike(x, mean)
     centred = x - mean
     negligible = centred.norm(dim=1, keepdim=True) <= RELATIVE_EPS * x.norm(dim=1, keepdim=True)
     return centred.masked_fill(negligible, 0.0)
 
 
 def _cosine_chunks(x: Tensor, y: Tensor, chunk_size: int) -> Iterator[tuple[slice, Tensor]]:
-    x, y = F.normalize(x, dim=1), F.normalize(y, dim=1)
+    x, y = (F.normalize(part, dim=1) for part in alike(x, y))
     for start in range(0, len(x), chunk_size):
         rows = slice(start, start + chunk_size)
         yield rows, x[rows] @ y.T

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cellgraph.precision import alike
+
 
 def reciprocal_ranks(prediction: Tensor, answer: Tensor, group: Tensor, *, chunk: int = 1024) -> Tensor:
     """One over the rank of each prediction's own answer, by cosine, among all the answers.
@@ -29,7 +31,7 @@ def reciprocal_ranks(prediction: Tensor, answer: Tensor, group: Tensor, *, chunk
         >>> reciprocal_ranks(answer[[0, 2, 2]], answer, torch.arange(3))
         tensor([1.0000, 0.3333, 1.0000])
     """
-    prediction, answer = F.normalize(prediction, dim=-1), F.normalize(answer, dim=-1)
+    prediction, answer = (F.normalize(x, dim=-1) for x in alike(prediction, answer))
     ranks = []
     for first in range(0, len(prediction), chunk):
         rows = torch.arange(first, min(first + chunk, len(prediction)), device=prediction.device)

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
+from processes import run
 from safetensors.torch import load_file
-from test_cli import run
 
 FAST = ("experiment=majority", "task.width=9", "training.max_steps=6", "training.batch_size=4", "training.val_every=3")
 SMALL = ("cell.channels=4", "update.hidden=8", "training.num_steps=[3,5]", "pool=persistent", "pool.size=8")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training_resume import differences
+from checkpoints import differences
 from torch import nn
 
 from cellgraph import GMLPCell, Lattice

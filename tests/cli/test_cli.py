@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from processes import command, environment, run
 
 from cellgraph.training import used_precision
 
@@ -54,26 +53,6 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-c", "from cellgraph.cli import main; main()", *map(str, arguments)]
-
-
-def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "CELLGRAPH_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-
-
-def run(folder: Path, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        cwd=folder,
-        env=environment(folder) | variables,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")

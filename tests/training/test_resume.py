@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import differences, flat
 
 from cellgraph.training import read_checkpoint
 
@@ -115,29 +116,6 @@ def wait_for_update(folder, step):
             return
         time.sleep(0.01)
     pytest.fail(f"update {step} never came: {Path(f'{folder}.err').read_text()}")
-
-
-def flat(value, name=""):
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield from flat(part, f"{name}/{key}")
-    elif isinstance(value, (list, tuple)):
-        for number, part in enumerate(value):
-            yield from flat(part, f"{name}/{number}")
-    else:
-        yield name, value
-
-
-def differences(one, other):
-    """Names of all that differs in a bit between two checkpoints, times aside."""
-    one, other = dict(flat(one)), dict(flat(other))
-    assert one.keys() == other.keys()
-    differing = []
-    for name, value in one.items():
-        same = torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name]
-        if not same and not name.endswith(("/seconds", "/since", "samples_per_second")):
-            differing.append(name)
-    return differing
 
 
 def untimed(folder):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from cellgraph.analysis.plots import Curve
@@ -93,7 +95,11 @@ def study(
     Raises:
         ValueError: If there are fewer than three pairs.
     """
-    subject = Subject(model, pairs, question, answer, effort or Effort(), seed)
+    dtype = torch.promote_types(model.cell.position.dtype, torch.float32)
+    if dtype != model.cell.position.dtype:
+        # Derivatives and statistics are not for half precision.
+        model = copy.deepcopy(model).to(dtype)
+    subject = Subject(model, pairs, question.to(dtype), answer.to(dtype), effort or Effort(), seed)
 
     def at_once(stage: str, measure: Callable[[Subject], Section]) -> Section:
         progress(stage, 0.0)
