@@ -17,6 +17,7 @@ from cellgraph.analysis.states import new_network
 from cellgraph.automata import AutomatonSettings, SamplePool, train_automaton
 from cellgraph.automata.tasks import Growing, Life, Passage
 from cellgraph.integrations.estimator import CellGraphRegressor
+from cellgraph.integrations.export import export_onnx, export_torch
 from cellgraph.nn import AutoencoderAdapter, LinearAdapter, PCAAdapter
 from cellgraph.retrieval import EmbeddedPairs, Objective, TrainSettings, cosine, csls, ranks, train
 from cellgraph.retrieval.ranking import reciprocal_ranks
@@ -53,7 +54,7 @@ def pairs(dtype: torch.dtype = torch.float32) -> EmbeddedPairs:
 
 def trained(model: CellGraph, given: EmbeddedPairs, folder=None, *, resume: bool = False, **options):
     settings = TrainSettings(batch_size=5, warmup_steps=1, val_every=2, accelerator="cpu", **options)
-    objective = Objective(internal=0.5, turn=0.5, negatives="bank", centred=True)
+    objective = Objective(internal=0.5, turn=0.5, negatives="bank", centred=True).to(model.cell.position.dtype)
     return train(model, objective, given, given, settings=settings, folder=folder, resume=resume, progress=False)
 
 
@@ -64,7 +65,7 @@ def test_a_network_answers_questions_of_any_dtype_in_its_own(weights, asked):
     question = pairs().question[:4]
     wanted = exact(question.double()).embedding
     model = small().to(weights)
-    found = model(question.to(asked))
+    found = model(question.to(asked), states=True)
     assert {found.embedding.dtype, found.surface.dtype, found.states.dtype} == {weights}
     size = float(wanted.detach().abs().max())
     assert float((found.embedding.detach().double() - wanted).abs().max()) <= 30 * EPS[weights] * size
@@ -75,14 +76,14 @@ def test_a_network_answers_questions_of_any_dtype_in_its_own(weights, asked):
 @pytest.mark.parametrize("weights", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", [LinearAdapter, PCAAdapter, AutoencoderAdapter])
 def test_adapters_fit_embeddings_of_any_dtype(kind, weights, asked):
-    options = {"updates": 200, "batch_size": 20, "hidden": 32} if kind is AutoencoderAdapter else {}
+    options = {"updates": 200, "batch_size": 20, "hidden": 32, "lr": 1e-2} if kind is AutoencoderAdapter else {}
     torch.manual_seed(0)
     adapter = kind(12, 18, **options).to(weights)
     embeddings = pairs().question
     adapter.fit(embeddings.to(asked))
     assert {p.dtype for p in adapter.parameters()} == {weights}
     # A surface wider than the embedding loses what rounding takes, and what the perceptrons leave.
-    assert adapter.reconstruction_error(embeddings.to(asked)) <= (0.3 if options else 30 * EPS[weights] ** 2 + 1e-12)
+    assert adapter.reconstruction_error(embeddings.to(asked)) <= (1e-2 if options else 30 * EPS[weights] ** 2 + 1e-12)
 
 
 @pytest.mark.parametrize("start", ["identity", "ridge"])
@@ -118,13 +119,13 @@ def test_pairs_of_any_dtype_train_alike(dtype, precision, compiled):
 
 def test_double_training_is_the_float64_network_trained_as_it_is():
     wanted = trained(small().double(), pairs(torch.float64), max_steps=6)
-    found = trained(small(), pairs(), precision="64-true", max_steps=6)
+    found = trained(small(), pairs(torch.float64), precision="64-true", max_steps=6)
     single = trained(small(), pairs(), max_steps=6)
     for name, weight in wanted.model.state_dict().items():
         same = found.model.state_dict()[name]
-        torch.testing.assert_close(same, weight, rtol=1e-9, atol=1e-10, msg=name)
+        torch.testing.assert_close(same, weight, rtol=1e-12, atol=1e-14, msg=name)
         # It is no float32 training with a cast at its end.
-        if "weight" in name and weight.std() > 0 and "answer_adapter.encoder" not in name:
+        if name.startswith("cell."):
             assert not torch.equal(same.float(), single.model.state_dict()[name]), name
 
 
@@ -174,6 +175,27 @@ def test_a_new_network_keeps_the_adapters_to_the_last_bit():
     assert fresh.cell.position.dtype == torch.float64
     for name, weight in model.answer_adapter.state_dict().items():
         assert torch.equal(fresh.answer_adapter.state_dict()[name], weight), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_networks_of_any_dtype_are_exported(dtype, tmp_path):
+    question = pairs().question[:5]
+    wanted = small().double()(question.double()).embedding.detach()
+    export_torch(small().to(dtype), tmp_path / "cube.pt2")
+    found = torch.export.load(tmp_path / "cube.pt2").module()(question.to(dtype))[0]
+    assert found.dtype == dtype
+    assert float((found.double() - wanted).abs().max()) <= 30 * EPS[dtype] * float(wanted.abs().max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=str)
+def test_networks_of_any_dtype_become_onnx_models_in_float32(dtype, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = small().to(dtype)
+    assert export_onnx(model, tmp_path / "cube.onnx").difference <= 1e-5
+    session = onnxruntime.InferenceSession(tmp_path / "cube.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(["embedding"], {"question": pairs().question.numpy()})[0]
+    assert found == pytest.approx(model.float()(pairs().question).embedding.detach().numpy(), abs=1e-4)
 
 
 @pytest.mark.parametrize("first", DTYPES, ids=str)

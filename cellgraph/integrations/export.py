@@ -112,7 +112,8 @@ def export_torch(
         model: The network.
         path: The file.
         num_steps: Steps of the rollout; the upper end of the network's own by default.
-        tolerance: Largest difference to the network's own outputs, see :class:`ExportReport`.
+        tolerance: Largest difference to the network's own outputs, see :class:`ExportReport`; for a network in half
+            precision at least four units in the last place.
 
     Raises:
         ValueError: If the outputs differ by more; no file is written then.
@@ -189,6 +190,8 @@ def _write(
 ) -> ExportReport:
     reference = copy.deepcopy(model).cpu().eval()
     reference.tolerance = 0.0
+    # Two orders of a sum in half precision are this far apart.
+    tolerance = max(tolerance, 4 * torch.finfo(model.cell.position.dtype).eps)
     difference = 0.0
     for batch in CHECKED_BATCHES:
         inputs = inference.example(batch, seed=batch)

@@ -74,7 +74,7 @@ class LinearAdapter(nn.Module):
 
     def reconstruction_error(self, embeddings: Tensor) -> float:
         """Share of the embeddings' variance that is lost on the way to the surface and back, 0 (none) upwards."""
-        embeddings = at_least_float32(embeddings)
+        embeddings = self._alike(embeddings)
         with torch.no_grad():
             lost = (self.decode(self.encode(embeddings)) - embeddings).square().sum()
             return float(lost / (embeddings - embeddings.mean(0)).square().sum())
@@ -82,6 +82,10 @@ class LinearAdapter(nn.Module):
     def config(self) -> dict[str, Any]:
         """The constructor's arguments as plain types."""
         return {"in_features": self.in_features, "out_features": self.out_features}
+
+    def _alike(self, embeddings: Tensor) -> Tensor:
+        """Embeddings in the wider of the two dtypes, theirs and the weights'."""
+        return alike(embeddings, *self.parameters())[0]
 
     @torch.no_grad()
     def _set(self, frame: Tensor, *, scale: float, mean: Tensor) -> None:
@@ -111,7 +115,7 @@ class PCAAdapter(LinearAdapter):
         super().fit(embeddings)
         if len(embeddings) < 2:
             raise ValueError(f"principal components need at least 2 embeddings, got {len(embeddings)}")
-        embeddings = at_least_float32(embeddings)
+        embeddings = self._alike(embeddings)
         mean = embeddings.mean(0)
         centred = embeddings - mean
         values, vectors = torch.linalg.eigh((centred.T @ centred).double())
@@ -205,7 +209,7 @@ def regress(adapter: LinearAdapter, embeddings: Tensor, surfaces: Tensor) -> flo
         raise ValueError(f"regression sets a linear adapter, got {type(adapter).__name__}")
     from sklearn.linear_model import RidgeCV
 
-    embeddings, surfaces = alike(embeddings, surfaces)
+    embeddings, surfaces, _ = alike(embeddings, surfaces, adapter.encoder.weight)
     ridge = RidgeCV(alphas=torch.logspace(-3, 3, 13).tolist()).fit(embeddings.numpy(), surfaces.numpy())
     adapter.encoder.weight.copy_(torch.as_tensor(ridge.coef_))
     adapter.encoder.bias.copy_(torch.as_tensor(ridge.intercept_))
