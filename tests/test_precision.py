@@ -54,7 +54,7 @@ def pairs(dtype: torch.dtype = torch.float32) -> EmbeddedPairs:
 
 def trained(model: CellGraph, given: EmbeddedPairs, folder=None, *, resume: bool = False, **options):
     settings = TrainSettings(batch_size=5, warmup_steps=1, val_every=2, accelerator="cpu", **options)
-    objective = Objective(internal=0.5, turn=0.5, negatives="bank", centred=True).to(model.cell.position.dtype)
+    objective = Objective(internal=0.5, turn=0.5, negatives="bank", centred=True).to(model.cell.dtype)
     return train(model, objective, given, given, settings=settings, folder=folder, resume=resume, progress=False)
 
 
@@ -172,7 +172,7 @@ def test_a_new_network_keeps_the_adapters_to_the_last_bit():
     model = small().double()
     model.fit_adapters(pairs(torch.float64).question, pairs(torch.float64).answer)
     fresh = new_network(model)
-    assert fresh.cell.position.dtype == torch.float64
+    assert fresh.cell.dtype == torch.float64
     for name, weight in model.answer_adapter.state_dict().items():
         assert torch.equal(fresh.answer_adapter.state_dict()[name], weight), name
 

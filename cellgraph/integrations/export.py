@@ -98,7 +98,7 @@ class Inference(nn.Module):
         inputs = [nn.functional.normalize(question, dim=1)]
         if self.has_memory:
             inputs.append(torch.randn(batch, cell.lattice.num_nodes, cell.memory_channels, generator=generator))
-        return tuple(x.to(cell.position.dtype) for x in inputs)
+        return tuple(x.to(cell.dtype) for x in inputs)
 
 
 def export_torch(
@@ -191,7 +191,7 @@ def _write(
     reference = copy.deepcopy(model).cpu().eval()
     reference.tolerance = 0.0
     # Two orders of a sum in half precision are this far apart.
-    tolerance = max(tolerance, 4 * torch.finfo(model.cell.position.dtype).eps)
+    tolerance = max(tolerance, 4 * torch.finfo(model.cell.dtype).eps)
     difference = 0.0
     for batch in CHECKED_BATCHES:
         inputs = inference.example(batch, seed=batch)

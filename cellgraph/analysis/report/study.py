@@ -95,8 +95,8 @@ def study(
     Raises:
         ValueError: If there are fewer than three pairs.
     """
-    dtype = torch.promote_types(model.cell.position.dtype, torch.float32)
-    if dtype != model.cell.position.dtype:
+    dtype = torch.promote_types(model.cell.dtype, torch.float32)
+    if dtype != model.cell.dtype:
         # Derivatives and statistics are not for half precision.
         model = copy.deepcopy(model).to(dtype)
     subject = Subject(model, pairs, question.to(dtype), answer.to(dtype), effort or Effort(), seed)
