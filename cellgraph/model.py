@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cellgraph import nn
 from cellgraph.cone import LightCone
 from cellgraph.lattice import Lattice
 from cellgraph.nn import AutoencoderAdapter, Cell, LinearAdapter, PCAAdapter, Surface, regress
@@ -330,6 +331,9 @@ def built_cell(lattice: Lattice, config: Mapping[str, Any]) -> Cell:
     """
     options = dict(config)
     kind = options.pop("kind", "GMLPCell")
+    if kind in nn.__all__:
+        # The library's own cells are imported, and known, when they are first asked for.
+        getattr(nn, kind)
     if kind not in Cell.kinds:
         module = str(kind).rpartition(".")[0] or "it"
         raise ValueError(f"the network's cell is a {kind}, which is not known: import {module} before it is loaded")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -164,3 +166,10 @@ def test_a_repository_without_a_network_is_told(hub: type[Hub]) -> None:
     hub.files["README.md"] = b"nothing here"
     with pytest.raises(ValueError, match=r"me/cube holds no saved network: config\.json is missing"):
         CellGraph.from_pretrained("me/cube")
+
+
+def test_a_process_that_has_imported_nothing_else_loads_a_network(network: CellGraph, tmp_path: Path) -> None:
+    network.save_pretrained(tmp_path)
+    program = "import sys; from cellgraph.model import CellGraph; CellGraph.from_pretrained(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

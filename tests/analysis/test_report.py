@@ -61,6 +61,9 @@ def test_the_page_is_one_file_that_asks_for_nothing(made):
     assert "<h1>A &lt;title&gt;</h1>" in page
     # Texts of users are data, never markup.
     assert "<b>is</b>" not in page
+    # In JSON, an ampersand is escaped once more.
+    assert r"\u0026lt;b\u0026gt;is\u0026lt;/b\u0026gt;" in page
+    assert r"\u003cb\u003eis" not in page
     pictures = sorted(path for path in made.folder.iterdir() if path.suffix in (".png", ".gif"))
     assert len(pictures) == 16
     for path in pictures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from cellgraph.analysis.report.embeddings import KINDS, METHODS, SYSTEMS
 from cellgraph.analysis.report.patterns import ALL_BUT_TRANSPORT, EVERYTHING, LEVEL
 from cellgraph.analysis.report.study import Study
 from cellgraph.analysis.states import activity
+from cellgraph.texts import one_line
 
 #: Longest text shown on pointing at an embedding.
 TEXT_LENGTH = 110
@@ -120,8 +122,8 @@ def _rounded(values: Tensor) -> Any:
 
 
 def _short(texts: Sequence[str]) -> list[str]:
-    lines = [" ".join(text.split()) for text in texts]
-    return [line if len(line) <= TEXT_LENGTH else line[: TEXT_LENGTH - 1] + "…" for line in lines]
+    # Plotly takes tags and entities in what it shows on pointing for markup.
+    return [html.escape(one_line(text, TEXT_LENGTH), quote=False) for text in texts]
 
 
 def _fixed(value: float | None, digits: int = 3) -> str:
