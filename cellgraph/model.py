@@ -92,6 +92,7 @@ class CellGraph(Pretrained):
             input surface than the least number of steps.
 
     Example:
+        >>> from cellgraph import GMLPCell
         >>> cell = GMLPCell(Lattice((3, 4, 4)), channels=8, hidden=16)
         >>> model = CellGraph(cell, teacher_width=16, num_steps=4)
         >>> question = torch.randn(2, 16)
