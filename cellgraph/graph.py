@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,14 +135,15 @@ class Graph:
         Raises:
             ValueError: If the sources are no node mask.
         """
-        distance = torch.where(self.node_mask(sources, "sources"), 0, -1)
-        source, target = self.edge_index
-        for step in itertools.count(1):
-            frontier = target[(distance[source] == step - 1) & (distance[target] < 0)]
-            if not len(frontier):
-                return distance
-            distance[frontier] = step
-        raise AssertionError("unreachable")
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import dijkstra
+
+        starts = self.node_mask(sources, "sources").nonzero().flatten().numpy()
+        if not len(starts):
+            return torch.full((self.num_nodes,), -1)
+        edges = coo_array((np.ones(self.num_edges), tuple(self.edge_index.numpy())), shape=(self.num_nodes,) * 2)
+        distance = dijkstra(edges, unweighted=True, indices=starts, min_only=True)
+        return torch.from_numpy(np.where(np.isfinite(distance), distance, -1)).long()
 
     def colours(self) -> Tensor:
         """Classes of cells that do not hear one another, by greedy colouring, the cells with most neighbours first.
@@ -151,7 +151,6 @@ class Graph:
         Shapes:
             - **output:** ``[num_nodes]``, the number of each cell's class.
         """
-        # networkx comes with PyTorch and takes a moment to import.
         import networkx
 
         graph: Any = networkx.Graph()
