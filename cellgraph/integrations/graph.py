@@ -145,10 +145,10 @@ def edge_influence(
     """
     twin = copy.deepcopy(model).eval().requires_grad_(False)
     twin.cell.backend, twin.tolerance = "scatter", 0.0
-    layer, edges = twin.cell.neighbour_sum, twin.cell.edge_index
+    layer, edges = twin.cell.neighbour_sum.edges, twin.cell.edge_index
+    assert layer is not None
     mask = torch.ones(edges.size(1), dtype=twin.cell.dtype, device=edges.device, requires_grad=True)
-    message = layer.message
-    layer.message = lambda x_j, weight: mask[:, None] * message(x_j, weight)
+    layer.register_message_forward_hook(lambda _, inputs, message: mask[:, None] * message)
     rows = []
     with torch.enable_grad():
         for row in question.split(1):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.utils import scatter, softmax
 
 from cellgraph.graph import Graph
 from cellgraph.lattice import Lattice
@@ -168,6 +167,9 @@ class AttentionPerception(nn.Module):
 
     def forward(self, x: Tensor, neighbour_sum: Sum) -> Tensor:
         """Perceive; the neighbour sum goes unused."""
+        # PyTorch Geometric takes seconds to import, and other cells do without.
+        from torch_geometric.utils import scatter, softmax
+
         query, key, value = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
         alike = (query[:, self.target] * key[:, self.source]).sum(-1) / math.sqrt(self.width // self.heads)
         share = softmax(alike + self.bias[self.direction], self.target, num_nodes=x.size(1), dim=1)

@@ -38,6 +38,8 @@ class Backend(ABC):
 
     #: What it is called.
     name: ClassVar[str]
+    #: Whether it sums by a message-passing layer, which is then made ready.
+    walks_edges: ClassVar[bool] = False
     #: Whether it brings an operator that takes whole steps of a cell, of which torch.compile would make nothing.
     takes_steps: ClassVar[bool] = False
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch_geometric.nn import MessagePassing
+from torch import Tensor, nn
 
 from cellgraph.graph import Graph
 from cellgraph.lattice import Lattice
@@ -14,9 +13,12 @@ from cellgraph.ops.backend import Backend, Case
 from cellgraph.ops.registry import AUTO, check_backend, default_backend, find_backend
 from cellgraph.ops.triton.stencil import neighbour_table
 
+if TYPE_CHECKING:
+    from cellgraph.ops.edges import EdgeSum
 
-class NeighbourSum(MessagePassing):
-    r"""A weighted sum over every cell's neighbourhood, the centre included, as a message-passing layer.
+
+class NeighbourSum(nn.Module):
+    r"""A weighted sum over every cell's neighbourhood, the centre included, as a message-passing layer computes it.
 
     .. math::
         y_i = a_{K,i} \odot x_i + \sum_{k=0}^{K-1} a_{k,i} \odot x_{i + o_k}
@@ -26,7 +28,7 @@ class NeighbourSum(MessagePassing):
     weight of its direction and its own fixed factor, by ``scatter`` or ``segment``. The backends differ in speed alone:
 
     ============ ====================================================================================
-    ``scatter``  :class:`~torch_geometric.nn.MessagePassing` ``propagate``; any graph; the reference
+    ``scatter``  a :class:`~torch_geometric.nn.MessagePassing` layer; any graph; the reference
     ``segment``  the same messages, summed by ``torch_scatter.segment_csr``, where that is installed
     ``stencil``  shifted slices of the full grid; made to be compiled
     ``conv``     a depthwise convolution over the full grid; weights shared by all cells only
@@ -66,8 +68,10 @@ class NeighbourSum(MessagePassing):
     neighbours: Tensor
 
     def __init__(self, lattice: Graph, *, backend: str = AUTO) -> None:
-        super().__init__(aggr="add", node_dim=-2)
+        super().__init__()
         self.lattice: Any = lattice
+        #: The message-passing layer, where it is needed.
+        self.edges: EdgeSum | None = None
         self.backend = backend
         per_target = torch.bincount(lattice.edge_index[1], minlength=lattice.num_nodes)
         pointer = torch.cat([torch.zeros(1, dtype=torch.long), per_target.cumsum(0)])
@@ -89,7 +93,7 @@ class NeighbourSum(MessagePassing):
     def backend(self, name: str) -> None:
         check_backend(name, Case(self.lattice))
         self._backend = name
-        self._chosen = default_backend(self.lattice).name if name == AUTO else name
+        self._take(default_backend(self.lattice) if name == AUTO else find_backend(name))
 
     @property
     def chosen(self) -> Backend:
@@ -99,7 +103,7 @@ class NeighbourSum(MessagePassing):
     @chosen.setter
     def chosen(self, backend: Backend) -> None:
         check_backend(backend.name, Case(self.lattice))
-        self._chosen = backend.name
+        self._take(backend)
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         """Sum ``x`` over the neighbourhoods.
@@ -116,13 +120,8 @@ class NeighbourSum(MessagePassing):
         return self.chosen.run(self, x, weight)
 
     def along_edges(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The sum edge by edge, by PyTorch Geometric's own ``propagate``."""
-        # propagate_type: (x: Tensor, weight: Tensor)
-        return weight[-1] * x + self.propagate(self.edge_index, x=x, weight=self.weight_by_edge(weight))
-
-    def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
-        """What an edge carries: the neighbour's state times the weight of the direction."""
-        return weight * x_j
+        """The sum edge by edge, by a message-passing layer of PyTorch Geometric."""
+        return weight[-1] * x + self._edge_sum()(x, self.edge_index, self.weight_by_edge(weight))
 
     def weight_by_edge(self, weight: Tensor) -> Tensor:
         """The weight of what each edge carries, ``[num_edges, channels]``."""
@@ -131,6 +130,18 @@ class NeighbourSum(MessagePassing):
 
     def __repr__(self) -> str:
         return f"NeighbourSum(backend={self.backend}, chosen={self.chosen.name})"
+
+    def _take(self, backend: Backend) -> None:
+        self._chosen = backend.name
+        if backend.walks_edges:
+            self._edge_sum()
+
+    def _edge_sum(self) -> EdgeSum:
+        if self.edges is None:
+            from cellgraph.ops.edges import EdgeSum
+
+            self.edges = EdgeSum()
+        return self.edges
 
     def _check(self, x: Tensor, weight: Tensor) -> None:
         nodes, directions = self.lattice.num_nodes, self.lattice.num_directions

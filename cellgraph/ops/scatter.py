@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 
 class Scatter(Backend):
-    """:class:`~torch_geometric.nn.MessagePassing` ``propagate``: any graph, weights, dtype and device.
+    """A :class:`~torch_geometric.nn.MessagePassing` layer: any graph, weights, dtype and device.
 
     In float64 it is what all the others are compared with.
     """
 
     name = "scatter"
+    walks_edges = True
 
     def run(self, layer: NeighbourSum, x: Tensor, weight: Tensor) -> Tensor:
         """Sum ``x`` over the neighbourhoods."""

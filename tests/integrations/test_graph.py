@@ -117,8 +117,9 @@ def test_edge_influence_is_the_derivative_by_a_factor_on_an_edge(model: CellGrap
     plain = edge_influence(model, question)
     factor = torch.ones(model.lattice.num_edges, 1, dtype=torch.float64)
     model.cell.backend = "scatter"
-    message = model.cell.neighbour_sum.message
-    model.cell.neighbour_sum.message = lambda x_j, weight: factor * message(x_j, weight)  # type: ignore[method-assign]
+    edges = model.cell.neighbour_sum.edges
+    message = edges.message
+    edges.message = lambda x_j, weight: factor * message(x_j, weight)  # type: ignore[method-assign]
 
     def scores() -> tuple[Tensor, Tensor]:
         with torch.no_grad():
