@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.graph import Graph
+from cellgraph.numbers import plain_numbers
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class LightCone:
         ([1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], [10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0])
     """
 
+    @plain_numbers
     def __init__(self, graph: Graph, target: Tensor, num_steps: int, *, source: Tensor | None = None) -> None:
         for name, mask in (("target", target), ("source", source)):
             if mask is not None and (mask.shape != (graph.num_nodes,) or mask.dtype != torch.bool):
