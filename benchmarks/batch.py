@@ -15,19 +15,21 @@ from cellgraph.model import CellGraph
 from cellgraph.nn import GMLPCell
 
 from .floor import floor_contender
-from .measure import SAFE_SHARE, Contender, free_memory, round_robin
+from .lineup import Budget, Lineup
+from .measure import SAFE_SHARE, Contender, free_memory
 from .progress import Progress
 from .report import Report
-from .setting import DTYPES, Setting
-from .step import floor_settings, speed, warmed_up
-from .workload import backend_names, compile_cell, fastest_backend, library_contender
+from .sentences import speed
+from .setting import DTYPES, FASTEST_DTYPE, Setting
+from .step import floor_settings
+from .workload import backend_names, compile_cell, compiles, fastest_backend, library_contender
 
 SIZES = [2**power for power in range(13)]
 
 DEFAULTS: dict[str, Any] = {
     "batch": SIZES,
     "backend": None,
-    "dtypes": ["bfloat16"],
+    "dtypes": [FASTEST_DTYPE],
     "checkpoint": [0],
     "steps": 12,
     "rounds": 3,
@@ -64,15 +66,15 @@ def run(options: argparse.Namespace, report: Report, device: torch.device) -> No
         dtype=options.dtypes[0],
         checkpoint=options.checkpoint[0],
     )
-    options.slot, options.modes = 0.5, ["train"]
+    options.modes, options.cone_steps = ["train"], []
     with Progress("batch") as progress:
-        contenders = _sizes(base, options, report, device, progress)
-        floors = warmed_up(floor_settings(base, options, device), floor_contender, options, report, device, progress)
-        everyone = [*contenders, *floors]
-        rounds = round_robin(everyone, rounds=options.rounds)
+        limits = {"slot": 0.5, "longest": options.seconds, "rounds": options.rounds, "budget": Budget(float("inf"))}
+        lineup = Lineup(report, device, progress, **limits)
+        contenders = _sizes(lineup, base, options)
+        made = [lineup.add(setting, floor_contender) for setting in floor_settings(base, options, device)]
+        floors = [contender for contender in made if contender is not None]
         try:
-            for contender in progress.over(rounds, total=options.rounds * len(everyone)):
-                progress.say(str(contender.setting))
+            lineup.play()
         finally:
             floor = max((speed(contender) for contender in floors if contender.seconds), default=None)
             for contender in contenders:
@@ -97,22 +99,20 @@ def answer(rows: Sequence[dict[str, Any]], samples: int) -> str:
     )
 
 
-def _sizes(
-    base: Setting, options: argparse.Namespace, report: Report, device: torch.device, progress: Progress
-) -> list[Contender]:
+def _sizes(lineup: Lineup, base: Setting, options: argparse.Namespace) -> list[Contender]:
     """Contenders of rising batch, as far as memory and patience go."""
     ready: list[Contender] = []
     for batch in sorted(options.batch):
         setting = replace(base, batch=batch)
-        reason = _too_much(ready[-1], batch, options.seconds, device) if ready else ""
+        reason = _too_much(ready[-1], batch, options.seconds, lineup.device) if ready else ""
         if reason:
-            report.skip(f"batch {batch} and larger", reason)
+            lineup.report.skip(f"batch {batch} and larger", reason)
             break
-        found = warmed_up([setting], library_contender, options, report, device, progress)
-        if not found:
+        found = lineup.add(setting, library_contender, compiled=compiles(base.backend))
+        if found is None:
             break
-        found[0].play()
-        ready += found
+        found.play()
+        ready.append(found)
     return ready
 
 

@@ -25,7 +25,7 @@ QUESTIONS: dict[str, ModuleType] = {
     "scale": scale,
 }
 
-_MAY_BE_ZERO = ("checkpoint", "slot", "seconds")
+_MAY_BE_ZERO = ("checkpoint", "slot", "seconds", "longest", "budget", "require")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -69,7 +69,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     for name, module in QUESTIONS.items():
         sentence = (module.__doc__ or "").splitlines()[0]
         own = questions.add_parser(name, help=sentence, description=sentence)
-        own.add_argument("--quick", action="store_true", help="about a minute on two cores, and coarser")
+        own.add_argument("--quick", action="store_true", help="at most two minutes on two cores, and coarser")
         own.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
         own.add_argument("--threads", type=int, help="threads of PyTorch and of the peers")
         own.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

@@ -22,10 +22,10 @@ from cellgraph.teacher import EmbeddingCache, LSATeacher, Teacher, default_cache
 
 from .progress import Progress
 from .report import Report
-from .setting import DTYPES, Setting
+from .setting import DTYPES, FASTEST_DTYPE, Setting
 from .workload import compile_cell, fastest_backend
 
-DEFAULTS: dict[str, Any] = {"questions": 300, "teacher": "minilm", "dtypes": ["bfloat16"]}
+DEFAULTS: dict[str, Any] = {"questions": 300, "teacher": "minilm", "dtypes": [FASTEST_DTYPE]}
 QUICK: dict[str, Any] = {"questions": 60, "teacher": "lsa"}
 
 #: What a question passes through, in order; then what is reported of it.

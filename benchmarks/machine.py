@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+
+from cellgraph.ops.processor import processor_name
 
 PACKAGES = ("cellgraph", "torch", "torch_geometric", "torch_scatter", "jax", "cax", "triton")
 
@@ -17,7 +18,7 @@ PACKAGES = ("cellgraph", "torch", "torch_geometric", "torch_scatter", "jax", "ca
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """What a reader needs in order to compare figures: processor, memory, load, device and versions."""
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -28,15 +29,6 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:

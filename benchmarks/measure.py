@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,48 +58,71 @@ class Contender:
 
     Attributes:
         setting: What it is measured at.
-        call: Does the work once, to its very end.
+        call: Does the work of so many of the setting's steps once, to its very end.
         share: Share of the setting's cells that one call really works on; its time is extrapolated by it.
+        divisible: Whether a call can be of fewer than all the steps; one that cannot is always made as a whole.
         note: What a reader of the row must know.
         seconds: Seconds of a call, one value a round, extrapolated.
-        first_seconds: Seconds of the very first call, compilation included.
+        first_seconds: Seconds of the very first call, compilation included, of a single step where that can be.
+        call_seconds: Seconds of a call as it is measured.
         peak_bytes: Memory that a call takes above what was there before it; ``None`` where that cannot be told.
     """
 
     setting: Setting
-    call: Callable[[], Any]
+    call: Callable[[int], Any]
     share: float = 1.0
+    divisible: bool = True
     note: str = ""
     seconds: list[float] = field(default_factory=list)
     first_seconds: float | None = None
+    call_seconds: float = 0.0
     peak_bytes: int | None = None
     _calls: int = 1
+    _steps: int = 0
 
-    def warm_up(self, device: torch.device, *, slot: float) -> None:
-        """Call twice: once to compile and fill caches, once for the memory and to see how many calls fit a slot."""
-        self.first_seconds = self._time(1)
+    def warm_up(self, device: torch.device, *, slot: float, longest: float = float("inf")) -> None:
+        """Size the calls by short ones: of a step each, once to compile and fill caches and once for its time.
+
+        Then the whole is called, for its memory, unless that would take too long: what is measured then are as many
+        steps as fit.
+
+        Args:
+            device: Where the memory is taken.
+            slot: Seconds of a round.
+            longest: Seconds that a call may take.
+        """
+        whole = self.setting.num_steps
+        fewest = 1 if self.divisible else whole
+        self.first_seconds = self._time(1, fewest)
+        a_step = self._time(1, fewest) / fewest
+        self._steps = whole if a_step * whole <= longest else max(fewest, int(longest / a_step))
         with PeakMemory(device) as peak:
-            seconds = self._time(1)
-        self.peak_bytes = peak.bytes if self.share == 1.0 else None
-        self._calls = max(1, round(slot / max(seconds, 1e-6)))
+            self.call_seconds = self._time(1, self._steps)
+        self.peak_bytes = peak.bytes if self.share == 1.0 and self._steps == whole else None
+        self._calls = max(1, round(slot / max(self.call_seconds, 1e-6)))
 
     def play(self) -> None:
         """One round: the calls that fit a slot, one at least."""
-        self.seconds.append(self._time(self._calls) / self.share)
+        seconds = self._time(self._calls, self._steps)
+        self.seconds.append(seconds * self.setting.num_steps / self._steps / self.share)
 
-    def _time(self, calls: int) -> float:
+    @property
+    def round_seconds(self) -> float:
+        """Seconds that a round should take."""
+        return self._calls * self.call_seconds
+
+    @property
+    def told(self) -> str:
+        """The note, and what was measured where it was not the whole."""
+        whole = self.setting.num_steps
+        partly = f"measured on {self._steps} of {whole} steps, extrapolated" if 0 < self._steps < whole else ""
+        return "; ".join(part for part in (self.note, partly) if part)
+
+    def _time(self, calls: int, steps: int) -> float:
         start = time.perf_counter()
         for _ in range(calls):
-            self.call()
+            self.call(steps)
         return (time.perf_counter() - start) / calls
-
-
-def round_robin(contenders: Sequence[Contender], *, rounds: int) -> Iterator[Contender]:
-    """Measure all in turn, again and again, so that the machine's noise falls on all alike; yields each that played."""
-    for _ in range(rounds):
-        for contender in contenders:
-            contender.play()
-            yield contender
 
 
 class PeakMemory:
@@ -173,13 +196,13 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result
             raise MemoryError("the process was killed, most likely for the memory it took") from error
 
 
-def waits(call: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
+def waits(call: Callable[[int], Any], device: torch.device) -> Callable[[int], Any]:
     """The call, returning only once the device has done the work."""
     if device.type != "cuda":
         return call
 
-    def waiting() -> None:
-        call()
+    def waiting(steps: int) -> None:
+        call(steps)
         torch.cuda.synchronize(device)
 
     return waiting

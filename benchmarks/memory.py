@@ -14,17 +14,17 @@ from torch.profiler import ProfilerActivity, profile
 from .measure import PeakMemory, in_fresh_process, release, resident
 from .progress import Progress
 from .report import Report
-from .setting import DTYPES, Setting
+from .setting import DTYPES, DTYPES_FASTEST_FIRST, Setting
 from .workload import FORWARD, TorchJob, backend_names, fastest_backend, library_job
 
 DEFAULTS: dict[str, Any] = {
     "batch": [8, 1, 32],
     "steps": [12, 48],
     "checkpoint": [0, 4],
-    "dtypes": ["bfloat16", "float32"],
+    "dtypes": DTYPES_FASTEST_FIRST,
     "backend": None,
 }
-QUICK: dict[str, Any] = {"batch": [4], "steps": [12], "dtypes": ["bfloat16"]}
+QUICK: dict[str, Any] = {"batch": [4], "steps": [12], "dtypes": DTYPES_FASTEST_FIRST[:1]}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,10 +64,10 @@ def measure(setting: Setting, device_name: str, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     interpreter = resident()
     job = library_job(setting, device)
-    job()  # compiles, and makes the optimiser's state
+    job(setting.num_steps)  # compiles, and makes the optimiser's state
     with PeakMemory(device) as peak:
-        job()
-    activations, highest = profiled(job, device)
+        job(setting.num_steps)
+    activations, highest = profiled(job, setting.num_steps, device)
     state = [value for values in job.optimizer.state.values() for value in values.values()]
     return {
         "peak_bytes": peak.bytes,
@@ -81,14 +81,14 @@ def measure(setting: Setting, device_name: str, threads: int) -> dict[str, Any]:
     }
 
 
-def profiled(job: TorchJob, device: torch.device) -> tuple[int, int]:
+def profiled(job: TorchJob, steps: int, device: torch.device) -> tuple[int, int]:
     """Bytes in use at the end of the forward pass and at the highest, of what one call allocates."""
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
     job.optimizer.zero_grad()
     job.x.grad = None
     release()
     with profile(activities=activities, profile_memory=True, acc_events=True) as trace:
-        job()
+        job(steps)
     events = trace.profiler.kineto_results.events()
     end = max(event.end_ns() for event in events if event.name() == FORWARD)
     kind = DeviceType.CUDA if device.type == "cuda" else DeviceType.CPU

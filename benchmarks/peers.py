@@ -160,13 +160,15 @@ def peer_contender(setting: Setting, device: torch.device) -> Contender:
 
         note = "CAX's Perceive and Update in its jitted scan"
         cell = build_cell(setting, torch.device("cpu"), backend="scatter")
-        return Contender(setting, cax_call(cell, setting, device), note=note)
+        call = cax_call(cell, setting, device)
+        # The number of steps is compiled in.
+        return Contender(setting, lambda steps: call(), divisible=False, note=note)
     done = replace(setting, shape=_LOOP_SHAPE) if name == "python_loop" else setting
     cell = build_cell(done, device, backend="scatter")
     step = TORCH_PEERS[name](cell)
 
-    def walk(x: Tensor) -> Tensor:
-        for _ in range(done.num_steps):
+    def walk(x: Tensor, steps: int) -> Tensor:
+        for _ in range(steps):
             x = step(x)
         return x
 

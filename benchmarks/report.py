@@ -79,7 +79,7 @@ class Report:
             seconds=contender.seconds,
             peak_bytes=contender.peak_bytes,
             floor=floor,
-            note=contender.note,
+            note=contender.told,
             more={"first_call_s": contender.first_seconds},
         )
 
@@ -109,7 +109,9 @@ class Report:
         lines += [""] if self.rows else []
         notes = dict.fromkeys(f"{row['backend']}: {row['note']}" for row in self.rows if row["note"])
         lines += [f"- {note}" for note in notes]
-        lines += [f"- not measured: {item['what']}: {item['reason']}" for item in self.skipped]
+        for reason in dict.fromkeys(item["reason"] for item in self.skipped):
+            of = "; ".join(item["what"] for item in self.skipped if item["reason"] == reason)
+            lines.append(f"- not measured: {of}: {reason}")
         lines += [""] if notes or self.skipped else []
         return "\n".join(lines + self.answers)
 

@@ -13,14 +13,14 @@ import torch
 from .measure import SAFE_SHARE, Contender, PeakMemory, free_memory, release
 from .progress import Progress
 from .report import Report
-from .setting import DTYPES, MODES, Setting
+from .setting import DTYPES, FASTEST_DTYPE, MODES, Setting
 from .workload import backend_names, fastest_backend, library_contender
 
 DEFAULTS: dict[str, Any] = {
     "cells": [10**power for power in range(2, 8)],
     "steps": [1, 4, 16, 64, 256],
     "modes": list(MODES),
-    "dtypes": ["bfloat16"],
+    "dtypes": [FASTEST_DTYPE],
     "backend": None,
     "rounds": 5,
     "seconds": 30.0,

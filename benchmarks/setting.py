@@ -8,8 +8,13 @@ from typing import Any
 
 import torch
 
+from cellgraph.ops.processor import multiplies_bfloat16
+
 MODES = ("forward", "train")
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+#: What training takes of them here unless it is told.
+FASTEST_DTYPE = "bfloat16" if multiplies_bfloat16("cuda" if torch.cuda.is_available() else "cpu") else "float32"
+DTYPES_FASTEST_FIRST = sorted(DTYPES, key=lambda name: name != FASTEST_DTYPE)
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Setting:
         dtype: ``"float32"``, or ``"bfloat16"``: mixed precision with a float32 state.
         mode: ``"forward"``, or ``"train"``: forward, backward (to the start state too) and the optimiser's update.
         checkpoint: Steps between two states kept for backward; 0 keeps everything.
+        cone: Whether only the light cone from the front to the back is computed, not the full rollout.
     """
 
     backend: str
@@ -39,6 +45,7 @@ class Setting:
     dtype: str = "bfloat16"
     mode: str = "train"
     checkpoint: int = 0
+    cone: bool = False
 
     @property
     def num_cells(self) -> int:
@@ -52,10 +59,13 @@ class Setting:
 
     def columns(self) -> dict[str, Any]:
         """The setting as the first columns of a row."""
-        values = asdict(self) | {"num_cells": self.num_cells}
-        names = "backend neighbourhood batch dtype mode checkpoint num_steps num_cells channels hidden"
+        rollout = "light cone" if self.cone else "full"
+        values = asdict(self) | {"num_cells": self.num_cells, "rollout": rollout}
+        names = "backend rollout neighbourhood batch dtype mode checkpoint num_steps num_cells channels hidden"
         return {name: values[name] for name in names.split()}
 
     def __str__(self) -> str:
         kept = f", checkpoint {self.checkpoint}" if self.checkpoint else ""
-        return f"{self.backend} {self.mode} {self.dtype} batch {self.batch}, {self.neighbourhood} neighbours{kept}"
+        cone = "light cone of " if self.cone else ""
+        alike = f"{self.backend} {self.mode} {self.dtype} batch {self.batch}, {self.neighbourhood} neighbours"
+        return f"{alike}, {cone}{self.num_steps} steps{kept}"

@@ -3,46 +3,58 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from cellgraph.ops import backend_needs
+
 from .floor import FLOOR, floor_contender
-from .measure import Contender, round_robin, spread
+from .lineup import Budget, Lineup
 from .peers import PEERS, peer_contender
 from .progress import Progress
 from .report import Report
-from .setting import DTYPES, MODES, Setting
-from .workload import backend_names, library_contender
+from .sentences import answers, auto_answers, check_required, summarise
+from .setting import DTYPES, DTYPES_FASTEST_FIRST, FASTEST_DTYPE, MODES, Setting
+from .workload import auto_backend, backend_names, compiles, library_contender
+
+#: The peer whose program is compiled as a whole.
+JITTED = "cax"
 
 DEFAULTS: dict[str, Any] = {
     "batch": [2, 1, 8, 32],
     "peer_batch": None,
+    "peer_dtypes": None,
     "neighbourhoods": [6, 26],
-    "dtypes": ["bfloat16", "float32"],
+    "dtypes": DTYPES_FASTEST_FIRST,
     "checkpoint": [0, 4],
+    "cone_steps": [10, 12, 20],
     "backends": backend_names(),
     "peers": list(PEERS),
     "modes": list(MODES),
     "steps": 12,
     "rounds": 7,
     "slot": 0.3,
+    "longest": 10.0,
+    "budget": 1800.0,
+    "require": 0.0,
 }
-#: JAX takes most of a minute to compile, scatter and segment as long to run.
+#: Scatter and segment take most of a minute to compile, as JAX does.
 QUICK: dict[str, Any] = {
     "batch": [1],
+    "peer_dtypes": [FASTEST_DTYPE],
     "neighbourhoods": [6],
-    "dtypes": ["bfloat16"],
     "checkpoint": [0],
-    "backends": [name for name in backend_names() if name not in ("scatter", "segment", "conv")],
+    "cone_steps": [10],
+    "backends": [name for name in backend_names() if name not in ("scatter", "segment")],
     "peers": ["pyg", "conv3d", "python_loop"],
     "rounds": 3,
     "slot": 0.1,
+    "longest": 0.5,
+    "budget": 100.0,
 }
-
-Build = Callable[[Setting, torch.device], Contender]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,16 +65,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, nargs="+", help=f"samples in a call: {first}")
     parser.add_argument("--peer-batch", type=int, nargs="+", help="the same of the peers; the base by default")
     parser.add_argument("--neighbourhoods", type=int, nargs="+", choices=(6, 18, 26), help=first)
-    parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), help=f"{first}, and on the peers")
+    parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), help=first)
+    parser.add_argument("--peer-dtypes", nargs="+", choices=list(DTYPES), help="the same of the peers; all by default")
     parser.add_argument("--checkpoint", type=int, nargs="+", help=f"steps between two kept states, 0 for none: {first}")
+    parser.add_argument("--cone-steps", type=int, nargs="*", help="steps of light cones, each beside the full rollout")
     parser.add_argument("--modes", nargs="+", choices=MODES, help="what to measure")
     parser.add_argument("--steps", type=int, help="steps of a rollout")
     parser.add_argument("--rounds", type=int, help="rounds in which all are measured in turn")
-    parser.add_argument("--slot", type=float, help="seconds for each in a round; a call is never cut short")
+    parser.add_argument("--slot", type=float, help="seconds for each in a round; one call is always made")
+    parser.add_argument("--longest", type=float, help="seconds that a call may take: it is of fewer steps otherwise")
+    parser.add_argument("--budget", type=float, help="seconds that all of it may take: what comes last is left out")
+    parser.add_argument(
+        "--require",
+        type=float,
+        metavar="RATIO",
+        help="fail unless the first backend has this share of the speed of each of the others, in every mode",
+    )
 
 
 def run(options: argparse.Namespace, report: Report, device: torch.device) -> None:
-    """Measure the library's backends, the peers and the floor in one run."""
+    """Measure the library's backends, the peers and the floor in one run.
+
+    Raises:
+        ValueError: If the first backend is slower than was required.
+    """
     base = Setting(
         options.backends[0],
         options.shape,
@@ -73,48 +99,76 @@ def run(options: argparse.Namespace, report: Report, device: torch.device) -> No
         checkpoint=options.checkpoint[0],
     )
     with Progress("step") as progress:
-        contenders: list[Contender] = []
-        usable: list[str] = []
-        for backend in options.backends:
-            settings = [replace(base, backend=backend, mode=mode) for mode in options.modes]
-            ready = warmed_up(settings, library_contender, options, report, device, progress)
-            usable += [backend] if ready else []
-            contenders += ready
-        if usable:
-            varied = list(variations(replace(base, backend=usable[0]), options))
-            contenders += warmed_up(varied, library_contender, options, report, device, progress)
-        peers = peer_settings(base, options)
-        contenders += warmed_up(peers, peer_contender, options, report, device, progress)
-        floors = warmed_up(floor_settings(base, options, device), floor_contender, options, report, device, progress)
-        everyone = [*contenders, *floors]
-        rounds = round_robin(everyone, rounds=options.rounds)
+        lineup = Lineup(
+            report,
+            device,
+            progress,
+            slot=options.slot,
+            longest=options.longest,
+            rounds=options.rounds,
+            budget=Budget(options.budget),
+        )
+        assemble(lineup, base, options)
         try:
-            for contender in progress.over(rounds, total=options.rounds * len(everyone)):
-                progress.say(str(contender.setting))
+            lineup.play()
         finally:
-            summarise(report, contenders, floors)
+            summarise(report, lineup.contenders)
+            report.answers += answers(report.rows, base)
+            auto = replace(base, backend=auto_backend(base, device), dtype=FASTEST_DTYPE)
+            report.answers += auto_answers(report.rows, auto, options.modes)
+    if options.require:
+        check_required(report.rows, base, options.backends, options.require)
 
 
-def warmed_up(
-    settings: Iterable[Setting],
-    build: Build,
-    options: argparse.Namespace,
-    report: Report,
-    device: torch.device,
-    progress: Progress,
-) -> list[Contender]:
-    """Contenders that have run twice; what cannot run is noted in the report with the reason."""
-    ready = []
-    for setting in settings:
-        progress.say(f"warming up {setting}")
-        try:
-            contender = build(setting, device)
-            contender.warm_up(device, slot=options.slot)
-        except (ValueError, RuntimeError, ImportError) as error:
-            report.skip(setting, error)
-            continue
-        ready.append(contender)
-    return ready
+def assemble(lineup: Lineup, base: Setting, options: argparse.Namespace) -> None:
+    """Make all ready that there is time for: first what takes little of it, the floors early, what compiles last."""
+    usable: list[str] = []
+    lacking = {name: lack for name, lack in backend_needs().items() if lack is not None and name in options.backends}
+    for name, lack in lacking.items():
+        lineup.report.skip(name, lack)
+
+    def library(*, compiled: bool) -> None:
+        for name in options.backends:
+            if compiles(name) != compiled or name in lacking:
+                continue
+            # Training first where both are compiled: forward takes less time, if any is left for it.
+            settings = [replace(base, backend=name, mode=mode) for mode in sorted(options.modes, reverse=compiled)]
+            made = [lineup.add(setting, library_contender, compiled=compiled) for setting in settings]
+            usable.extend([name] if any(made) else [])
+
+    def on_first(*, compiled: bool) -> None:
+        """The variations on the first backend, in their turn."""
+        first = next((name for name in options.backends if name in usable), None)
+        if first is None or compiles(first) != compiled:
+            return
+        start = replace(base, backend=first)
+        for setting in cone_settings(start, options):
+            lineup.add(setting, library_contender, compiled=compiled and not setting.cone, probe=False)
+        for setting in variations(start, options):
+            lineup.add(setting, library_contender, compiled=compiled)
+
+    library(compiled=False)
+    for setting in floor_settings(base, options, lineup.device):
+        lineup.add(setting, floor_contender, probe=not setting.cone)
+    peers = list(peer_settings(base, options))
+    for setting in peers:
+        if setting.backend != JITTED:
+            lineup.add(setting, peer_contender)
+    on_first(compiled=False)
+    library(compiled=True)
+    on_first(compiled=True)
+    for setting in peers:
+        if setting.backend == JITTED:
+            lineup.add(setting, peer_contender, compiled=True)
+
+
+def cone_settings(base: Setting, options: argparse.Namespace) -> Iterator[Setting]:
+    """Light cones of the base, each beside the full rollout of as many steps where the base is not that."""
+    for steps in options.cone_steps:
+        for mode in options.modes:
+            full = replace(base, mode=mode, num_steps=steps, checkpoint=0)
+            yield from [] if full == replace(base, mode=mode) else [full]
+            yield replace(full, cone=True)
 
 
 def variations(base: Setting, options: argparse.Namespace) -> Iterator[Setting]:
@@ -131,70 +185,20 @@ def variations(base: Setting, options: argparse.Namespace) -> Iterator[Setting]:
 def peer_settings(base: Setting, options: argparse.Namespace) -> Iterator[Setting]:
     """The peers at the base, in every mode and dtype. They keep every state."""
     for name in options.peers:
-        for dtype in options.dtypes:
+        for dtype in options.peer_dtypes or options.dtypes:
             for mode in options.modes:
                 for batch in options.peer_batch or [base.batch]:
                     yield replace(base, backend=name, dtype=dtype, mode=mode, batch=batch, checkpoint=0)
 
 
 def floor_settings(base: Setting, options: argparse.Namespace, device: torch.device) -> Iterator[Setting]:
-    """The products at several batches, in every mode and dtype: the floor takes the best one."""
+    """The products of the full rollout at several batches, in every mode and dtype, of which the floor takes the best;
+    and those of the light cones."""
     sizes = (1, 2, 4, 8) if device.type == "cpu" else (32, 128, 512)
     for dtype in options.dtypes:
         for mode in options.modes:
             for batch in sizes:
                 yield replace(base, backend=FLOOR, dtype=dtype, mode=mode, batch=batch, checkpoint=0)
-
-
-def summarise(report: Report, contenders: list[Contender], floors: list[Contender]) -> None:
-    """Fill the report with the rows and the ratios between them."""
-    floor_speeds: dict[tuple[str, str], float] = {}
-    for contender in sorted((f for f in floors if f.seconds), key=speed, reverse=True):
-        key = contender.setting.mode, contender.setting.dtype
-        if key not in floor_speeds:
-            floor_speeds[key] = speed(contender)
-            report.add_contender(contender, floor=floor_speeds[key])
-    measured = [contender for contender in contenders if contender.seconds]
-    for contender in measured:
-        key = contender.setting.mode, contender.setting.dtype
-        report.add_contender(contender, floor=floor_speeds.get(key))
-    report.answers += answers(report.rows)
-
-
-def speed(contender: Contender) -> float:
-    """Samples per second, the median of the rounds."""
-    return spread([contender.setting.batch / value for value in contender.seconds]).median
-
-
-def answers(rows: list[dict[str, Any]]) -> list[str]:
-    """What the rows say, in ratios: they hold on a busy machine too."""
-    sentences = []
-    modes = dict.fromkeys((row["mode"], row["dtype"]) for row in rows)
-    for mode, dtype in modes:
-        here = [row for row in rows if (row["mode"], row["dtype"]) == (mode, dtype)]
-        ours = [row for row in here if row["backend"] in backend_names()]
-        alike = [row for row in ours if row["neighbourhood"] == ours[0]["neighbourhood"]]
-        if not alike:
-            continue
-        best = max(alike, key=lambda row: row["samples_per_s"])
-        parts = [f"{mode}, {dtype}: {best['backend']} at batch {best['batch']}, {best['samples_per_s']:.3g} samples/s"]
-        if best["floor_ratio"]:
-            parts.append(f"{best['floor_ratio']:.2f} of what the matrix products alone allow")
-        for peer in PEERS:
-            speeds = [row["samples_per_s"] for row in here if row["backend"] == peer]
-            parts += [f"{best['samples_per_s'] / max(speeds):.3g} x {peer}"] if speeds else []
-        sentences.append("; ".join(parts))
-        sentences += _pairs(ours, "checkpoint", "with a checkpoint every {0} steps", mode, dtype)
-        sentences += _pairs(ours, "neighbourhood", "with {0} neighbours", mode, dtype)
-    return sentences
-
-
-def _pairs(rows: list[dict[str, Any]], column: str, words: str, mode: str, dtype: str) -> Iterator[str]:
-    """Times of rows that differ in one column from one with the column's smallest value."""
-    names = [name for name in ("backend", "neighbourhood", "batch", "checkpoint") if name != column]
-    for row in rows:
-        alike = [other for other in rows if all(other[name] == row[name] for name in names)]
-        least = min(alike, key=lambda other: other[column])
-        if least[column] < row[column]:
-            ratio = least["samples_per_s"] / row["samples_per_s"]
-            yield f"{mode}, {dtype}: {row['backend']} {words.format(row[column])} takes {ratio:.2f} x the time"
+    for setting in cone_settings(base, options):
+        if setting.cone:
+            yield replace(setting, backend=FLOOR)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from cellgraph.cone import LightCone
 from cellgraph.lattice import Lattice
 from cellgraph.nn import GMLPCell
-from cellgraph.ops import AUTO
+from cellgraph.ops import AUTO, find_backend
 from cellgraph.ops import backend_names as known_names
 from cellgraph.unroll import rollout
 
@@ -33,6 +34,25 @@ def fastest_backend(device: torch.device) -> str:
             build_cell(setting, device, backend=backend.name)(x).sum().backward()
             return backend.name
     raise RuntimeError("not even the reference backend runs")
+
+
+def compiles(name: str) -> bool:
+    """Whether the step of a backend's cell is compiled, which takes most of a minute."""
+    return find_backend(name).compiles
+
+
+def auto_backend(setting: Setting, device: torch.device) -> str:
+    """What ``auto`` takes for a cell's fast step."""
+    cell = build_cell(setting, device, backend=AUTO)
+    if device.type == "cpu":
+        cell.use_fused()
+    return cell.neighbour_sum.chosen.name
+
+
+def light_cone(setting: Setting) -> LightCone:
+    """The cells that can reach the back from the front."""
+    lattice = Lattice(setting.shape, setting.neighbourhood)
+    return LightCone(lattice, lattice.face("back"), setting.num_steps, source=lattice.face("front"))
 
 
 def chosen_device(name: str) -> torch.device:
@@ -66,7 +86,7 @@ def compile_cell(cell: GMLPCell, device: torch.device) -> None:
     Raises:
         ValueError: If there is no compiler: timing the uncompiled step under the same name would mislead.
     """
-    if cell.neighbour_sum.chosen.takes_steps:  # kernels of its own for whole chunks of steps
+    if not cell.neighbour_sum.chosen.compiles:
         return
     if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
         raise ValueError("torch.compile needs a C++ compiler, found none")
@@ -81,45 +101,51 @@ class TorchJob:
     """One call of a setting's mode: a rollout without gradients, or a whole training step around it.
 
     Args:
-        walk: The rollout, from the start state to the last.
+        walk: The rollout, from the start state through so many steps.
         parameters: What the optimiser updates.
         setting: The setting.
         device: Where the state lies.
+        cone: The cells that the rollout starts from and ends with, all of them without one.
     """
 
     def __init__(
         self,
-        walk: Callable[[Tensor], Tensor],
+        walk: Callable[[Tensor, int], Tensor],
         parameters: Iterable[nn.Parameter],
         setting: Setting,
         device: torch.device,
+        *,
+        cone: LightCone | None = None,
     ) -> None:
         self.walk, self.parameters, self.device = walk, list(parameters), device
         self.trains, self.dtype = setting.mode == "train", DTYPES[setting.dtype]
-        self.x, self.gradient = (noise.to(device) for noise in start_and_gradient(setting))
+        start, gradient = start_and_gradient(setting)
+        if cone is not None:
+            start, gradient = start[:, cone.own[0]], gradient[:, cone.target]
+        self.x, self.gradient = start.to(device), gradient.to(device)
         self.x.requires_grad_(self.trains)
         # The rate is small so that thousands of updates along one gradient leave the cell what it is.
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-7, fused=True)
 
-    def __call__(self) -> None:
+    def __call__(self, steps: int) -> None:
         if self.trains:
             self.optimizer.zero_grad()
             self.x.grad = None
-            self._forward().backward(self.gradient)
+            self._forward(steps).backward(self.gradient)
             self.optimizer.step()
         else:
             with torch.no_grad():
-                self._forward()
+                self._forward(steps)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def _forward(self) -> Tensor:
+    def _forward(self, steps: int) -> Tensor:
         lower = self.dtype is not torch.float32
         with (
             torch.profiler.record_function(FORWARD),
             torch.autocast(self.device.type, self.dtype if lower else None, enabled=lower),
         ):
-            return self.walk(self.x)
+            return self.walk(self.x, steps)
 
 
 def library_job(setting: Setting, device: torch.device) -> TorchJob:
@@ -129,17 +155,20 @@ def library_job(setting: Setting, device: torch.device) -> TorchJob:
         ValueError: If the backend cannot run here.
     """
     cell = build_cell(setting, device)
-    compile_cell(cell, device)
+    cone = light_cone(setting) if setting.cone else None
+    if cone is None:
+        compile_cell(cell, device)
 
-    def walk(x: Tensor) -> Tensor:
-        return rollout(cell, x, num_steps=setting.num_steps, checkpoint_every=setting.checkpoint).x
+    def walk(x: Tensor, steps: int) -> Tensor:
+        return rollout(cell, x, num_steps=steps, checkpoint_every=setting.checkpoint, cone=cone).x
 
-    return TorchJob(walk, cell.parameters(), setting, device)
+    return TorchJob(walk, cell.parameters(), setting, device, cone=cone)
 
 
 def library_contender(setting: Setting, device: torch.device) -> Contender:
     """The library's rollout, to be measured against others."""
-    return Contender(setting, library_job(setting, device))
+    # A cone's steps differ, so that one stands for no other.
+    return Contender(setting, library_job(setting, device), divisible=not setting.cone)
 
 
 #: Name of the forward part of a training step in a profile.

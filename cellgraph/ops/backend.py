@@ -42,6 +42,8 @@ class Backend(ABC):
     walks_edges: ClassVar[bool] = False
     #: Whether it brings an operator that takes whole steps of a cell, of which torch.compile would make nothing.
     takes_steps: ClassVar[bool] = False
+    #: Whether a step that sums with it is to be compiled.
+    compiles: ClassVar[bool] = True
 
     def needs(self) -> str | None:
         """What is missing here, a package or a device or a compiler: a line that starts with "needs", or ``None``."""

@@ -1,7 +1,8 @@
-"""The processor: whether it multiplies bfloat16, or only stores it."""
+"""The processor: what it is called, and whether it multiplies bfloat16 or only stores it."""
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
@@ -42,11 +43,20 @@ def multiplies_bfloat16(device: str = "cpu") -> bool:
     return bool(_MULTIPLY[family] & processor_flags())
 
 
+@functools.cache
+def processor_name() -> str:
+    """What the processor is called."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
 def processor_flags() -> frozenset[str]:
     """The names of the processor's instruction sets: from Linux, elsewhere from PyTorch where it tells them."""
     information = Path("/proc/cpuinfo")
     if not information.is_file():
-        told = getattr(torch.cpu, "get_capabilities", dict)()
+        told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         return frozenset(name for name, there in told.items() if there is True)
     lines = (line.partition(":") for line in information.read_text().splitlines())
     listed = (values for name, _, values in lines if name.strip() in ("flags", "Features"))

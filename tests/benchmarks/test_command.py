@@ -20,6 +20,8 @@ from cellgraph.data import QAPair, save_pairs
 from cellgraph.teacher import LSATeacher
 
 ROW = {"backend", "neighbourhood", "batch", "dtype", "mode", "checkpoint", "num_steps", "num_cells", *FIGURES}
+#: However busy the machine is.
+PATIENT = "--longest 1000 --budget 10000"
 TINY = ("--quick", "--shape", "3", "3", "3", "--threads", "1", "--device", "cpu")
 
 
@@ -45,22 +47,33 @@ def bench(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: object) 
 
 def test_step_has_the_floor_the_backends_and_the_peers(capsys, tmp_path) -> None:
     what = "--backends stencil scatter --neighbourhoods 6 26 --checkpoint 0 2 --batch 1 3 --dtypes float32 bfloat16"
-    how = "--steps 2 --rounds 2 --slot 0"
+    how = f"--steps 2 --cone-steps 2 3 --rounds 2 --slot 0 {PATIENT} --require 0.0001"
     found, printed = bench(capsys, tmp_path, "step", *TINY, *what.split(), *how.split())
     rows = found["rows"]
-    floors = {(row["mode"], row["dtype"]): row["samples_per_s"] for row in rows if row["backend"] == "floor"}
+    full = [row for row in rows if row["rollout"] == "full"]
+    floors = {(row["mode"], row["dtype"]): row["samples_per_s"] for row in full if row["backend"] == "floor"}
     assert len(floors) == 4
     for row in rows:
         assert row["samples_per_s"] > 0
-        assert row["cell_steps_per_s"] == pytest.approx(row["samples_per_s"] * 27 * 2)
-        assert row["floor_ratio"] == pytest.approx(row["samples_per_s"] / floors[row["mode"], row["dtype"]])
+        assert row["cell_steps_per_s"] == pytest.approx(row["samples_per_s"] * 27 * row["num_steps"])
         assert row["samples_per_s_lower"] <= row["samples_per_s"] <= row["samples_per_s_upper"]
-    ours = [row for row in rows if row["backend"] in ("stencil", "scatter")]
-    # Two backends in two modes; for the first one the other dtype, neighbourhood and batch in both, checkpoints in one.
-    assert len(ours) == 4 + 6 + 1
+    for row in full:
+        floor = floors[row["mode"], row["dtype"]] * 2 / row["num_steps"]
+        assert row["floor_ratio"] == pytest.approx(row["samples_per_s"] / floor)
+    ours = [row for row in full if row["backend"] in ("stencil", "scatter")]
+    # Two backends in two modes; for the first one the other dtype, neighbourhood and batch in both, checkpoints in one;
+    # and, beside a light cone as long, the rollout of three steps.
+    assert len(ours) == 4 + 6 + 1 + 2
+    cones = [(row["backend"], row["num_steps"], row["mode"]) for row in rows if row["rollout"] == "light cone"]
+    assert sorted(cones) == [
+        (name, steps, mode) for name in ("floor", "stencil") for steps in (2, 3) for mode in ("forward", "train")
+    ]
     assert {row["backend"] for row in rows} == {"floor", "stencil", "scatter", "pyg", "conv3d", "python_loop"}
     assert "python_loop: measured on 64 cells, extrapolated by the number of cells" in printed
     assert any("stencil with 26 neighbours takes" in line for line in found["answers"])
+    assert sum("x the full rollout" in line for line in found["answers"]) == 4
+    assert [line.partition(":")[0] for line in found["answers"][-2:]] == ["forward", "train"]
+    assert all("auto takes" in line for line in found["answers"][-2:])
     assert any("stencil with a checkpoint every 2 steps takes" in line for line in found["answers"])
 
 
@@ -69,9 +82,11 @@ def test_what_cannot_run_is_skipped_with_its_reason(capsys, tmp_path, monkeypatc
         raise ValueError("needs a GPU\nand more")
 
     monkeypatch.setattr(step, "library_contender", build)
-    found, printed = bench(capsys, tmp_path, "step", *TINY, "--steps", "1", "--rounds", "1", "--peers", "conv3d")
+    how = f"--steps 1 --rounds 1 --backends stencil --peers conv3d --cone-steps {PATIENT}"
+    found, printed = bench(capsys, tmp_path, "step", *TINY, "--dtypes", "bfloat16", *how.split())
     assert {item["reason"] for item in found["skipped"]} == {"needs a GPU"}
-    assert "not measured: stencil forward bfloat16 batch 1, 6 neighbours: needs a GPU" in printed
+    both = [f"stencil {mode} bfloat16 batch 1, 6 neighbours, 1 steps" for mode in ("train", "forward")]
+    assert f"not measured: {'; '.join(both)}: needs a GPU" in printed
     assert "conv3d" in {row["backend"] for row in found["rows"]}
 
 

@@ -1,4 +1,4 @@
-"""The measuring: medians against NumPy, memory against tensors of known size, rounds in turn."""
+"""The measuring: medians against NumPy, memory against tensors of known size, calls sized on a clock of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cellgraph.benchmarks import measure
-from cellgraph.benchmarks.measure import Contender, PeakMemory, in_fresh_process, round_robin, spread
+from cellgraph.benchmarks.measure import Contender, PeakMemory, in_fresh_process, spread
 from cellgraph.benchmarks.setting import Setting
 
 CPU = torch.device("cpu")
@@ -45,28 +45,61 @@ def test_peak_memory_is_that_of_the_largest_moment() -> None:
     assert nothing.bytes < 5 * MEBIBYTE
 
 
-def test_contenders_play_in_turn_and_time_is_extrapolated(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def working(monkeypatch: pytest.MonkeyPatch):
+    """Makes contenders that take so many seconds a step on a clock of their own, and lists of their calls' steps."""
     clock = [0.0]
     monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
-    order = []
 
-    def working(name: str, seconds: float) -> Contender:
-        def call() -> None:
-            order.append(name)
-            clock[0] += seconds
+    def make(seconds: float, **options: object) -> tuple[Contender, list[int]]:
+        calls: list[int] = []
 
-        return Contender(Setting(name), call, share=0.5 if name == "half" else 1.0)
+        def call(steps: int) -> None:
+            calls.append(steps)
+            clock[0] += seconds * steps
 
-    slow, half = working("slow", 2.0), working("half", 0.25)
-    for contender in (slow, half):
-        contender.warm_up(CPU, slot=1.0)
-    assert order == ["slow"] * 2 + ["half"] * 2
-    order.clear()
-    assert [c.setting.backend for c in round_robin([slow, half], rounds=2)] == ["slow", "half"] * 2
-    assert order == (["slow"] + ["half"] * 4) * 2  # four calls fit the slot
-    assert slow.seconds == [2.0, 2.0]
-    assert half.seconds == [0.5, 0.5]
-    assert slow.first_seconds == 2.0
+        return Contender(Setting("any", num_steps=12), call, **options), calls
+
+    return make
+
+
+def test_a_call_is_sized_by_short_ones(working) -> None:
+    quick, calls = working(0.25)
+    quick.warm_up(CPU, slot=7.0, longest=3.0)
+    assert calls == [1, 1, 12]
+    assert (quick.first_seconds, quick.call_seconds, quick.round_seconds) == (0.25, 3.0, 6.0)
+    quick.play()
+    assert calls[3:] == [12, 12]  # two calls are nearest to the slot
+    assert quick.seconds == [3.0]
+    assert quick.told == ""
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0.5, 6), (2.0, 1), (50.0, 1)])
+def test_a_rollout_that_is_too_long_is_measured_in_part(working, seconds: float, steps: int) -> None:
+    slow, calls = working(seconds, note="as it is")
+    slow.warm_up(CPU, slot=0.1, longest=3.0)
+    slow.play()
+    assert calls == [1, 1, steps, steps]
+    assert slow.seconds == [12 * seconds]
+    assert slow.told == f"as it is; measured on {steps} of 12 steps, extrapolated"
+    assert slow.peak_bytes is None
+
+
+def test_a_share_of_the_cells_is_extrapolated(working) -> None:
+    half, calls = working(0.25, share=0.5)
+    half.warm_up(CPU, slot=1.0)
+    half.play()
+    assert calls == [1, 1, 12, 12]
+    assert half.seconds == [6.0]
+    assert half.peak_bytes is None
+
+
+def test_what_cannot_be_divided_is_called_as_a_whole(working) -> None:
+    whole, calls = working(2.0, divisible=False)
+    whole.warm_up(CPU, slot=0.1, longest=3.0)
+    whole.play()
+    assert calls == [12] * 4
+    assert whole.seconds == [24.0]
 
 
 def identify(exponent: int) -> tuple[int, int]:

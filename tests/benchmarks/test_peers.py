@@ -77,11 +77,26 @@ def test_the_floor_does_the_products_it_says(mode: str) -> None:
     setting = Setting("floor", (2, 3, 4), channels=8, hidden=16, num_steps=3, batch=5, dtype="float32", mode=mode)
     call = floor_call(setting, CPU)
     with FlopCounterMode(display=False) as counter:
-        call()
+        call(3)
     assert counter.get_total_flops() == floor_flops(setting)
     # A product of [rows, m] and [m, n] takes 2 rows m n; 24 cells, 5 samples, 3 steps: 8 to 32 wide, 16 to 8 wide.
     forward = 3 * (24 * 5) * 2 * (8 * 32 + 16 * 8)
     assert floor_flops(setting) == forward * (3 if mode == "train" else 1)
+
+
+@pytest.mark.parametrize("mode", ["forward", "train"])
+def test_the_floor_of_a_light_cone_is_that_of_its_cells(mode: str) -> None:
+    # Three layers of 8 x 8 cells, two steps from face to face: one layer differs by sample at every step; ahead of it
+    # two layers are alike in all samples before the first step, one before the second, none after it.
+    setting = Setting(
+        "floor", (3, 8, 8), channels=8, hidden=16, num_steps=2, batch=5, dtype="float32", mode=mode, cone=True
+    )
+    call = floor_call(setting, CPU)
+    with FlopCounterMode(display=False) as counter:
+        call(2)
+    into, out = 64 * ((5 + 2) + (5 + 1)), 64 * ((5 + 1) + (5 + 0))
+    expected = 2 * (into * 8 * 32 + out * 16 * 8) * (3 if mode == "train" else 1)
+    assert counter.get_total_flops() == floor_flops(setting) == expected
 
 
 def test_a_peer_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ class Fused(Stencil):
 
     name = "fused"
     takes_steps = True
+    compiles = False
 
     def needs(self) -> str | None:
         """A C++ compiler."""
