@@ -27,8 +27,8 @@ HEAVY = {
 
 #: Those that a network does without; it looks distances up by SciPy.
 NOT_FOR_A_NETWORK = {*HEAVY, "torch._dynamo"} - {"torch", "numpy", "scipy"}
-#: Those that asking does without; the teacher of the test is scikit-learn's, which takes pandas where it is installed.
-NOT_FOR_ASKING = NOT_FOR_A_NETWORK - {"rich", "sklearn", "pandas"}
+#: Those that asking does without; the test's teacher is scikit-learn's, which takes pandas and pyarrow where they are.
+NOT_FOR_ASKING = NOT_FOR_A_NETWORK - {"rich", "sklearn", "pandas", "pyarrow"}
 
 #: Packages whose names are imported when they are first used.
 ROOT = Path(cellgraph.__path__[0])
