@@ -10,13 +10,16 @@ from . import (
     nn,
     ops,
     retrieval,
+    runs,
     teacher,
     training,
 )
+from .folder import RunFolder
 from .graph import Graph
 from .lattice import Lattice
 from .model import CellGraph, CellGraphOutput
 from .nn import Cell, GMLPCell, NCACell
+from .runs import load
 from .unroll import Rollout, rollout
 
 __version__: str
@@ -30,6 +33,7 @@ __all__ = [
     "Lattice",
     "NCACell",
     "Rollout",
+    "RunFolder",
     "__version__",
     "analysis",
     "answering",
@@ -38,11 +42,13 @@ __all__ = [
     "graph",
     "integrations",
     "lattice",
+    "load",
     "model",
     "nn",
     "ops",
     "retrieval",
     "rollout",
+    "runs",
     "teacher",
     "training",
 ]

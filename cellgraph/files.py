@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def cache_folder() -> Path:
@@ -73,6 +75,16 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write plain types as JSON, see :func:`write_atomically`.
+
+    Raises:
+        ValueError: If a number is not finite.
+        OSError: If the folder cannot be written or the disk is full; the old file is left as it was.
+    """
+    write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def _umask() -> int:

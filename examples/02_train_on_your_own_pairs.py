@@ -16,16 +16,17 @@ from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.data import docstring_pairs, split_pairs
 from cellgraph.retrieval import (
     EmbeddedPairs,
-    Objective,
+    Retrieval,
     Ridge,
     TrainSettings,
     evaluate,
     predict,
     predict_closed_forms,
     print_evaluation,
-    train,
+    standard_objective,
 )
 from cellgraph.teacher import EmbeddingCache, LSATeacher
+from cellgraph.training import train
 
 
 def main() -> None:
@@ -47,8 +48,8 @@ def main() -> None:
     model = CellGraph(cell, teacher_width=teacher.width, surface_channels=4, num_steps=2)
     model.fit_adapters(fitted.question, fitted.answer)
     settings = TrainSettings(max_steps=150, batch_size=32, lr=3e-3, warmup_steps=10, ema=0.9, val_every=25)
-    objective = Objective(dialogue=1.0, surface=0.1, negatives="bank", centred=True)
-    result = train(model, objective, fitted, embedded["validation"], settings=settings)
+    objective = standard_objective(dialogue=1.0, surface=0.1, negatives="bank", centred=True)
+    result = train(model, Retrieval(objective, fitted, embedded["validation"]), settings)
 
     predictions = predict_closed_forms(fitted.question, fitted.answer, test.question, baselines={"ridge": Ridge()})
     predictions["lattice"] = predict(model, test.question, seconds_train=result.seconds)

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cellgraph import Lattice
+from cellgraph import Lattice, RunFolder
 from cellgraph.analysis import SavedTensors, trajectory_summary
-from cellgraph.automata import AutomatonSettings, Batch, SamplePool, Task, save_picture
-from cellgraph.automata.experiment import AutomatonExperiment
+from cellgraph.automata import Automaton, AutomatonSettings, Batch, SamplePool, Task, save_picture
 from cellgraph.nn import Cell
+from cellgraph.runs import Experiment
 
 
 class MeanCell(Cell):
@@ -82,8 +82,8 @@ def main() -> None:
     )
     print("loss before:", task.validate(cell.eval(), num_steps=12))
     with tempfile.TemporaryDirectory() as folder:
-        pool = SamplePool(32, reseed=2, damage=1)
-        AutomatonExperiment(Path(folder), cell.train(), task, settings, pool=pool).run()
+        task.pool = pool = SamplePool(32, reseed=2, damage=1)
+        Experiment(RunFolder(folder), task, Automaton(cell.train(), task), settings).run()
         print("in the run folder:", ", ".join(sorted(path.name for path in Path(folder).iterdir())))
     print("steps that samples of the pool have been through:", pool.age.tolist())
 

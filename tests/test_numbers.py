@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pytest
 import torch
+from on_pairs import train_pairs
 
 import cellgraph
 from cellgraph import Cell, CellGraph, GMLPCell, Graph, Lattice, NCACell, rollout
@@ -30,7 +31,7 @@ from cellgraph.numbers import (
     span,
     truth,
 )
-from cellgraph.retrieval import EmbeddedPairs, Objective, TrainSettings, train
+from cellgraph.retrieval import EmbeddedPairs, TrainSettings, standard_objective
 from cellgraph.training import RunSettings
 
 THREES = [3, np.int8(3), np.uint64(3), np.array(3), torch.tensor(3), torch.tensor(3, dtype=torch.uint8)]
@@ -192,7 +193,7 @@ def annotations(function: object) -> set[str]:
 
 #: Constructors that must keep what they are given (scikit-learn compares it by identity), have a check of their own, or
 #: are called by the library alone.
-AS_GIVEN = {"CellGraphRegressor", "Lattice", "Batch", "TrainingInterrupted", "GracefulStop"}
+AS_GIVEN = {"CellGraphRegressor", "Lattice", "Batch", "Interrupted", "GracefulStop"}
 
 
 def test_every_constructor_of_the_library_takes_other_libraries_numbers():
@@ -384,8 +385,8 @@ def test_a_checkpoint_of_numpy_settings_is_read_again(tmp_path):
         model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 6, hidden=8), teacher_width=9, num_steps=2)
         pairs = EmbeddedPairs(torch.randn(12, 9), torch.randn(12, 9))
         settings = TrainSettings(batch_size=4, warmup_steps=1, val_every=2, accelerator="cpu", **options)
-        objective = Objective(dialogue=np.float64(1.0), temperature=np.float32(0.5))
-        return train(model, objective, pairs, pairs, settings=settings, folder=folder, resume=resume, progress=False)
+        objective = standard_objective(dialogue=np.float64(1.0), temperature=np.float32(0.5))
+        return train_pairs(model, objective, pairs, pairs, settings=settings, folder=folder, resume=resume)
 
     options = {"lr": np.float64(0.01), "weight_decay": np.float32(0.5), "ema": np.float64(0.5), "seed": np.int64(3)}
     options |= {"betas": np.array([0.5, 0.75]), "lr_multipliers": {"cell": np.float64(2.0)}, "patience": np.int64(9)}

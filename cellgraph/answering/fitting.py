@@ -14,7 +14,6 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
-from rich.text import Text
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -60,7 +59,6 @@ def fit_decoder(
     *,
     folder: Path,
     settings: DecoderSettings | None = None,
-    resume_hint: str = "",
     console: Console | None = None,
 ) -> GenerativeDecoder:
     """Fit a decoder, or go on from the last finished pass of a fit that was interrupted in the same folder.
@@ -71,7 +69,6 @@ def fit_decoder(
         validation: The same, to tell when to stop.
         folder: Where checkpoints are kept while it lasts, and the decoder afterwards.
         settings: How to fit.
-        resume_hint: How to go on, for the message after an interruption.
         console: Where progress is shown; standard error by default.
 
     Returns:
@@ -88,7 +85,7 @@ def fit_decoder(
             gradient_clip_val=1.0,
             callbacks=[
                 EarlyStopping("loss", patience=settings.patience),
-                _Progress(console, folder, resume_hint),
+                _Progress(console),
                 ModelCheckpoint(checkpoints, "best", monitor="loss", save_last=True, enable_version_counter=False),
             ],
             logger=False,
@@ -196,10 +193,9 @@ class _Fit(lightning.LightningModule):
 
 
 class _Progress(lightning.Callback):
-    """A bar with the validation perplexity, and a word on how to go on after an interruption."""
+    """A bar with the validation perplexity."""
 
-    def __init__(self, console: Console, folder: Path, resume_hint: str) -> None:
-        self.console, self.folder, self.resume_hint = console, folder, resume_hint
+    def __init__(self, console: Console) -> None:
         columns = (TextColumn("decoder"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.bar = Progress(*columns, TextColumn("{task.fields[shown]}"), console=console)
         self.task: Any = None
@@ -224,8 +220,5 @@ class _Progress(lightning.Callback):
         self.bar.stop()
 
     def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Say how to go on."""
+        """Leave the terminal as it was."""
         self.bar.stop()
-        if isinstance(exception, KeyboardInterrupt) and self.resume_hint:
-            kept = Text(f"stopped, finished passes are kept; go on with: {self.resume_hint}")
-            self.console.print(kept, soft_wrap=True)

@@ -69,20 +69,3 @@ def meaningful(bank: AnswerBank, answers: Tensor, target: Tensor, *, threshold: 
     """
     right = bank.scores(answers) >= threshold - TIE
     return right.scatter(1, target[:, None], True)
-
-
-def first_right(scores: Tensor, right: Tensor) -> Tensor:
-    """Rank of the first right answer, 1 for the nearest; ties with wrong ones count half, as in the evaluation.
-
-    Shapes:
-        - **scores**, **right:** ``[num_questions, num_answers]``
-        - **output:** ``[num_questions]``, multiples of one half; infinite where no answer is right
-
-    Example:
-        >>> first_right(torch.tensor([[0.9, 0.8, 0.7]]), torch.tensor([[False, True, True]]))
-        tensor([2.])
-    """
-    best = scores.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
-    higher = ((scores > best + TIE) & ~right).sum(1)
-    same = (((scores - best).abs() <= TIE) & ~right).sum(1)
-    return torch.where(right.any(1), 1 + higher + same / 2, torch.inf)

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from cellgraph.answering.bank import AnswerBank
 from cellgraph.answering.confidence import Confidence, reliability, score_features
-from cellgraph.answering.meaning import first_right, meaningful
+from cellgraph.answering.meaning import meaningful
 from cellgraph.answering.run import FinishedRun
 from cellgraph.data import QAPair
 from cellgraph.files import write_atomically
 from cellgraph.retrieval import bootstrap_interval, bootstrap_intervals
-from cellgraph.retrieval.metrics import recall_at_k
+from cellgraph.retrieval.metrics import first_right, recall_at_k
 from cellgraph.texts import escaped_markdown
 
 KS = (1, 5, 10)

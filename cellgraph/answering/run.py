@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,18 +12,17 @@ from torch import Tensor
 
 from cellgraph.answering.bank import AnswerBank
 from cellgraph.answering.confidence import PRECISION, Confidence, score_features
-from cellgraph.answering.meaning import equivalence_threshold, first_right, meaningful
+from cellgraph.answering.meaning import equivalence_threshold, meaningful
 from cellgraph.data import QAPair, Split, read_pairs
+from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
-from cellgraph.retrieval import predict
+from cellgraph.retrieval import first_right, predict
 from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
 
 if TYPE_CHECKING:
     from cellgraph.answering.generator import GenerativeDecoder
 
 PARTS = ("train", "validation", "test")
-#: Folder inside a run folder of what is learned for answering.
-ANSWERING = "answering"
 #: Questions predicted at a time: the state of a few large cubes fits a processor's caches, that of 64 does not.
 BATCH = 8
 
@@ -40,30 +39,33 @@ class FinishedRun:
         cache: Where embeddings are kept.
     """
 
-    folder: Path
+    folder: RunFolder
     model: CellGraph
     teacher: Teacher
     pairs: Split
     cache: EmbeddingCache
 
     @classmethod
-    def load(cls, folder: str | Path, cache: EmbeddingCache | None = None) -> FinishedRun:
+    def load(cls, run: str | os.PathLike[str], cache: EmbeddingCache | None = None) -> FinishedRun:
         """Read a run folder; nothing in it is executed.
 
         Raises:
             ValueError: If it is no folder of a finished run, or something in it is damaged.
         """
-        folder = Path(folder)
-        for needed in ("model/config.json", "teacher/teacher.json", "pairs/train.jsonl"):
-            if not (folder / needed).is_file():
-                raise ValueError(f"{folder} is no folder of a finished cellgraph train: {needed} is missing")
-        model = CellGraph.from_pretrained(folder / "model")
+        folder = RunFolder(run)
+        for needed in (folder.model / "config.json", folder.teacher / "teacher.json", folder.pairs("train")):
+            if not needed.is_file():
+                missing = needed.relative_to(folder.path)
+                raise ValueError(
+                    f"{folder} is no folder of a finished run of questions and answers: {missing} is missing"
+                )
+        model = CellGraph.from_pretrained(folder.model)
         model.cell.use_fused()
         return cls(
             folder=folder,
             model=model,
-            teacher=load_teacher(folder / "teacher"),
-            pairs=Split(**{part: read_pairs(folder / "pairs" / f"{part}.jsonl") for part in PARTS}),
+            teacher=load_teacher(folder.teacher),
+            pairs=Split(**{part: read_pairs(folder.pairs(part)) for part in PARTS}),
             cache=cache if cache is not None else EmbeddingCache(),
         )
 
@@ -98,8 +100,8 @@ class FinishedRun:
         for part in (bank.fingerprint, self.teacher.fingerprint, repr(precision)):
             key.update(part.encode())
         for name in ("config.json", "model.safetensors"):
-            key.update((self.folder / "model" / name).read_bytes())
-        path = self.folder / ANSWERING / f"confidence-{key.hexdigest()[:16]}.json"
+            key.update((self.folder.model / name).read_bytes())
+        path = self.folder.confidence(key.hexdigest()[:16])
         if path.is_file():
             return Confidence.load(path)
         threshold = self.equivalence_threshold()
@@ -114,13 +116,13 @@ class FinishedRun:
         Raises:
             ValueError: If there is none, or it is damaged.
         """
-        folder = self.folder / ANSWERING / "decoder"
-        if not (folder / "config.json").is_file():
-            raise ValueError(f"{self.folder} has no generative decoder yet: cellgraph fit-decoder {self.folder}")
+        if not (self.folder.decoder / "config.json").is_file():
+            fit = self.folder.command("fit-decoder", self.folder)
+            raise ValueError(f"{self.folder} has no generative decoder yet: {fit}")
         # It brings the language models of transformers along.
         from cellgraph.answering.generator import GenerativeDecoder
 
-        return GenerativeDecoder.from_pretrained(folder)
+        return GenerativeDecoder.from_pretrained(self.folder.decoder)
 
     def _judged(self, bank: AnswerBank, pairs: list[QAPair], threshold: float) -> tuple[Tensor, Tensor]:
         """Features of the network's nearest answers to pairs, and whether the nearest is a meaningful one."""

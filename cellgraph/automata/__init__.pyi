@@ -1,16 +1,18 @@
 from .animation import save_animation, save_picture
+from .automaton import Automaton
+from .batch import Batch
 from .curriculum import Curriculum
-from .experiment import AutomatonExperiment
-from .module import AutomatonModule
+from .lesson import AutomatonLesson
 from .penalties import drift, overflow
 from .pool import SamplePool
 from .resizing import on_lattice
-from .run import AutomatonSettings, train_automaton
-from .task import Batch, Task
+from .run import train_automaton
+from .settings import AutomatonSettings
+from .task import Task
 
 __all__ = [
-    "AutomatonExperiment",
-    "AutomatonModule",
+    "Automaton",
+    "AutomatonLesson",
     "AutomatonSettings",
     "Batch",
     "Curriculum",

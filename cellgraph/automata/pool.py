@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from cellgraph.automata.task import Batch, Task
+from cellgraph.automata.batch import Batch
 from cellgraph.numbers import plain_numbers
+
+if TYPE_CHECKING:
+    from cellgraph.automata.task import Task
 
 
 class SamplePool:
@@ -41,6 +44,7 @@ class SamplePool:
 
     Example:
         >>> from cellgraph import Lattice
+        >>> from cellgraph.automata import Task
         >>> class Rest(Task):
         ...     def sample(self, size, generator):
         ...         return Batch(torch.zeros(size, self.lattice.num_nodes, 2))

@@ -2,66 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cellgraph.automata.curriculum import Curriculum, Steps
-from cellgraph.automata.module import AutomatonModule, Updates
+from cellgraph.automata.automaton import Automaton
+from cellgraph.automata.curriculum import Curriculum
 from cellgraph.automata.pool import SamplePool
+from cellgraph.automata.settings import AutomatonSettings
 from cellgraph.automata.task import Task
 from cellgraph.nn import Cell
-from cellgraph.numbers import span
-from cellgraph.training import RunSettings, TrainResult, run_updates
-
-#: What progress shows beside the figure that chooses the weights.
-SHOWN = ("train/loss", "train/overflow", "train/drift", "train/num_steps", "val/loss", "val/accuracy")
-
-
-@dataclass(frozen=True)
-class AutomatonSettings(RunSettings):
-    """How to train an automaton: the settings of any run, and these; see :class:`AutomatonModule`.
-
-    Attributes:
-        num_steps: Steps of a rollout, or the least and the most.
-        supervise: At how many states of a rollout the loss is taken.
-        overflow: Weight of the overflow penalty.
-        bound: What states may reach without it.
-        drift: Weight of the drift penalty.
-        drift_steps: Further steps that it looks at.
-        noise: Standard deviation of the noise on the states at the start.
-        rollout_checkpoint_every: Steps from one state that is kept for backward to the next; 0 keeps all of each.
-    """
-
-    batch_size: int = 8
-    weight_decay: float = 0.0
-    warmup_steps: int = 0
-    decay: str = "linear"
-    ema: float = 0.0
-    num_steps: Steps = (32, 32)
-    supervise: int = 1
-    overflow: float = 0.0
-    bound: float = 1.0
-    drift: float = 0.0
-    drift_steps: int = 8
-    noise: float = 0.0
-    rollout_checkpoint_every: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        # Refuses what is no number of steps.
-        object.__setattr__(self, "num_steps", self.steps)
-
-    @property
-    def steps(self) -> tuple[int, int]:
-        """The least and the most steps."""
-        return span("num_steps", self.num_steps)
-
-    def module_options(self) -> dict[str, Any]:
-        """What :class:`AutomatonModule` is told."""
-        names = ("batch_size", "num_steps", "supervise", "overflow", "bound", "drift", "drift_steps", "noise")
-        own = {name: getattr(self, name) for name in names}
-        return {**own, "checkpoint_every": self.rollout_checkpoint_every, **self.update_options()}
+from cellgraph.training import TrainResult, train
 
 
 def train_automaton(
@@ -74,8 +23,8 @@ def train_automaton(
     folder: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
-    resume_hint: str = "",
-) -> TrainResult:
+    go_on: str = "",
+) -> TrainResult[Automaton]:
     """Train an automaton, cell and task in place.
 
     The random state of the process is as before afterwards. Held-out figures are not taken here: see
@@ -90,16 +39,16 @@ def train_automaton(
         folder: Run folder for checkpoints and logs; none are left behind without one.
         resume: Whether to go on from the folder's last checkpoint.
         progress: Whether to show progress.
-        resume_hint: How to resume, for the message after an interruption.
+        go_on: The command that goes on, for the message after an interruption.
 
     Returns:
-        What training came to; its ``model`` holds ``cell`` and ``task``, in evaluation mode on the CPU.
+        What training came to; its ``model`` is the :class:`Automaton` of cell and task, in evaluation mode on the CPU.
 
     Raises:
         ValueError: If a setting does not fit, the folder holds a run already and ``resume`` was not asked for, there is
             none to resume, or a loss is not finite.
         OSError: If the folder cannot be written.
-        TrainingInterrupted: After SIGINT or SIGTERM, with a checkpoint in the folder.
+        Interrupted: After SIGINT or SIGTERM, with a checkpoint in the folder.
 
     Example:
         >>> import torch
@@ -115,21 +64,6 @@ def train_automaton(
         >>> train_automaton(cell, task, settings, pool=SamplePool(8), progress=False).steps
         2
     """
-    settings = settings if settings is not None else AutomatonSettings()
-    monitor = f"val/{task.monitor}" if task.monitor else None
-
-    def parts() -> tuple[AutomatonModule, Updates, list[int]]:
-        module = AutomatonModule(cell, task, pool=pool, curriculum=curriculum, **settings.module_options())
-        # A validation is one call of the task's.
-        return module, Updates(settings.max_steps * settings.accumulate), [0]
-
-    return run_updates(
-        parts,
-        settings,
-        folder=folder,
-        resume=resume,
-        progress=progress,
-        resume_hint=resume_hint,
-        monitor=monitor,
-        shown=SHOWN if monitor is None or monitor in SHOWN else (*SHOWN, monitor),
-    )
+    task.pool, task.curriculum = pool, curriculum
+    model = Automaton(cell, task)
+    return train(model, task, settings, folder=folder, resume=resume, progress=progress, go_on=go_on)

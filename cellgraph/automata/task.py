@@ -2,53 +2,41 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields, replace
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.table import Table
+from rich.text import Text
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from cellgraph.automata.automaton import Automaton
+from cellgraph.automata.batch import Batch
+from cellgraph.automata.lesson import AutomatonLesson
+from cellgraph.automata.settings import AutomatonSettings
+from cellgraph.files import write_atomically, write_json
+from cellgraph.folder import RunFolder
 from cellgraph.graph import Graph
 from cellgraph.nn import Cell, Surface
+from cellgraph.training import Job
+from cellgraph.training import Task as BaseTask
 from cellgraph.unroll import Rollout, rollout
 
+if TYPE_CHECKING:
+    from cellgraph.automata.curriculum import Curriculum
+    from cellgraph.automata.pool import SamplePool
 
-@dataclass(frozen=True)
-class Batch:
-    """Samples of a task.
-
-    Attributes:
-        x: States at the start, ``[size, num_nodes, channels]``.
-        target: What the loss compares with, ``[size, ...]``, in any form the task likes.
-        context: What every cell is told at every step, ``[size, 1 or num_nodes, context_channels]``: a task or goal
-            vector (1), an input that is held or a substrate of the cells (``num_nodes``).
-        kind: Number of each sample's kind, ``[size]``, where the task has several.
-    """
-
-    x: Tensor
-    target: Tensor | None = None
-    context: Tensor | None = None
-    kind: Tensor | None = None
-
-    def __len__(self) -> int:
-        return self.x.size(0)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What there is, by name."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: tensor for name, tensor in named.items() if tensor is not None}
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The samples on a device."""
-        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
-
-    def select(self, index: Tensor) -> Batch:
-        """Some of the samples."""
-        return replace(self, **{name: tensor[index.to(tensor.device)] for name, tensor in self.tensors().items()})
+#: What progress shows beside the figure that chooses the weights.
+SHOWN = ("train/loss", "train/overflow", "train/drift", "train/num_steps", "val/loss", "val/accuracy")
 
 
-class Task(nn.Module, ABC):
+class Task(nn.Module, BaseTask):
     r"""What an automaton is trained for: start states, a loss of the states it comes to, and held-out figures.
 
     A task is a module, so that it may learn too (an embedding of symbols, a readout): its parameters are trained,
@@ -62,8 +50,11 @@ class Task(nn.Module, ABC):
     Attributes:
         lattice: Where the cells are.
         held: A surface whose cells are set back to their start after each step, if any.
+        context_channels: Width of the context that a cell must take.
         monitor: Name of the figure of :meth:`validate` that chooses the weights to keep, the greater the better;
             ``None`` keeps those at the end. Figures on held-out data must not choose.
+        pool: Keeps states from update to update; without one every sample is new.
+        curriculum: What training starts from.
 
     Example:
         >>> from cellgraph import GMLPCell, Lattice
@@ -78,12 +69,20 @@ class Task(nn.Module, ABC):
         torch.Size([2])
     """
 
-    monitor: str | None = None
+    context_channels: int = 0
+    Settings = AutomatonSettings
 
     def __init__(self, lattice: Graph) -> None:
         super().__init__()
         self.lattice = lattice
         self.held: Surface | None = None
+        self.pool: SamplePool | None = None
+        self.curriculum: Curriculum | None = None
+
+    @property
+    def shown(self) -> Sequence[str]:  # type: ignore[override]
+        """Names of the values that progress shows."""
+        return SHOWN if self.monitor is None or f"val/{self.monitor}" in SHOWN else (*SHOWN, f"val/{self.monitor}")
 
     @abstractmethod
     def sample(self, size: int, generator: torch.Generator) -> Batch:
@@ -184,3 +183,47 @@ class Task(nn.Module, ABC):
             trajectory=trajectory,
             generator=generator,
         )
+
+    def lesson(self, settings: AutomatonSettings) -> AutomatonLesson:
+        """A new training by these settings, with the pool and the curriculum."""
+        return AutomatonLesson(self, settings)
+
+    def build(self, make: Automaton, job: Job) -> Automaton:
+        """The automaton itself."""
+        said = ", ".join(f"{name} {count:,}" for name, count in make.parameter_counts().items() if count)
+        job.say(f"{self.lattice}; parameters: {said}")
+        return make
+
+    def save(self, model: nn.Module, folder: RunFolder) -> None:
+        """Write the weights of a trained automaton."""
+        write_atomically(folder.automaton, save({name: x.contiguous() for name, x in model.state_dict().items()}))
+
+    def load(self, make: Automaton, folder: RunFolder) -> Automaton:
+        """The trained automaton of a run folder."""
+        try:
+            make.load_state_dict(load_file(folder.automaton))
+        except FileNotFoundError as error:
+            raise ValueError(f"{folder} holds no trained automaton: {folder.automaton.name} is missing") from error
+        except (SafetensorError, RuntimeError) as error:
+            line = str(error).strip().splitlines()[0]
+            raise ValueError(f"the automaton saved in {folder.automaton} is damaged: {line}") from error
+        return make.eval()
+
+    def judge(self, model: nn.Module, job: Job, training: Mapping[str, Any]) -> dict[str, float]:
+        """Take the held-out figures and draw: both go into the run folder."""
+        assert isinstance(model, Automaton)
+        most = max(job.settings.steps)
+        figures = self.evaluate(model.cell, num_steps=most)
+        counted = {**training, "parameters": sum(model.parameter_counts().values())}
+        # JSON knows no number that is none.
+        finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        write_json(job.folder.evaluation, {"held_out": finite, "training": counted})
+        updates, seconds = training["updates"], training["seconds"]
+        table = Table("figure", title=f"Held-out figures after {updates:,} updates, {seconds:.0f} s")
+        table.add_column("value", justify="right")
+        for name, value in figures.items():
+            table.add_row(Text(name), f"{value:.4g}")
+        job.console.print(table)
+        for path in self.draw(model.cell, job.folder.path, num_steps=most):
+            job.say(f"drawn: {path}")
+        return figures

@@ -6,7 +6,10 @@ import importlib
 import importlib.metadata
 import io
 import os
+import shlex
 import sys
+
+from cellgraph.interruption import Interrupted, interruptible
 
 VERBS = {
     "train": "Train and evaluate: a cube on question-answer pairs.",
@@ -40,11 +43,19 @@ def main() -> None:
         sys.exit(f"cellgraph: expected one of {', '.join(VERBS)}, got {verb!r}")
     # Hydra prints tracebacks and exits by itself unless told that the caller wants to see its errors.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    try:
-        importlib.import_module(f"cellgraph.cli.{verb.replace('-', '_')}").main(arguments)
-    except Exception as error:
-        from cellgraph.cli.errors import is_users, one_line
-
-        if not is_users(error):
+    with interruptible():
+        try:
+            importlib.import_module(f"cellgraph.cli.{verb.replace('-', '_')}").main(arguments)
+        except Interrupted as stop:
+            if not stop.told:
+                again = shlex.join(["cellgraph", verb, *arguments])
+                print(
+                    f"cellgraph {verb}: stopped by {stop.name}; nothing is lost, go on with: {again}", file=sys.stderr
+                )
             raise
-        sys.exit(f"cellgraph {verb}: {one_line(error)}")
+        except Exception as error:
+            from cellgraph.cli.errors import is_users, one_line
+
+            if not is_users(error):
+                raise
+            sys.exit(f"cellgraph {verb}: {one_line(error)}")

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cellgraph.cli.building import experiment, load_config
 from cellgraph.data import QAPair, Split, read_pairs
+from cellgraph.runs import load_experiment
 
 
 def main(arguments: Sequence[str]) -> None:
     """Judge a run's network again, beside its baselines; with --questions, by category of question."""
     parser = argparse.ArgumentParser(prog="cellgraph evaluate", description=main.__doc__)
-    parser.add_argument("run", type=Path, help="run folder of `cellgraph train`")
+    parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument(
         "--questions",
         nargs="*",
@@ -23,13 +23,13 @@ def main(arguments: Sequence[str]) -> None:
         "meant where nothing is named, are the run's held-out pairs",
     )
     given = parser.parse_args(arguments)
-    job = experiment(load_config(given.run), given.run)
-    pairs = job.load_pairs()
+    experiment = load_experiment(given.run)
     if given.questions is None:
-        job.evaluate(pairs, job.embed(pairs))
-    else:
-        asked = [pair for source in given.questions or ["test"] for pair in read_questions(source, pairs)]
-        job.evaluate_questions(job.embed(pairs), asked)
+        experiment.evaluate()
+        return
+    pairs = experiment.question_answering().read(experiment.folder)
+    asked = [pair for source in given.questions or ["test"] for pair in read_questions(source, pairs)]
+    experiment.evaluate_questions(asked)
 
 
 def read_questions(source: str, pairs: Split) -> list[QAPair]:

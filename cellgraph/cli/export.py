@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cellgraph.integrations.export import export_onnx, export_torch
 from cellgraph.model import CellGraph
+from cellgraph.runs import load
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -21,7 +22,9 @@ def main(arguments: Sequence[str]) -> None:
     wanted = [(export_onnx, options.onnx), (export_torch, options.torch)]
     if not any(path for _, path in wanted):
         parser.error("expected --onnx FILE, --torch FILE or both")
-    model = CellGraph.from_pretrained(options.run / "model")
+    model = load(options.run)
+    if not isinstance(model, CellGraph):
+        raise ValueError(f"{options.run} is the run of an automaton: only networks of question answering are exported")
     for write, path in wanted:
         if path is not None:
             report = write(model, path, num_steps=options.num_steps)

@@ -11,7 +11,7 @@ import torch
 
 from cellgraph.answering import fitting
 from cellgraph.answering.generator import GenerativeDecoder, train_tokenizer
-from cellgraph.answering.run import ANSWERING, BATCH, FinishedRun
+from cellgraph.answering.run import BATCH, FinishedRun
 from cellgraph.files import write_atomically
 from cellgraph.retrieval import predict
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     run = FinishedRun.load(given.run)
-    folder = given.run / ANSWERING / "decoder"
+    folder = run.folder.decoder
     if (folder / "config.json").exists():
         raise ValueError(f"{folder} holds a decoder already: remove it to fit another")
     texts = {part: [pair.answer for pair in pairs] for part, pairs in vars(run.pairs).items()}
@@ -38,7 +38,6 @@ def main(arguments: Sequence[str]) -> None:
         (embeddings["validation"], decoder.tokens(texts["validation"])),
         folder=folder,
         settings=fitting.DecoderSettings(max_epochs=given.max_epochs, seed=given.seed),
-        resume_hint=f"cellgraph fit-decoder {given.run}",
     )
     questions = run.embed([pair.question for pair in run.pairs.test])
     sources = {

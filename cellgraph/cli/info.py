@@ -7,9 +7,10 @@ import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellgraph.experiment import describe_device
-from cellgraph.model import CellGraph
+import torch
+
 from cellgraph.ops import backend_needs
+from cellgraph.runs import load
 from cellgraph.teacher import default_cache_folder
 from cellgraph.training import used_precision
 
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, nargs="?", help="run folder of `cellgraph train`")
     folder = parser.parse_args(arguments).run
     if folder is not None:
-        model = CellGraph.from_pretrained(folder / "model")
+        model = load(folder)
         print(model)
         for part, count in model.parameter_counts().items():
             print(f"{part}: {count:,} parameters")
@@ -35,3 +36,12 @@ def main(arguments: Sequence[str]) -> None:
             print(f"  {name} {lacking}")
     print(f"precision: auto takes {used_precision('auto')}")
     print(f"embedding cache: {default_cache_folder()}")
+
+
+def describe_device() -> str:
+    """The device that ``accelerator="auto"`` takes, in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    if torch.backends.mps.is_available():
+        return "Apple GPU (mps)"
+    return f"CPU, {torch.get_num_threads()} threads"

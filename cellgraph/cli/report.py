@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cellgraph.analysis.report import report_run
-from cellgraph.cli.building import experiment, load_config
+from cellgraph.runs import load_experiment
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -17,9 +17,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, help="folder of the report (RUN/report by default)")
     parser.add_argument("--quick", action="store_true", help="measure less: rougher figures, in a fraction of the time")
     given = parser.parse_args(arguments)
-    job = experiment(load_config(given.run), given.run)
-    pairs = job.load_pairs()
-    page = report_run(
-        given.run, pairs.test, job.embed(pairs)["test"], given.out or given.run / "report", quick=given.quick
-    )
+    experiment = load_experiment(given.run)
+    task, folder = experiment.question_answering(), experiment.folder
+    pairs = task.read(folder)
+    page = report_run(folder, pairs.test, task.embed(pairs.test, folder), given.out or folder.report, quick=given.quick)
     print(f"the report is {page}")

@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cellgraph.cli.building import CONFIG, load_config
-from cellgraph.files import write_atomically
+from cellgraph.folder import RunFolder
+from cellgraph.runs import Experiment, build_experiment, load_experiment
 from cellgraph.training import used_precision
 
 
 def run_folder(resume: str | None, new: str) -> str:
     """The folder of a run: the one to resume, which must be there, or a new one."""
-    if resume is not None and not (Path(resume) / CONFIG).is_file():
-        raise ValueError(f"{resume} is no run folder of cellgraph: {CONFIG} is missing")
-    return resume or new
+    return new if resume is None else str(RunFolder.open(str(resume)))
 
 
 OmegaConf.register_new_resolver("cellgraph.run_folder", run_folder, replace=True)
 
 
-def settle(config: DictConfig) -> tuple[DictConfig, Path, bool]:
-    """The configuration of a run, which is kept in its folder; the folder; and whether the run goes on."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    resume = config.resume is not None
-    if resume:
+@contextlib.contextmanager
+def settled(config: DictConfig) -> Iterator[tuple[Experiment, bool]]:
+    """The experiment of a configuration, in a folder that is its own, and whether it goes on with an earlier run.
+
+    The folder is claimed before anything is written, and given back if nothing comes to be in it.
+    """
+    place = Path(HydraConfig.get().runtime.output_dir)
+    if config.resume is not None:
         given = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
         if given:
             raise ValueError(f"resume takes the settings of the run that it resumes, got also {', '.join(given)}")
-        config = load_config(folder)
-    else:
-        missing = sorted(OmegaConf.missing_keys(config))
-        if missing:
-            raise ValueError(f"a value is missing: give {', '.join(f'{key}=...' for key in missing)}")
-        # The run is kept as it was, wherever it goes on.
-        training = config.training
-        training.precision = used_precision(training.precision, training.accelerator)
-        write_atomically(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True).encode())
-    return config, folder, resume
+        yield load_experiment(place), True
+        return
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ValueError(f"a value is missing: give {', '.join(f'{key}=...' for key in missing)}")
+    # The run is kept as it was, wherever it goes on.
+    training = config.training
+    training.precision = used_precision(training.precision, training.accelerator)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    # Without a folder of the user's choice another name is as good, where a second run starts in the same second.
+    chosen = "sweep.dir" if HydraConfig.get().mode == RunMode.MULTIRUN else "run.dir"
+    spare = not any(o.startswith(f"hydra.{chosen}=") for o in HydraConfig.get().overrides.hydra)
+    folder = RunFolder.claim(place, OmegaConf.to_yaml(config, resolve=True), spare=spare)
+    try:
+        yield build_experiment(plain, folder), False
+    finally:
+        folder.release()

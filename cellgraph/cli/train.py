@@ -1,36 +1,68 @@
-"""The verb ``train``: texts to embeddings to a trained cube to a table beside its baselines."""
+"""The verb ``train``: a model trained for a task, judged on held-out data, in a run folder."""
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Sequence
 
 import hydra
 from omegaconf import DictConfig
 
-from cellgraph.cli.building import experiment, make_split
 from cellgraph.cli.errors import is_users, one_line
-from cellgraph.cli.settling import settle
+from cellgraph.cli.settling import settled
+from cellgraph.folder import RunFolder
+from cellgraph.interruption import Interrupted
+
+#: Only automata choose from tasks.
+AUTOMATON = "kind=automaton"
 
 
 @hydra.main(version_base="1.3", config_path="pkg://cellgraph.conf", config_name="train")
 def train(config: DictConfig) -> float:
-    """Train and evaluate. A sweep optimises the mean reciprocal rank on the validation pairs."""
+    """Train and evaluate. A sweep optimises the validation figure that chooses the weights."""
+    verb = sys.argv[0]
     try:
-        config, folder, resume = settle(config)
-        job = experiment(config, folder)
-        job.run(functools.partial(make_split, config), resume=resume)
+        with settled(config) as (experiment, resume):
+            try:
+                experiment.run(resume=resume)
+            except Interrupted as stop:
+                if not stop.told:
+                    print(f"{verb}: stopped by {stop.name}; {_kept(experiment.folder)}", file=sys.stderr)
+                    stop.told = True
+                raise
     except Exception as error:
         if not is_users(error):
             raise
         # Hydra would put a line of its own before the message.
-        sys.exit(f"cellgraph train: {one_line(error)}")
-    return job.validation_mrr
+        sys.exit(f"{verb}: {one_line(error)}")
+    return experiment.score
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the verb."""
+def main(arguments: Sequence[str], verb: str = "train") -> None:
+    """Run the verb.
+
+    Raises:
+        ValueError: If a sweep is asked to resume.
+    """
+    runs = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+    if runs and {"-m", "--multirun"} & {*arguments}:
+        commands = ", ".join(RunFolder.command("train", resume=run) for run in runs[0].split(","))
+        raise ValueError(f"a sweep starts new runs; go on with each by itself: {commands}")
+    automaton = any(argument.startswith("task=") for argument in arguments)
+    kind = [] if runs or any(argument.startswith("kind=") for argument in arguments) or not automaton else [AUTOMATON]
     # Hydra reads its arguments from there.
-    sys.argv = ["cellgraph train", *arguments]
+    sys.argv = [f"cellgraph {verb}", *kind, *arguments]
     train()
+
+
+def _kept(folder: RunFolder) -> str:
+    """What a run that is stopped leaves behind, and how to go on with it."""
+    if folder.training.exists():
+        again = folder.command("evaluate", folder)
+        return f"the trained model is in {folder}; go on with: {again}"
+    kept = [name for name, path in (("pairs", folder.pairs("test")), ("teacher", folder.teacher)) if path.exists()]
+    kept += [f"stage {stage.path.name!r}" for stage in folder.stages() if stage.training.exists()]
+    kept += ["checkpoint"] if folder.last.exists() else []
+    if not kept:
+        return "nothing had been begun, and nothing is left behind"
+    return f"kept in {folder}: {', '.join(kept)}; go on with: {folder.command('train', resume=folder)}"

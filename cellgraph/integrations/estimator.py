@@ -26,36 +26,8 @@ from torch import Tensor, nn
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
 from cellgraph.nn import GMLPCell
-from cellgraph.numbers import plain_numbers
-from cellgraph.retrieval import EmbeddedPairs, Objective, TrainSettings, train
-
-
-class SquaredError(Objective):
-    """The mean squared error of the first columns of the predicted embedding.
-
-    Args:
-        columns: Number of columns that are targets; the others are padding.
-    """
-
-    @plain_numbers
-    def __init__(self, columns: int) -> None:
-        super().__init__(dialogue=0.0)
-        self.columns = columns
-
-    def forward(
-        self,
-        embedding: Tensor,
-        surface: Tensor,
-        states: Tensor | None = None,
-        *,
-        answer: Tensor,
-        target_surface: Tensor | None = None,
-        group: Tensor | None = None,
-        dialogue: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The error, and the error by name; the surface and the states do not matter."""
-        error = F.mse_loss(embedding[:, : self.columns], answer[:, : self.columns])
-        return error, {"squared_error": error}
+from cellgraph.retrieval import EmbeddedPairs, Objective, Predicted, Retrieval, TrainSettings
+from cellgraph.training import train
 
 
 class CellGraphRegressor(
@@ -158,8 +130,14 @@ class CellGraphRegressor(
             precision="32-true",
             accelerator="cpu",
         )
-        objective = SquaredError(self.n_outputs_)
-        result = train(model, objective, EmbeddedPairs(question, answer), settings=settings, progress=self.verbose)
+        columns = self.n_outputs_
+
+        def squared_error(predicted: Predicted) -> Tensor:
+            """Of the columns that are targets; the others are padding."""
+            return F.mse_loss(predicted.embedding[:, :columns], predicted.answer[:, :columns])
+
+        task = Retrieval(Objective([("squared_error", squared_error, 1.0)]), EmbeddedPairs(question, answer))
+        result = train(model, task, settings, progress=self.verbose)
         self.model_, self.seconds_ = model.double(), result.seconds
         self._n_features_out = model.output_surface.width
         return self

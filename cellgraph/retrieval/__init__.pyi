@@ -3,22 +3,26 @@ from .bootstrap import Interval, bootstrap_interval, bootstrap_intervals, paired
 from .controls import AdaptersAlone, LinearMLP
 from .embedded import Batch, EmbeddedPairs
 from .evaluation import Evaluation, Prediction, evaluate, predict, predict_closed_forms
+from .lesson import PairLesson
 from .loader import DialogueLoader
+from .memory_bank import MemoryBank
 from .metrics import (
     chance_level,
     cosine,
     csls,
     distinct_answers,
+    first_right,
     neighbourhood_cosine,
     ranks,
     recall_at_k,
     reciprocal_ranks,
 )
-from .module import LatticeModule
 from .nearest import NearestAnswers, nearest_answers
-from .objectives import Objective
-from .run import TrainSettings, train
+from .objectives import Objective, Predicted, standard_objective
+from .question_answering import QuestionAnswering
+from .settings import TrainSettings
 from .table import markdown, print_evaluation, save_evaluation
+from .task import Retrieval
 
 __all__ = [
     "AdaptersAlone",
@@ -29,13 +33,17 @@ __all__ = [
     "Evaluation",
     "Identity",
     "Interval",
-    "LatticeModule",
     "LinearMLP",
     "MeanAnswer",
+    "MemoryBank",
     "NearestAnswers",
     "Objective",
+    "PairLesson",
+    "Predicted",
     "Prediction",
     "Procrustes",
+    "QuestionAnswering",
+    "Retrieval",
     "Ridge",
     "TrainSettings",
     "bootstrap_interval",
@@ -46,6 +54,7 @@ __all__ = [
     "csls",
     "distinct_answers",
     "evaluate",
+    "first_right",
     "markdown",
     "nearest_answers",
     "neighbourhood_cosine",
@@ -57,5 +66,5 @@ __all__ = [
     "recall_at_k",
     "reciprocal_ranks",
     "save_evaluation",
-    "train",
+    "standard_objective",
 ]

@@ -5,15 +5,19 @@ A table without the row "adapters alone" proves nothing: it tells what the linea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from cellgraph.model import CellGraphOutput
+from cellgraph.model import ADAPTERS, CellGraphOutput
 from cellgraph.nn import LinearAdapter
 from cellgraph.numbers import plain_numbers
+from cellgraph.pretrained import Pretrained
 
 
-class AdaptersAlone(nn.Module):
+class AdaptersAlone(Pretrained):
     r"""The model with the identity in the lattice's place.
 
     .. math::
@@ -46,6 +50,19 @@ class AdaptersAlone(nn.Module):
         self.answer_adapter = answer_adapter
         # Only its decoder is in use; its encoder sets the target, which must not move.
         self.answer_adapter.encoder.requires_grad_(False)
+
+    def config(self) -> dict[str, Any]:
+        """All that it takes to build the model again, as plain types."""
+        name = next(name for name, kind in ADAPTERS.items() if type(self.question_adapter) is kind)
+        return {"adapter": {"name": name, **self.question_adapter.config()}}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> AdaptersAlone:
+        """A new model from what :meth:`config` gave."""
+        options = dict(config)
+        adapter = dict(options.pop("adapter"))
+        kind = ADAPTERS[adapter.pop("name")]
+        return cls(kind(**adapter), kind(**adapter), **options)
 
     @property
     def surface_width(self) -> int:
@@ -143,6 +160,10 @@ class LinearMLP(AdaptersAlone):
         if min(num_parameters, surface_width) < 1:
             raise ValueError(f"hidden_for needs positive numbers, got {num_parameters} and {surface_width}")
         return max(1, round((num_parameters - 3 * surface_width) / (2 * surface_width + 1)))
+
+    def config(self) -> dict[str, Any]:
+        """All that it takes to build the model again, as plain types."""
+        return {**super().config(), "hidden": self.hidden}
 
     def parameter_counts(self) -> dict[str, int]:
         """Number of parameters of the adapters' parts in use and of the perceptron."""

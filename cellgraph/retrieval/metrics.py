@@ -158,6 +158,27 @@ def csls(predictions: Tensor, answers: Tensor, *, k: int = 10) -> Tensor:
     return 2 * similarity - near_answers[:, None] - near_predictions
 
 
+def first_right(scores: Tensor, right: Tensor) -> Tensor:
+    """Rank of the first right candidate in each row, 1 for the first place.
+
+    Ties count half: the rank is 1 + the wrong candidates that score higher + half of those that score the same (to
+    :data:`TIE`), which is the mean over all orders of the tied ones. So a tie for the first place is not a hit at 1,
+    and a system that gives all candidates one score ranks in the middle. What is not a number comes last.
+
+    Shapes:
+        - **scores**, **right:** ``[num_pairs, num_candidates]``
+        - **output:** ``[num_pairs]``, multiples of one half; infinite where no candidate is right
+
+    Example:
+        >>> first_right(torch.tensor([[0.9, 0.8, 0.7]]), torch.tensor([[False, True, True]]))
+        tensor([2.])
+    """
+    best = scores.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
+    higher = ((~(scores <= best + TIE)) & ~right).sum(1)
+    same = (((scores - best).abs() <= TIE) & ~right).sum(1)
+    return torch.where(right.any(1), 1 + higher + same / 2, torch.inf)
+
+
 def ranks(
     predictions: Tensor,
     answers: Tensor,
@@ -168,9 +189,7 @@ def ranks(
 ) -> Tensor:
     """Rank of each prediction's true answer among all candidates, 1 for the first.
 
-    Ties count half: the rank is 1 + the candidates that score higher + half of those that score the same (to
-    :data:`TIE`), which is the mean over all orders of the tied ones. So a tie for the first place is not a hit at 1,
-    and a system that gives all candidates one score ranks in the middle.
+    Ties count half, see :func:`first_right`.
 
     Args:
         predictions: Predicted answer embeddings.
@@ -198,9 +217,8 @@ def ranks(
         if hubness is not None:
             # The prediction's own r is the same for all candidates and does not change their order.
             score = 2 * score - hubness
-        true = score.gather(1, target[rows, None])
-        higher, same = (score > true + TIE).sum(1), ((score - true).abs() <= TIE).sum(1) - 1
-        found.append(1 + higher + same / 2)
+        own = target[rows, None] == torch.arange(len(answers), device=target.device)
+        found.append(first_right(score, own))
     return torch.cat(found)
 
 

@@ -1,14 +1,15 @@
 from .checkpoint import AtomicCheckpointIO, RunCheckpoint, model_weights, read_checkpoint
 from .ema import EMA
-from .interruption import GracefulStop, TrainingInterrupted
+from .interruption import GracefulStop, Interrupted
 from .metrics_log import CSVLog, MetricsWriter
 from .precision import recorded_precision, used_precision
 from .progress import TrainingProgress
 from .randomness import GlobalGenerators
-from .run import TrainResult, run_updates
+from .run import TrainResult, train
 from .settings import RunSettings
 from .stopping import Stopping
-from .trainer import build_trainer, fit, run_checkpoint
+from .task import Job, Learned, Lesson, Task
+from .trainer import build_trainer, fit
 from .update import NonFiniteError, UpdateModule
 
 __all__ = [
@@ -17,13 +18,17 @@ __all__ = [
     "CSVLog",
     "GlobalGenerators",
     "GracefulStop",
+    "Interrupted",
+    "Job",
+    "Learned",
+    "Lesson",
     "MetricsWriter",
     "NonFiniteError",
     "RunCheckpoint",
     "RunSettings",
     "Stopping",
+    "Task",
     "TrainResult",
-    "TrainingInterrupted",
     "TrainingProgress",
     "UpdateModule",
     "build_trainer",
@@ -31,7 +36,6 @@ __all__ = [
     "model_weights",
     "read_checkpoint",
     "recorded_precision",
-    "run_checkpoint",
-    "run_updates",
+    "train",
     "used_precision",
 ]

@@ -16,12 +16,11 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor
 
 from cellgraph.files import write_atomically
+from cellgraph.folder import BEST, LAST, RunFolder
 from cellgraph.numbers import plain_numbers
 
 # What zipfile and torch.load raise where bytes are not what they should be.
 _UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError)
-
-LAST, BEST = "last.ckpt", "best.ckpt"
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -65,29 +64,19 @@ class RunCheckpoint(Checkpoint):
     repeats nothing and leaves out nothing.
 
     Args:
-        folder: Where ``last.ckpt`` and ``best.ckpt`` go.
-        every: Updates from one ``last.ckpt`` to the next; there is always one at the end.
-        monitor: The validation metric that is best when greatest; without one there is no ``best.ckpt``.
+        folder: The run folder.
+        every: Updates from one last checkpoint to the next; there is always one at the end.
+        monitor: The validation metric that is best when greatest; without one there is no best checkpoint.
     """
 
     @plain_numbers
-    def __init__(self, folder: str | Path, *, every: int, monitor: str | None = "val/mrr") -> None:
+    def __init__(self, folder: RunFolder, *, every: int, monitor: str | None = None) -> None:
         if every < 1:
             raise ValueError(f"every must be positive, got {every}")
-        self.folder, self.every, self.monitor = Path(folder), every, monitor
+        self.folder, self.every, self.monitor = folder, every, monitor
         self.best_score: float | None = None
         self.best_step = 0
         self._saved = 0
-
-    @property
-    def last(self) -> Path:
-        """Path of the last checkpoint."""
-        return self.folder / LAST
-
-    @property
-    def best(self) -> Path:
-        """Path of the best checkpoint."""
-        return self.folder / BEST
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Nothing is due before the first update from here."""
@@ -103,7 +92,7 @@ class RunCheckpoint(Checkpoint):
         score = pl_module.validation.get(self.monitor) if self.monitor else None
         if score is not None and (self.best_score is None or score > self.best_score):
             self.best_score, self.best_step = float(score), trainer.global_step
-            trainer.save_checkpoint(self.best)
+            trainer.save_checkpoint(self.folder.best)
         if self._due(trainer) or trainer.should_stop:
             self.save(trainer)
 
@@ -114,7 +103,7 @@ class RunCheckpoint(Checkpoint):
 
     def save(self, trainer: lightning.Trainer) -> None:
         """Save the last checkpoint now."""
-        trainer.save_checkpoint(self.last)
+        trainer.save_checkpoint(self.folder.last)
         self._saved = trainer.global_step
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from rich.text import Text
 
 from cellgraph.numbers import plain_numbers
 
-SHOWN = ("train/loss", "train/surface", "train/internal", "train/dialogue", "train/turn", "val/cosine", "val/mrr")
-
 
 class TrainingProgress(lightning.Callback):
     """Shows the updates done, the newest values of the named losses and the samples per second.
@@ -32,7 +30,7 @@ class TrainingProgress(lightning.Callback):
         self,
         writer: Any,
         *,
-        shown: Sequence[str] = SHOWN,
+        shown: Sequence[str] = ("train/loss",),
         interval: float = 10.0,
         console: Console | None = None,
     ) -> None:

@@ -1,34 +1,37 @@
-"""The run: a module trained by its settings, in a folder that can be resumed."""
+"""The run: a model trained for a task, in a folder that it can go on from."""
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import lightning
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
+from cellgraph.folder import RunFolder
 from cellgraph.training.checkpoint import RunCheckpoint, model_weights, read_checkpoint
 from cellgraph.training.metrics_log import MetricsWriter
 from cellgraph.training.precision import used_precision
-from cellgraph.training.progress import SHOWN
 from cellgraph.training.settings import RunSettings
-from cellgraph.training.trainer import build_trainer, callback, fit, run_checkpoint
+from cellgraph.training.task import Task
+from cellgraph.training.trainer import build_trainer, callback, fit
 from cellgraph.training.update import UpdateModule
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class TrainResult:
+class TrainResult(Generic[Model]):
     """What training came to.
 
     Attributes:
         model: The model, with the weights of the best validation (averaged where averages were kept), on the CPU and in
-            evaluation mode. Without validation, those at the end.
+            evaluation mode. Without a monitored validation, those at the end.
         steps: Updates done.
         best_step: The update of the best validation; 0 without one.
         seconds: Time spent on updates, over all parts of a resumed run.
@@ -37,7 +40,7 @@ class TrainResult:
         precision: Lightning's name of the arithmetic that was used.
     """
 
-    model: nn.Module
+    model: Model
     steps: int
     best_step: int
     seconds: float
@@ -45,81 +48,86 @@ class TrainResult:
     history: list[dict[str, float]]
     precision: str
 
+    def to_dict(self) -> dict[str, Any]:
+        """What it came to in plain types, without the model and the history."""
+        counts = {"updates": self.steps, "best_update": self.best_step, "seconds": round(self.seconds, 3)}
+        finite = {name: value if math.isfinite(value) else None for name, value in self.metrics.items()}
+        return {**counts, **finite}
 
-def run_updates(
-    parts: Callable[[], tuple[UpdateModule, Any, Any]],
-    settings: RunSettings,
+
+def train(
+    model: Model,
+    task: Task,
+    settings: RunSettings | None = None,
     *,
-    folder: str | Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
-    resume_hint: str = "",
-    monitor: str | None = "val/mrr",
-    shown: Sequence[str] = SHOWN,
-) -> TrainResult:
-    """Train a module by its settings: what every kind of training has in common.
+    go_on: str = "",
+) -> TrainResult[Model]:
+    """Train a model for a task, in place.
 
     The random state of the process is as before afterwards.
 
     Args:
-        parts: Makes the module and its loaders, see :func:`fit`; called with the random state seeded.
-        settings: How to train.
+        model: The model.
+        task: What for.
+        settings: How; the defaults of the task's kind of settings when absent.
         folder: Run folder for checkpoints and logs; none are left behind without one.
         resume: Whether to go on from the folder's last checkpoint.
         progress: Whether to show progress.
-        resume_hint: How to resume, for the message after an interruption.
-        monitor: The validation metric that chooses the weights, the greater the better; ``None`` takes the last.
-        shown: Names of the values that progress shows.
+        go_on: The command that goes on, for the message after an interruption.
 
     Raises:
-        ValueError: If a setting does not fit, the folder holds a run already and ``resume`` was not asked for, there is
-            none to resume, or a loss is not finite.
+        ValueError: If a setting or a sample does not fit, the folder holds a run already and ``resume`` was not asked
+            for, there is none to resume, or a loss is not finite.
         OSError: If the folder cannot be written.
-        TrainingInterrupted: After SIGINT or SIGTERM, with a checkpoint in the folder.
+        Interrupted: After SIGINT or SIGTERM, with a checkpoint in the folder.
+
+    Example:
+        >>> import torch
+        >>> from cellgraph import CellGraph, GMLPCell, Lattice
+        >>> from cellgraph.retrieval import EmbeddedPairs, Retrieval, TrainSettings, standard_objective
+        >>> model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 8, hidden=8), teacher_width=6, num_steps=2)
+        >>> pairs = EmbeddedPairs(torch.randn(20, 6), torch.randn(20, 6))
+        >>> settings = TrainSettings(max_steps=2, batch_size=5, warmup_steps=0, accelerator="cpu")
+        >>> result = train(model, Retrieval(standard_objective(), pairs, pairs), settings, progress=False)
+        >>> result.steps, "val/mrr" in result.metrics
+        (2, True)
     """
+    settings = settings if settings is not None else task.Settings()
     if resume and folder is None:
         raise ValueError("resume=True needs the folder of the run, got none")
-    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place, isolate_rng():
-        last = run_checkpoint(place)
-        if not resume and last.exists():
-            raise ValueError(f"{place} holds a run already ({last.name}): resume it or choose another folder")
-        first_step = int(read_checkpoint(last)["global_step"]) if resume else 0
-        precision = used_precision(settings.precision, settings.accelerator, last=last)
+    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as path, isolate_rng():
+        place = RunFolder(path)
+        if not resume and place.last.exists():
+            raise ValueError(f"{place} holds a run already ({place.last.name}): resume it or choose another folder")
+        first_step = int(read_checkpoint(place.last)["global_step"]) if resume else 0
+        # What "auto" stands for is told with the result, and as it was where a run goes on.
+        precision = used_precision(settings.precision, settings.accelerator, last=place.last)
+        settings = replace(settings, precision=precision)
         lightning.seed_everything(settings.seed, verbose=False)
-        module, stream, checked = parts()
+        module = UpdateModule(model, task.lesson(settings), settings)
         trainer = build_trainer(
             place,
-            max_steps=settings.max_steps,
-            precision=precision,
-            accumulate=settings.accumulate,
-            clip=settings.clip,
-            ema=settings.ema,
-            val_every=settings.val_every,
-            checkpoint_every_steps=settings.checkpoint_every if folder is not None else settings.max_steps,
-            patience=settings.patience,
-            monitor=monitor,
-            shown=shown,
-            log_every=settings.log_every,
-            accelerator=settings.accelerator,
+            settings,
+            monitor=f"val/{task.monitor}" if task.monitor else None,
+            shown=task.shown,
             keep=folder is not None,
             progress=progress,
-            resume_hint=resume_hint,
+            go_on=go_on,
             first_step=first_step,
         )
-        fit(module, stream, checked, trainer, resume_from=last if resume else None)
-        return _result(module, trainer)
-
-
-def _result(module: UpdateModule, trainer: lightning.Trainer) -> TrainResult:
-    checkpoint: RunCheckpoint = callback(trainer, RunCheckpoint)
-    writer: MetricsWriter = callback(trainer, MetricsWriter)
-    chosen = checkpoint.best if checkpoint.best_score is not None else checkpoint.last
-    module.cpu()
-    module.model.load_state_dict(model_weights(read_checkpoint(chosen)))
+        fit(module, trainer, resume_from=place.last if resume else None)
+        checkpoint: RunCheckpoint = callback(trainer, RunCheckpoint)
+        writer: MetricsWriter = callback(trainer, MetricsWriter)
+        chosen = place.best if checkpoint.best_score is not None else place.last
+        module.cpu()
+        model.load_state_dict(model_weights(read_checkpoint(chosen)))
     best = next((row for row in writer.history if row["step"] == checkpoint.best_step), {})
     newest = {name: value for name, value in writer.latest.items() if name.startswith("train/")}
     return TrainResult(
-        model=module.model.eval(),
+        model=model.eval(),
         steps=trainer.global_step,
         best_step=checkpoint.best_step,
         seconds=writer.seconds,

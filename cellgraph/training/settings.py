@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from cellgraph.numbers import settle_numbers
+from cellgraph.training.schedule import DECAYS
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,22 @@ class RunSettings:
     def __post_init__(self) -> None:
         # Settings come from command lines, where a number is easily mistyped into a word.
         settle_numbers(self, kind="training setting")
-
-    def update_options(self) -> dict[str, Any]:
-        """What :class:`UpdateModule` is told."""
-        names = ("lr", "weight_decay", "warmup_steps", "max_steps", "min_lr", "decay", "betas", "lr_multipliers")
-        return {name: getattr(self, name) for name in (*names, "normalise", "seed", "compile")}
+        if not (self.lr > 0 and self.weight_decay >= 0 and 0 <= self.min_lr <= 1):
+            raise ValueError(
+                "lr must be positive, weight_decay not negative, min_lr in [0, 1], "
+                f"got {self.lr}, {self.weight_decay}, {self.min_lr}"
+            )
+        if self.warmup_steps < 0 or self.max_steps < 1 or self.batch_size < 1:
+            raise ValueError(
+                "warmup_steps must not be negative and max_steps and batch_size positive, "
+                f"got {self.warmup_steps}, {self.max_steps} and {self.batch_size}"
+            )
+        if min(self.accumulate, self.val_every) < 1 or self.clip < 0:
+            raise ValueError(
+                "accumulate and val_every must be positive and clip not negative, "
+                f"got {self.accumulate}, {self.val_every} and {self.clip}"
+            )
+        if self.decay not in DECAYS:
+            raise ValueError(f"decay must be one of {DECAYS}, got {self.decay!r}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas}")

@@ -12,116 +12,87 @@ from typing import Any
 import lightning
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
+from cellgraph.folder import RunFolder
 from cellgraph.training.accelerator import check_accelerator, device_type
-from cellgraph.training.checkpoint import LAST, AtomicCheckpointIO, RunCheckpoint, read_checkpoint
+from cellgraph.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, read_checkpoint
 from cellgraph.training.ema import EMA
 from cellgraph.training.interruption import GracefulStop
 from cellgraph.training.metrics_log import CSVLog, MetricsWriter
 from cellgraph.training.precision import used_precision
-from cellgraph.training.progress import SHOWN, TrainingProgress
+from cellgraph.training.progress import TrainingProgress
 from cellgraph.training.randomness import GlobalGenerators
+from cellgraph.training.settings import RunSettings
 from cellgraph.training.stopping import Stopping
 from cellgraph.training.update import UpdateModule
 
-CHECKPOINTS, METRICS, TENSORBOARD = "checkpoints", "metrics.csv", "tensorboard"
-
 
 def build_trainer(
-    run_folder: str | Path,
+    folder: RunFolder,
+    settings: RunSettings,
     *,
-    max_steps: int,
-    precision: str = "32-true",
-    accumulate: int = 1,
-    clip: float = 1.0,
-    ema: float = 0.999,
-    val_every: int = 100,
-    checkpoint_every_steps: int = 100,
-    patience: int | None = None,
-    monitor: str | None = "val/mrr",
-    shown: Sequence[str] = SHOWN,
-    log_every: int = 10,
-    accelerator: str = "auto",
-    devices: int = 1,
+    monitor: str | None = None,
+    shown: Sequence[str] = ("train/loss",),
     keep: bool = True,
     progress: bool = True,
-    resume_hint: str = "",
+    go_on: str = "",
     first_step: int = 0,
 ) -> lightning.Trainer:
-    """A Lightning trainer that writes into a run folder.
-
-    The folder gets ``metrics.csv``, ``tensorboard/`` and ``checkpoints/`` with ``last.ckpt`` and ``best.ckpt``.
+    """A Lightning trainer that writes into a run folder: checkpoints, the log, TensorBoard's.
 
     Args:
-        run_folder: The folder; made where absent.
-        max_steps: Updates in all.
-        precision: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"`` (bf16 on a CPU, with a warning), ``"64-true"`` or
-            ``"auto"``, see :func:`~cellgraph.training.precision.used_precision`.
-        accumulate: Batches an update.
-        clip: Largest norm of the gradients; 0 leaves them as they are.
-        ema: Decay of the averaged weights, see :class:`EMA`; 0 keeps none.
-        val_every: Updates from one validation to the next.
-        checkpoint_every_steps: Updates from one ``last.ckpt`` to the next.
-        patience: Validations without a better ``monitor`` after which to stop; ``None`` never does.
-        monitor: The validation metric that chooses ``best.ckpt``, the greater the better; ``None`` keeps the last only.
+        folder: The folder; made where absent.
+        settings: How to train.
+        monitor: The validation metric that chooses the best checkpoint, the greater the better; ``None`` keeps the last
+            only.
         shown: Names of the values that progress shows.
-        log_every: Updates from one row of training metrics to the next.
-        accelerator: Lightning's name of the device; ``"auto"`` takes the best there is.
-        devices: Number of devices: 1.
-        keep: Whether the folder is there to stay: with ``metrics.csv``, TensorBoard's log, and a checkpoint when the
-            run is interrupted.
+        keep: Whether the folder is there to stay: with logs, and a checkpoint when the run is interrupted.
         progress: Whether to show progress.
-        resume_hint: How to resume, for the message after an interruption.
+        go_on: The command that goes on, for the message after an interruption.
         first_step: The update a resumed run goes on from: TensorBoard drops what it has from after it.
 
     Raises:
         ValueError: If a number or a name is out of range.
         OSError: If the folder cannot be written.
     """
-    for name, number in (("max_steps", max_steps), ("accumulate", accumulate), ("val_every", val_every)):
-        if number < 1:
-            raise ValueError(f"{name} must be positive, got {number}")
-    if clip < 0:
-        raise ValueError(f"clip must not be negative, got {clip}")
-    if devices != 1:
-        raise ValueError(f"devices must be 1, the data stream is not divided among several; got {devices}")
-    check_accelerator(accelerator)
-    folder = Path(run_folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = RunCheckpoint(folder / CHECKPOINTS, every=checkpoint_every_steps, monitor=monitor)
-    writer = MetricsWriter(log_every)
+    check_accelerator(settings.accelerator)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    every = settings.checkpoint_every if keep else settings.max_steps
+    checkpoint = RunCheckpoint(folder, every=every, monitor=monitor)
+    writer = MetricsWriter(settings.log_every)
     # In this order: average, note, decide, show; then what may end the run. Checkpoints come last by Lightning's rule.
-    callbacks: list[lightning.Callback] = [EMA(ema)] if ema else []
-    callbacks += [writer, Stopping(patience, monitor=monitor)]
+    callbacks: list[lightning.Callback] = [EMA(settings.ema)] if settings.ema else []
+    callbacks += [writer, Stopping(settings.patience, monitor=monitor)]
     callbacks += [TrainingProgress(writer, shown=shown)] if progress else []
-    callbacks += [GlobalGenerators(), GracefulStop(checkpoint, keep=keep, resume_hint=resume_hint), checkpoint]
+    callbacks += [GlobalGenerators(), GracefulStop(checkpoint, keep=keep, go_on=go_on), checkpoint]
     outputs: list[Logger] = []
     if keep:
         board = TensorBoardLogger(
-            folder,
+            folder.path,
             name="",
-            version=TENSORBOARD,
+            version=folder.tensorboard.name,
             default_hp_metric=False,
             purge_step=first_step + 1 if first_step else None,
         )
-        outputs = [CSVLog(folder / METRICS), board]
+        outputs = [CSVLog(folder.metrics), board]
     with quiet():
         return lightning.Trainer(
-            accelerator=accelerator,
-            devices=devices,
-            precision=_precision(precision, accelerator),  # type: ignore[arg-type]
-            max_steps=max_steps,
+            accelerator=settings.accelerator,
+            # The stream of data is not divided among several.
+            devices=1,
+            precision=_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
+            max_steps=settings.max_steps,
             max_epochs=-1,
-            accumulate_grad_batches=accumulate,
-            gradient_clip_val=clip or None,
-            val_check_interval=val_every * accumulate,
+            accumulate_grad_batches=settings.accumulate,
+            gradient_clip_val=settings.clip or None,
+            val_check_interval=settings.val_every * settings.accumulate,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             # Rows are written by MetricsWriter; Lightning's own logging at every step costs more than a small update.
-            log_every_n_steps=max_steps,
+            log_every_n_steps=settings.max_steps,
             callbacks=callbacks,
             logger=outputs or False,
             plugins=[AtomicCheckpointIO()],
-            default_root_dir=folder,
+            default_root_dir=folder.path,
             enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=True,
@@ -132,39 +103,25 @@ def build_trainer(
         )
 
 
-def fit(
-    module: UpdateModule,
-    train_loader: Any,
-    val_loader: Any,
-    trainer: lightning.Trainer,
-    *,
-    resume_from: str | Path | None = None,
-) -> None:
+def fit(module: UpdateModule, trainer: lightning.Trainer, *, resume_from: Path | None = None) -> None:
     """Train, or go on from a checkpoint: on a CPU to the same bits as without the break.
 
     Args:
         module: The module.
-        train_loader: As many batches as all updates accumulate, with a ``state_dict`` that tells the place among them:
-            a :class:`~cellgraph.retrieval.DialogueLoader` with ``num_batches``, for one.
-        val_loader: The validation set's batches, in order; ``None`` does without validation.
         trainer: From :func:`build_trainer`.
         resume_from: A checkpoint.
 
     Raises:
         ValueError: If the checkpoint is missing, damaged, or of another model or data; or a loss is not finite.
         OSError: If a checkpoint cannot be written.
-        TrainingInterrupted: After SIGINT or SIGTERM.
+        Interrupted: After SIGINT or SIGTERM.
     """
     if resume_from is not None:
-        resume_from = Path(resume_from)
         _check_fits(module, read_checkpoint(resume_from), resume_from)
     with quiet():
-        trainer.fit(module, train_loader, val_loader, ckpt_path=resume_from)
-
-
-def run_checkpoint(folder: str | Path) -> Path:
-    """Path of a run's last checkpoint."""
-    return Path(folder) / CHECKPOINTS / LAST
+        # A validation is one call of the lesson's.
+        checked = [0] if module.lesson.validates else None
+        trainer.fit(module, module.lesson.batches(), checked, ckpt_path=resume_from)
 
 
 def callback(trainer: lightning.Trainer, kind: type[Any]) -> Any:
@@ -184,6 +141,7 @@ def _precision(precision: str, accelerator: str) -> str:
 def _check_fits(module: UpdateModule, checkpoint: dict[str, Any], path: Path) -> None:
     """Lightning would say so in a page; what is wrong fits a line."""
     there, here = checkpoint["state_dict"], module.state_dict()
+    module.lesson.upgrade(there, [*here])
     lacks = [f"it lacks {name}" for name in sorted(here.keys() - there.keys())]
     extra = [f"it has {name} beyond it" for name in sorted(there.keys() - here.keys())]
     both = [(name, [*there[name].shape], [*here[name].shape]) for name in sorted(here.keys() & there.keys())]

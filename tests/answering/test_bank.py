@@ -11,8 +11,9 @@ from torch import Tensor
 
 from cellgraph.answering import AnswerBank
 from cellgraph.answering.bank import read_answers
-from cellgraph.answering.meaning import equivalence_threshold, first_right, meaningful
+from cellgraph.answering.meaning import equivalence_threshold, meaningful
 from cellgraph.data import QAPair
+from cellgraph.retrieval import first_right
 
 
 def cosines(x: Tensor, y: Tensor) -> np.ndarray:

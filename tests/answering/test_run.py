@@ -14,11 +14,14 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from cellgraph import RunFolder
 from cellgraph.answering import AnswerBank, FinishedRun, Session
-from cellgraph.answering.meaning import first_right, meaningful
+from cellgraph.answering.meaning import meaningful
 from cellgraph.answering.terminal import show_answer
-from cellgraph.cli import building, main
+from cellgraph.cli import main
 from cellgraph.cli.evaluate import read_questions
+from cellgraph.retrieval import first_right
+from cellgraph.runs import load_experiment
 
 ANIMALS = ["heron", "otter", "badger", "falcon", "beetle", "salmon", "spider", "weasel", "magpie", "lizard"]
 PLACES = ["river", "forest", "meadow", "desert", "harbour", "mountain"]
@@ -59,12 +62,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with initialize_config_module("cellgraph.conf", version_base="1.3"):
         config = compose("train", overrides=[*SETTINGS, f"data.source.path={place / 'pairs.jsonl'}"])
     run = place / "run"
-    run.mkdir()
-    (run / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    RunFolder.claim(run, OmegaConf.to_yaml(config, resolve=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CELLGRAPH_CACHE", str(place / "cache"))
         patch.setattr("cellgraph.ops.fused.backend.load_operators", lambda: False)  # would be built anew in that cache
-        building.experiment(config, run).run(lambda: building.make_split(config))
+        load_experiment(run).run()
     return run
 
 

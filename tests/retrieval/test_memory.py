@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from on_pairs import train_pairs
 
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.retrieval import EmbeddedPairs, Objective, TrainSettings, train
+from cellgraph.retrieval import EmbeddedPairs, TrainSettings, standard_objective
 
 STATM = Path("/proc/self/statm")
 
@@ -40,8 +41,8 @@ def test_ten_thousand_updates_with_persistent_memory_stay_flat(tmp_path):
     model = Watched(cell, teacher_width=6, num_steps=3)
     settings = TrainSettings(max_steps=10_000, batch_size=1, window=1, accelerator="cpu", checkpoint_every=500)
     # Nothing else keeps a memory from growing over thousands of turns that no gradient connects.
-    objective = Objective(internal=1.0, dialogue=0.0)
-    result = train(model, objective, dialogue, settings=settings, folder=tmp_path, progress=False)
+    objective = standard_objective(internal=1.0, dialogue=0.0)
+    result = train_pairs(model, objective, dialogue, settings=settings, folder=tmp_path, progress=False)
     assert result.steps == 10_000
     assert model.without_memory == 1
     assert model.resident[10_000] == pytest.approx(model.resident[1_000], rel=0.02)

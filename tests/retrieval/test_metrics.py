@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from cellgraph.retrieval import (
     cosine,
     csls,
     distinct_answers,
+    first_right,
     neighbourhood_cosine,
     ranks,
     recall_at_k,
@@ -195,3 +198,23 @@ def test_duplicate_answers_are_no_errors(generator):
 def test_distinct_answers_refuse_a_missing_text():
     with pytest.raises(ValueError, match="one text for each of 2 answers, got 1"):
         distinct_answers(torch.eye(2), ["one"])
+
+
+def test_first_right_by_sorting():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(40, 12, generator=generator)
+    right = torch.rand(40, 12, generator=generator) < 0.2
+    right[0] = False
+    for row, found in enumerate(first_right(scores, right).tolist()):
+        order = sorted(range(12), key=lambda j: -float(scores[row, j]))
+        hits = [place for place, j in enumerate(order, 1) if right[row, j]]
+        # Right answers further down do not count as wrong ones before the first.
+        assert found == (hits[0] if hits else math.inf)
+
+
+def test_what_is_no_number_ranks_last():
+    right = torch.eye(4, dtype=torch.bool)
+    assert first_right(torch.full((4, 4), torch.nan), right).tolist() == [4.0] * 4
+    broken = torch.where(right, torch.nan, 0.5)
+    assert first_right(broken, right).tolist() == [4.0] * 4
+    assert first_right(torch.ones(4, 4), right).tolist() == [2.5] * 4

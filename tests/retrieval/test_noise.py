@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import pytest
 import torch
+from on_pairs import module
 
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.retrieval import Batch, EmbeddedPairs, LatticeModule, Objective
+from cellgraph.retrieval import Batch, EmbeddedPairs, TrainSettings, standard_objective
 
 
 def seen(noise: float, *, training: bool) -> torch.Tensor:
     """The questions that reach the model."""
     pairs = EmbeddedPairs(torch.zeros(400, 64), torch.randn(400, 64))
     model = CellGraph(GMLPCell(Lattice((2, 8, 8)), 4, hidden=4, heads=1), teacher_width=64, num_steps=1)
-    module = LatticeModule(model, Objective(), noise=noise).train(training)
+    learner = module(model, standard_objective(), pairs, pairs, noise=noise).train(training)
     questions = []
     model.register_forward_pre_hook(lambda _, inputs: questions.append(inputs[0]))
-    module._evaluate(Batch.gather(pairs, torch.arange(400)[:, None]), None)
+    if training:
+        learner.training_step(Batch.gather(pairs, torch.arange(400)[:, None]), 0)
+    else:
+        learner.validation_step(0, 0)
     return questions[0]
 
 
@@ -33,4 +37,4 @@ def test_there_is_none_in_evaluation_or_at_zero(noise: float, training: bool) ->
 
 def test_a_negative_one_is_refused() -> None:
     with pytest.raises(ValueError, match="noise must not be negative, got -1"):
-        LatticeModule(torch.nn.Linear(1, 1), Objective(), noise=-1)
+        TrainSettings(noise=-1)

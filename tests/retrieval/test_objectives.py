@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from cellgraph.retrieval import Objective
+from cellgraph.retrieval import Objective, Predicted, standard_objective
+from cellgraph.retrieval.embedded import Batch, EmbeddedPairs
 
 ROWS, WIDTH = 7, 5
 
@@ -41,15 +43,35 @@ def twin(i, j):
 
 
 def only(name, **options):
-    return Objective(**{**dict.fromkeys(("surface", "internal", "dialogue", "turn"), 0.0), name: 1.0}, **options)
+    weights = {**dict.fromkeys(("surface", "internal", "dialogue", "turn"), 0.0), name: 1.0}
+    return standard_objective(**weights, **options)
+
+
+def judged(objective, embedding, surface, states=None, *, answer, target_surface=None, group=None, dialogue=None):
+    """What an objective makes of a prediction that is given as tensors; every row is a dialogue unless told."""
+    if group is None:
+        group = torch.unique(answer, dim=0, return_inverse=True)[1]
+    if dialogue is None:
+        dialogue = torch.arange(len(answer))
+    return objective(
+        SimpleNamespace(
+            embedding=embedding,
+            surface=surface,
+            states=states,
+            answer=answer,
+            target_surface=target_surface,
+            group=group,
+            dialogue=dialogue,
+        )
+    )
 
 
 def test_dialogue_is_info_nce_without_equal_answers(rows):
     prediction, answer = rows
     forward = info_nce(prediction, answer, range(ROWS), 1 / 0.07, left_out=twin)
     backward = info_nce(answer, prediction, range(ROWS), 1 / 0.07, left_out=twin)
-    one_way, _ = only("dialogue", direction="forward")(prediction, prediction, answer=answer)
-    both_ways, terms = only("dialogue")(prediction, prediction, answer=answer)
+    one_way, _ = judged(only("dialogue", direction="forward"), prediction, prediction, answer=answer)
+    both_ways, terms = judged(only("dialogue"), prediction, prediction, answer=answer)
     assert one_way.item() == pytest.approx(forward, rel=1e-6)
     assert float(both_ways) == pytest.approx((forward + backward) / 2, rel=1e-6)
     assert list(terms) == ["dialogue"]
@@ -69,13 +91,13 @@ def test_bank_holds_every_distinct_training_answer(rows):
     objective = only("dialogue", negatives="bank", direction="forward", centred=True)
     objective.fit(training, group)
     index = torch.tensor([3, 20, 0, 1, 2, 7, 29])
-    total, _ = objective(prediction, prediction, answer=training[index], group=group[index])
+    total, _ = judged(objective, prediction, prediction, answer=training[index], group=group[index])
     mean = training.mean(0)
     expected = info_nce(prediction - mean, distinct - mean, group[index].tolist(), 1 / 0.07)
     assert len(distinct) == 29
     assert float(total) == pytest.approx(expected, rel=1e-6)
     # The validation set's answers are not in the bank, so there the batch is what there is.
-    total, _ = objective.eval()(prediction, prediction, answer=answer)
+    total, _ = judged(objective.eval(), prediction, prediction, answer=answer)
     assert float(total) == pytest.approx(
         info_nce(prediction - mean, answer - mean, range(ROWS), 1 / 0.07, left_out=twin), rel=1e-6
     )
@@ -91,19 +113,19 @@ def test_turn_compares_within_dialogues_only(rows):
             own = math.exp(cosine(prediction[i], answer[i]) / 0.07)
             rest = sum(math.exp(cosine(prediction[i], answer[j]) / 0.07) for j in others)
             losses.append(-math.log(own / (own + rest)))
-    total, _ = only("turn")(prediction, prediction, answer=answer, dialogue=dialogue)
+    total, _ = judged(only("turn"), prediction, prediction, answer=answer, dialogue=dialogue)
     assert len(losses) == 6
     assert float(total) == pytest.approx(sum(losses) / len(losses), rel=1e-6)
 
 
 def test_turn_of_single_pairs_is_zero(rows):
     prediction, answer = rows
-    assert float(only("turn")(prediction, prediction, answer=answer)[0]) == 0.0
+    assert float(judged(only("turn"), prediction, prediction, answer=answer)[0]) == 0.0
 
 
 def test_surface_is_cosine_and_squared_error(rows):
     prediction, answer = rows
-    total, terms = only("surface", mse_weight=0.5)(prediction, prediction, answer=answer, target_surface=answer)
+    total, terms = judged(only("surface", mse_weight=0.5), prediction, prediction, answer=answer, target_surface=answer)
     expected = sum(1 - cosine(p, a) for p, a in zip(prediction, answer, strict=True)) / ROWS
     squared = float(np.mean((prediction.numpy() - answer.numpy()) ** 2))
     assert float(terms["surface_angle"]) == pytest.approx(expected, rel=1e-9)
@@ -114,7 +136,9 @@ def test_surface_is_cosine_and_squared_error(rows):
 def test_internal_is_overflow_and_vicreg():
     states = np.random.default_rng(0).normal(size=(6, 4, 3)) * np.array([0.02, 1.0, 3.0])
     objective = only("internal", bound=1.5, floor=0.3, bounded=2.0, active=3.0, diverse=0.5)
-    total, terms = objective(torch.zeros(6, 2), torch.zeros(6, 2), torch.from_numpy(states), answer=torch.zeros(6, 2))
+    total, terms = judged(
+        objective, torch.zeros(6, 2), torch.zeros(6, 2), torch.from_numpy(states), answer=torch.zeros(6, 2)
+    )
     rms = np.sqrt((states**2).mean(-1))
     bounded = (np.maximum(rms - 1.5, 0) ** 2).mean()
     active = np.maximum(0.3 - np.sqrt(states.var(0, ddof=1) + 1e-4), 0).mean()
@@ -130,7 +154,7 @@ def test_internal_is_overflow_and_vicreg():
 
 def test_internal_has_finite_gradients_at_zero_and_for_one_row():
     states = torch.zeros(1, 4, 3, requires_grad=True)
-    total, terms = only("internal")(torch.zeros(1, 2), torch.zeros(1, 2), states, answer=torch.zeros(1, 2))
+    total, terms = judged(only("internal"), torch.zeros(1, 2), torch.zeros(1, 2), states, answer=torch.zeros(1, 2))
     total.backward()
     assert list(terms) == ["internal", "internal_bounded"]
     assert torch.isfinite(states.grad).all()
@@ -138,10 +162,10 @@ def test_internal_has_finite_gradients_at_zero_and_for_one_row():
 
 def test_total_is_the_weighted_sum_of_the_named_terms(rows):
     prediction, answer = rows
-    objective = Objective(surface=0.5, internal=0.25, dialogue=2.0, turn=3.0)
+    objective = standard_objective(surface=0.5, internal=0.25, dialogue=2.0, turn=3.0)
     states = torch.randn(ROWS, 4, 3, dtype=torch.float64)
-    total, terms = objective(
-        prediction, prediction, states, answer=answer, target_surface=answer, dialogue=torch.zeros(ROWS)
+    total, terms = judged(
+        objective, prediction, prediction, states, answer=answer, target_surface=answer, dialogue=torch.zeros(ROWS)
     )
     expected = 0.5 * terms["surface"] + 0.25 * terms["internal"] + 2 * terms["dialogue"] + 3 * terms["turn"]
     assert float(total) == pytest.approx(float(expected), rel=1e-12)
@@ -156,16 +180,21 @@ def test_a_term_of_weight_zero_is_never_computed(rows, zero, monkeypatch):
     def poison(*args, **kwargs):
         raise AssertionError(f"{zero} was computed")
 
-    if zero in ("surface", "internal"):
-        monkeypatch.setattr(Objective, f"_{zero}", poison)
-    else:
-        name = {"dialogue": "contrast", "turn": "contrast_within"}[zero]
-        monkeypatch.setattr(f"cellgraph.retrieval.objectives.{name}", poison)
-    total, terms = Objective(**weights)(prediction, prediction, states, answer=answer, target_surface=answer)
+    monkeypatch.setattr(f"cellgraph.retrieval.terms.{zero.title()}Term.forward", poison)
+    total, terms = judged(
+        standard_objective(**weights), prediction, prediction, states, answer=answer, target_surface=answer
+    )
     assert zero not in terms
     assert torch.isfinite(total)
     with pytest.raises(AssertionError, match="was computed"):
-        Objective(**{**weights, zero: 1.0})(prediction, prediction, states, answer=answer, target_surface=answer)
+        judged(
+            standard_objective(**{**weights, zero: 1.0}),
+            prediction,
+            prediction,
+            states,
+            answer=answer,
+            target_surface=answer,
+        )
 
 
 def test_without_contrast_no_similarities_are_computed(rows, monkeypatch):
@@ -174,34 +203,37 @@ def test_without_contrast_no_similarities_are_computed(rows, monkeypatch):
     def poison(*args, **kwargs):
         raise AssertionError("similarities were computed")
 
-    monkeypatch.setattr(Objective, "_contrastive", poison)
+    monkeypatch.setattr("cellgraph.retrieval.memory_bank.MemoryBank.logits", poison)
     objective = only("surface")
-    objective(prediction, prediction, answer=answer, target_surface=answer)
+    judged(objective, prediction, prediction, answer=answer, target_surface=answer)
     assert not list(objective.parameters())
 
 
 def test_temperature_is_learned_and_bounded(rows):
     prediction, answer = rows
     objective = only("dialogue", temperature=0.0101)
-    assert [name for name, _ in objective.named_parameters()] == ["log_scale"]
-    objective(prediction, answer, answer=answer)[0].backward()
-    assert objective.log_scale.grad != 0
+    bank = objective.terms["dialogue"].bank
+    assert [parameter is bank.log_scale for parameter in objective.parameters()] == [True]
+    judged(objective, prediction, answer, answer=answer)[0].backward()
+    assert bank.log_scale.grad != 0
     with torch.no_grad():
-        objective.log_scale += 1.0
-    over, _ = objective(prediction, prediction, answer=answer)
+        bank.log_scale += 1.0
+    over, _ = judged(objective, prediction, prediction, answer=answer)
     assert float(over) == pytest.approx(
-        float(only("dialogue", temperature=0.01)(prediction, prediction, answer=answer)[0])
+        float(judged(only("dialogue", temperature=0.01), prediction, prediction, answer=answer)[0])
     )
     objective.constrain()
-    assert float(objective.temperature()) == pytest.approx(0.01)
+    assert objective.readings()["temperature"] == pytest.approx(0.01)
     assert not list(only("dialogue", learn_temperature=False).parameters())
 
 
 def test_half_precision_is_summed_in_full(rows):
     prediction, answer = (x.bfloat16() for x in rows)
-    objective = Objective()
-    half, _ = objective(prediction, prediction, answer=answer, target_surface=answer)
-    full, _ = objective(prediction.float(), prediction.float(), answer=answer.float(), target_surface=answer.float())
+    objective = standard_objective()
+    half, _ = judged(objective, prediction, prediction, answer=answer, target_surface=answer)
+    full, _ = judged(
+        objective, prediction.float(), prediction.float(), answer=answer.float(), target_surface=answer.float()
+    )
     assert half.dtype == torch.float32
     assert torch.equal(half, full)
 
@@ -220,16 +252,39 @@ def test_half_precision_is_summed_in_full(rows):
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        Objective(**options)
+        standard_objective(**options)
 
 
 def test_missing_inputs(rows):
     prediction, answer = rows
-    with pytest.raises(ValueError, match="needs target_surface"):
-        only("surface")(prediction, prediction, answer=answer)
     with pytest.raises(ValueError, match="call fit first"):
-        only("dialogue", negatives="bank")(prediction, prediction, answer=answer)
+        judged(only("dialogue", negatives="bank"), prediction, prediction, answer=answer)
     with pytest.raises(ValueError, match="call fit first"):
-        only("dialogue", centred=True)(prediction, prediction, answer=answer)
-    with pytest.raises(ValueError, match="needs the group"):
-        only("dialogue", negatives="bank").fit(answer)
+        judged(only("dialogue", centred=True), prediction, prediction, answer=answer)
+
+
+def test_terms_of_ones_own_stand_beside_the_others(rows):
+    prediction, answer = rows
+
+    def length(predicted):
+        squares = predicted.embedding.square().sum(1)
+        return squares.mean(), {"most": squares.max()}
+
+    objective = standard_objective(surface=0.0, dialogue=0.0, turn=1.0, terms=[("length", length, 0.5)])
+    total, terms = judged(objective, prediction, prediction, answer=answer)
+    squares = [float(row @ row) for row in prediction]
+    assert list(terms) == ["turn", "length", "length_most"]
+    assert float(terms["length_most"]) == pytest.approx(max(squares))
+    assert float(total) == pytest.approx(float(terms["turn"]) + 0.5 * sum(squares) / ROWS)
+    with pytest.raises(ValueError, match="terms must have names of their own, got 'length' twice"):
+        Objective([("length", length, 1.0)] * 2)
+
+
+def test_what_is_predicted_leaves_out_the_padding():
+    pairs = EmbeddedPairs(torch.arange(12.0).reshape(4, 3), torch.ones(4, 3), dialogue=["a", "b", "a", "a"])
+    batch = Batch.gather(pairs, torch.tensor([[0, 2, 3], [1, -1, -1]]))
+    outputs = [SimpleNamespace(embedding=2 * batch.question[:, turn], num_steps=turn) for turn in range(3)]
+    predicted = Predicted(torch.nn.Identity(), batch, outputs)
+    assert torch.equal(predicted.embedding, 2 * pairs.question[[0, 2, 3, 1]])
+    assert predicted.dialogue.tolist() == [0, 0, 0, 1]
+    assert predicted.num_steps == 1.0

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from on_pairs import train_pairs
 
 from cellgraph import CellGraphOutput
-from cellgraph.retrieval import EmbeddedPairs, Objective, TrainSettings, train
+from cellgraph.retrieval import EmbeddedPairs, TrainSettings, standard_objective
 from cellgraph.training import precision as module
 from cellgraph.training import read_checkpoint, recorded_precision, used_precision
 
@@ -48,7 +49,9 @@ def run(folder=None, *, resume=False, **options):
     pairs = EmbeddedPairs(*(torch.randn(24, WIDTH, generator=generator) for _ in range(2)))
     settings = replace(SETTINGS, **options)
     model = Watched()
-    result = train(model, Objective(), pairs, settings=settings, folder=folder, resume=resume, progress=False)
+    result = train_pairs(
+        model, standard_objective(), pairs, settings=settings, folder=folder, resume=resume, progress=False
+    )
     return result, model.dtypes
 
 

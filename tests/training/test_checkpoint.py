@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from on_pairs import train_pairs
 
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.retrieval import EmbeddedPairs, Objective, TrainSettings, train
+from cellgraph.retrieval import EmbeddedPairs, TrainSettings, standard_objective
 from cellgraph.training import AtomicCheckpointIO, CSVLog, model_weights, read_checkpoint
 
 PAIRS = EmbeddedPairs(torch.randn(20, 6), torch.randn(20, 6))
@@ -25,7 +26,9 @@ def lattice_model(channels=8):
 
 def run(folder, model=None, settings=SETTINGS, **options):
     model = lattice_model() if model is None else model
-    return train(model, Objective(), PAIRS, PAIRS, settings=settings, folder=folder, progress=False, **options)
+    return train_pairs(
+        model, standard_objective(), PAIRS, PAIRS, settings=settings, folder=folder, progress=False, **options
+    )
 
 
 @pytest.fixture(scope="module")

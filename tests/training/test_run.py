@@ -9,13 +9,22 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from on_pairs import module, train_pairs
 from rich.console import Console
 from safetensors.torch import load_file
 
 from cellgraph import CellGraph, CellGraphOutput, GMLPCell, Lattice
-from cellgraph.retrieval import Batch, DialogueLoader, EmbeddedPairs, LatticeModule, Objective, TrainSettings, train
-from cellgraph.retrieval.ranking import reciprocal_ranks
-from cellgraph.training import EMA, NonFiniteError, TrainingProgress, build_trainer, fit, read_checkpoint
+from cellgraph.folder import RunFolder
+from cellgraph.retrieval import (
+    Batch,
+    DialogueLoader,
+    EmbeddedPairs,
+    Retrieval,
+    TrainSettings,
+    ranks,
+    standard_objective,
+)
+from cellgraph.training import EMA, NonFiniteError, RunSettings, TrainingProgress, build_trainer, fit, read_checkpoint
 
 WIDTH = 6
 
@@ -53,6 +62,10 @@ def pairs():
     return EmbeddedPairs(question[:40], answer[:40]), EmbeddedPairs(question[40:], answer[40:])
 
 
+def reciprocal(prediction, answer):
+    return 1 / ranks(prediction, answer, torch.arange(len(answer)))
+
+
 def quick(**options):
     base = {"max_steps": 12, "batch_size": 8, "warmup_steps": 2, "val_every": 4, "accelerator": "cpu", "ema": 0.0}
     # Tolerances are float32's, whatever the processor multiplies.
@@ -65,9 +78,9 @@ def columns(folder):
 
 
 def test_training_learns_a_linear_map(pairs):
-    before = reciprocal_ranks(Line()(pairs[1].question).embedding.detach(), pairs[1].answer, pairs[1].group).mean()
+    before = reciprocal(Line()(pairs[1].question).embedding.detach(), pairs[1].answer).mean()
     settings = quick(max_steps=300, lr=0.05, val_every=100)
-    result = train(Line(), Objective(), *pairs, settings=settings, progress=False)
+    result = train_pairs(Line(), standard_objective(), *pairs, settings=settings, progress=False)
     assert result.metrics["val/mrr"] == 1.0 > before + 0.3
     assert result.metrics["val/cosine"] > 0.98
     assert result.steps == 300
@@ -79,7 +92,7 @@ def test_the_lattice_trains_through_the_same_call(pairs):
     model = lattice_model(update_rate=0.8)
     model.fit_adapters(pairs[0].question, pairs[0].answer)
     settings = quick(max_steps=60, lr=0.01, ema=0.99, val_every=20)
-    result = train(model, Objective(internal=0.1), *pairs, settings=settings, progress=False)
+    result = train_pairs(model, standard_objective(internal=0.1), *pairs, settings=settings, progress=False)
     losses = [row["val/loss"] for row in result.history]
     assert losses[-1] < losses[0]
     assert result.model is model
@@ -88,19 +101,21 @@ def test_the_lattice_trains_through_the_same_call(pairs):
 
 def test_the_result_is_the_best_validation_s_weights(pairs):
     # A rate at which a straight line gets worse and better by turns.
-    result = train(
-        Line(), Objective(), *pairs, settings=quick(max_steps=40, lr=0.6, val_every=2, ema=0.5), progress=False
+    result = train_pairs(
+        Line(), standard_objective(), *pairs, settings=quick(max_steps=40, lr=0.6, val_every=2, ema=0.5), progress=False
     )
     scores = {row["step"]: row["val/mrr"] for row in result.history}
     assert result.best_step == max(scores, key=scores.get)
     assert len(set(scores.values())) > 3
     prediction = result.model(pairs[1].question).embedding.detach()
-    assert float(reciprocal_ranks(prediction, pairs[1].answer, pairs[1].group).mean()) == scores[result.best_step]
+    assert float(reciprocal(prediction, pairs[1].answer).mean()) == scores[result.best_step]
 
 
 def test_validation_metrics_are_those_of_the_averaged_model(pairs, tmp_path):
-    objective = Objective()
-    result = train(Line(), objective, *pairs, settings=quick(ema=0.9, val_every=12), folder=tmp_path, progress=False)
+    objective = standard_objective()
+    result = train_pairs(
+        Line(), objective, *pairs, settings=quick(ema=0.9, val_every=12), folder=tmp_path, progress=False
+    )
     checkpoint = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
     averages = checkpoint["callbacks"]["EMA"]["average"]
     prediction = torch.nn.functional.linear(pairs[1].question, averages["map.weight"], averages["map.bias"])
@@ -122,10 +137,11 @@ def test_ema_is_the_recursion_over_updates_not_batches(pairs, tmp_path):
     model = Line()
     expected = model.map.weight.detach().double().clone()
     spy = Spy(0.8)
-    trainer = build_trainer(tmp_path, max_steps=9, accumulate=2, ema=0, accelerator="cpu", keep=False, progress=False)
+    told = {"max_steps": 9, "accumulate": 2, "ema": 0.0, "accelerator": "cpu", "batch_size": 8}
+    learner = module(model, standard_objective(surface=1.0, dialogue=0.0), pairs[0], **told)
+    trainer = build_trainer(RunFolder(tmp_path), learner.settings, keep=False, progress=False)
     trainer.callbacks.insert(0, spy)
-    objective = Objective(surface=1.0, dialogue=0.0)
-    fit(LatticeModule(model, objective, max_steps=9), DialogueLoader(pairs[0], 8, num_batches=18), None, trainer)
+    fit(learner, trainer)
     assert len(seen) == 18
     updates = dict(reversed(seen))
     for update in range(1, 10):
@@ -141,7 +157,7 @@ def test_updates_are_adamw_on_the_mean_of_accumulated_batches(pairs):
     twin.load_state_dict(model.state_dict())
     options = {"lr": 0.01, "weight_decay": 0.3, "warmup_steps": 3, "betas": (0.8, 0.9), "clip": 0.5, "accumulate": 2}
     settings = quick(max_steps=6, **options)
-    result = train(model, Objective(dialogue=0.0), pairs[0], settings=settings, progress=False)
+    result = train_pairs(model, standard_objective(dialogue=0.0), pairs[0], settings=settings, progress=False)
     groups = [{"params": [twin.map.weight], "weight_decay": 0.3}, {"params": [twin.map.bias], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=0.01, betas=(0.8, 0.9))
     stream = iter(DialogueLoader(pairs[0], 8, seed=0, drop_last=True, num_batches=12))
@@ -164,8 +180,13 @@ def test_updates_are_adamw_on_the_mean_of_accumulated_batches(pairs):
 
 def test_the_log_has_every_term_by_name(pairs, tmp_path):
     settings = quick(max_steps=10, val_every=5, log_every=4, ema=0.9)
-    train(
-        lattice_model(), Objective(internal=0.1, turn=0.1), *pairs, settings=settings, folder=tmp_path, progress=False
+    train_pairs(
+        lattice_model(),
+        standard_objective(internal=0.1, turn=0.1),
+        *pairs,
+        settings=settings,
+        folder=tmp_path,
+        progress=False,
     )
     rows = columns(tmp_path)
     assert [(row["step"], bool(row["train/loss"]), bool(row["val/mrr"])) for row in rows] == [
@@ -187,11 +208,13 @@ def test_the_log_has_every_term_by_name(pairs, tmp_path):
 
 def test_early_stopping_and_staying_stopped(pairs, tmp_path):
     settings = quick(max_steps=400, lr=0.05, val_every=5, patience=2)
-    result = train(Line(), Objective(), *pairs, settings=settings, folder=tmp_path, progress=False)
+    result = train_pairs(Line(), standard_objective(), *pairs, settings=settings, folder=tmp_path, progress=False)
     scores = [row["val/mrr"] for row in result.history]
     assert result.steps < 400
     assert scores.index(max(scores)) == len(scores) - 3
-    again = train(Line(), Objective(), *pairs, settings=settings, folder=tmp_path, progress=False, resume=True)
+    again = train_pairs(
+        Line(), standard_objective(), *pairs, settings=settings, folder=tmp_path, progress=False, resume=True
+    )
     assert (again.steps, again.best_step, again.history) == (result.steps, result.best_step, result.history)
 
 
@@ -199,17 +222,17 @@ def test_memory_is_handed_on_and_the_gradient_ends_with_the_batch(pairs):
     model = lattice_model(memory_channels=2)
     with torch.no_grad():
         model.cell.out_weight.normal_(std=0.3)
-    module = LatticeModule(model, Objective(surface=1.0, dialogue=0.0), seed=1)
     dialogues = EmbeddedPairs(pairs[0].question[:4], pairs[0].answer[:4], dialogue=["a"] * 4)
+    learner = module(model, standard_objective(surface=1.0, dialogue=0.0), dialogues, seed=1)
     first, second = DialogueLoader(dialogues, 1, window=2)
     model.eval()
-    module.training_step(first, 0).backward()
-    memory = module._memory
+    learner.training_step(first, 0).backward()
+    memory = learner.lesson.memory
     assert not memory.requires_grad
     by_hand = model(dialogues.question[1:2], model(dialogues.question[:1]).memory)
     assert torch.equal(memory, by_hand.memory.detach())
     model.zero_grad()
-    loss = module.training_step(second, 1)
+    loss = learner.training_step(second, 1)
     outputs, memory = [], memory
     for turn in (2, 3):
         outputs.append(model(dialogues.question[turn : turn + 1], memory))
@@ -220,15 +243,15 @@ def test_memory_is_handed_on_and_the_gradient_ends_with_the_batch(pairs):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     loss.backward()
     assert model.cell.out_weight.grad.abs().sum() > 0
-    restarted = module.training_step(Batch.gather(dialogues, second.index), 2)
+    restarted = learner.training_step(Batch.gather(dialogues, second.index), 2)
     assert restarted.item() != pytest.approx(loss.item(), rel=1e-5)
 
 
 def test_a_long_dialogue_trains_without_holding_on_to_its_past(pairs):
     dialogue = EmbeddedPairs(pairs[0].question, pairs[0].answer, dialogue=["a"] * 40)
     settings = quick(max_steps=90, window=1, batch_size=1)
-    objective = Objective(surface=1.0, dialogue=0.0)
-    result = train(lattice_model(memory_channels=2), objective, dialogue, settings=settings, progress=False)
+    objective = standard_objective(surface=1.0, dialogue=0.0)
+    result = train_pairs(lattice_model(memory_channels=2), objective, dialogue, settings=settings, progress=False)
     assert result.steps == 90
 
 
@@ -236,7 +259,9 @@ def test_a_long_dialogue_trains_without_holding_on_to_its_past(pairs):
 def test_a_loss_that_is_not_finite_names_update_and_term_and_keeps_the_batch(pairs, tmp_path, options, term):
     settings = quick(accumulate=2)
     with pytest.raises(NonFiniteError) as caught:
-        train(Line(poison_at=6), Objective(**options), *pairs, settings=settings, folder=tmp_path, progress=False)
+        train_pairs(
+            Line(poison_at=6), standard_objective(**options), *pairs, settings=settings, folder=tmp_path, progress=False
+        )
     path = tmp_path / "nonfinite_update_3.safetensors"
     assert str(caught.value) == f"update 3: the term '{term}' is nan; the batch is saved in {path}"
     stream = DialogueLoader(pairs[0], 8, seed=0, drop_last=True, num_batches=24)
@@ -250,15 +275,17 @@ def test_a_gradient_that_is_not_finite_stops_too(pairs, tmp_path):
     model = Line()
     model.map.weight.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(NonFiniteError, match=r"update 1: the term 'gradient' is (nan|inf); the batch is saved in"):
-        train(model, Objective(), *pairs, settings=quick(), folder=tmp_path, progress=False)
+        train_pairs(model, standard_objective(), *pairs, settings=quick(), folder=tmp_path, progress=False)
 
 
 def test_float16_on_a_cpu_is_said_to_be_bfloat16(pairs):
     with pytest.warns(UserWarning, match="'16-mixed' runs as 'bf16-mixed'"):
-        half = train(lattice_model(), Objective(), *pairs, settings=quick(precision="16-mixed"), progress=False)
+        half = train_pairs(
+            lattice_model(), standard_objective(), *pairs, settings=quick(precision="16-mixed"), progress=False
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        full = train(lattice_model(), Objective(), *pairs, settings=quick(), progress=False)
+        full = train_pairs(lattice_model(), standard_objective(), *pairs, settings=quick(), progress=False)
     assert half.metrics["val/loss"] == pytest.approx(full.metrics["val/loss"], rel=0.5)
     assert next(half.model.parameters()).dtype == torch.float32
 
@@ -272,7 +299,7 @@ def test_a_run_leaves_the_process_s_randomness_alone(pairs):
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002
     torch.manual_seed(1)
-    train(model, Objective(), *pairs, settings=quick(max_steps=2), progress=False)
+    train_pairs(model, standard_objective(), *pairs, settings=quick(max_steps=2), progress=False)
     assert (random.random(), np.random.rand(), torch.rand(())) == expected  # noqa: NPY002
 
 
@@ -280,8 +307,8 @@ def test_two_runs_are_equal_and_seeds_matter(pairs):
     def weights(seed):
         torch.manual_seed(0)
         settings = quick(seed=seed, max_steps=4)
-        return train(
-            lattice_model(update_rate=0.5), Objective(), *pairs, settings=settings, progress=False
+        return train_pairs(
+            lattice_model(update_rate=0.5), standard_objective(), *pairs, settings=settings, progress=False
         ).model.state_dict()
 
     one, same, other = weights(1), weights(1), weights(2)
@@ -296,19 +323,25 @@ def test_compile_is_asked_of_the_model(pairs):
         def compile_step(self):
             self.compiled += 1
 
-    assert train(Compiled(), Objective(), *pairs, settings=quick(compile=True), progress=False).model.compiled == 1
-    assert train(Compiled(), Objective(), *pairs, settings=quick(), progress=False).model.compiled == 0
-    assert train(Line(), Objective(), *pairs, settings=quick(compile=True), progress=False).steps == 12
+    assert (
+        train_pairs(
+            Compiled(), standard_objective(), *pairs, settings=quick(compile=True), progress=False
+        ).model.compiled
+        == 1
+    )
+    assert train_pairs(Compiled(), standard_objective(), *pairs, settings=quick(), progress=False).model.compiled == 0
+    assert train_pairs(Line(), standard_objective(), *pairs, settings=quick(compile=True), progress=False).steps == 12
 
 
 @pytest.mark.parametrize(("terminal", "shown"), [(True, "12/12"), (False, "update 12/12")])
 def test_progress_names_the_losses(pairs, tmp_path, terminal, shown):
     console = Console(record=True, force_terminal=terminal, width=200, file=(tmp_path / "out").open("w"))
-    trainer = build_trainer(tmp_path, max_steps=12, val_every=4, accelerator="cpu", ema=0, keep=False, log_every=1)
+    told = {"max_steps": 12, "val_every": 4, "accelerator": "cpu", "ema": 0.0, "log_every": 1, "batch_size": 8}
+    learner = module(Line(), standard_objective(), *pairs, **told)
+    trainer = build_trainer(RunFolder(tmp_path), learner.settings, shown=Retrieval.shown, keep=False)
     found = next(c for c in trainer.callbacks if isinstance(c, TrainingProgress))
     found.console = console
-    module = LatticeModule(Line(), Objective(), max_steps=12)
-    fit(module, DialogueLoader(pairs[0], 8, num_batches=12), DialogueLoader(pairs[1], 8), trainer)
+    fit(learner, trainer)
     text = console.export_text()
     assert shown in text
     for name in ("loss ", "surface ", "dialogue ", "val/mrr ", "samples/s"):
@@ -321,13 +354,12 @@ def test_progress_names_the_losses(pairs, tmp_path, terminal, shown):
     ("options", "message"),
     [
         ({"precision": "8-bit"}, "precision must be one of"),
-        ({"accumulate": 0}, "accumulate must be positive, got 0"),
-        ({"devices": 2}, "devices must be 1"),
-        ({"clip": -1.0}, "clip must not be negative"),
+        ({"accumulate": 0}, "accumulate and val_every must be positive and clip not negative, got 0, 100 and 1.0"),
+        ({"clip": -1.0}, "clip not negative, got 1, 100 and -1.0"),
         ({"ema": 1.0}, "decay must lie between 0 and 1, got 1.0"),
         ({"patience": 0}, "patience must be positive"),
     ],
 )
 def test_bad_trainer_options(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        build_trainer(tmp_path, **{"max_steps": 5, **options})
+        build_trainer(RunFolder(tmp_path), RunSettings(**{"max_steps": 5, **options}), monitor="val/mrr")

@@ -1,16 +1,17 @@
-"""The schedule in closed form, the groups of the optimiser, and retrieval, each against a slow way to say it."""
+"""The schedule in closed form, and the groups of the optimiser."""
 
 from __future__ import annotations
 
 import math
 
+import on_pairs
 import pytest
 import torch
 from torch import nn
 
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.retrieval import LatticeModule, Objective
-from cellgraph.retrieval.ranking import reciprocal_ranks
+from cellgraph.retrieval import EmbeddedPairs, standard_objective
+from cellgraph.training import RunSettings
 from cellgraph.training.schedule import parameter_groups, warmup_decay
 
 
@@ -18,9 +19,10 @@ from cellgraph.training.schedule import parameter_groups, warmup_decay
 def module():
     model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 8, hidden=8), teacher_width=6, num_steps=2)
     multipliers = {"question_adapter": 0.5, "question_adapter.encoder.bias": 0.25}
-    return LatticeModule(
+    return on_pairs.module(
         model,
-        Objective(),
+        standard_objective(),
+        EmbeddedPairs(torch.randn(20, 6), torch.randn(20, 6)),
         lr=0.2,
         weight_decay=0.1,
         warmup_steps=4,
@@ -63,7 +65,9 @@ def test_groups_are_split_by_decay_and_by_multiplier(module):
     names = {id(p): name for name, p in [*module.model.named_parameters(), *module.objective.named_parameters()]}
     rate = {names[id(p)]: group["initial_lr"] for group in groups for p in group["params"]}
     decay = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
-    trained = {name for name, p in module.model.named_parameters() if p.requires_grad} | {"log_scale"}
+    trained = {name for name, p in module.model.named_parameters() if p.requires_grad} | {
+        "terms.dialogue.bank.log_scale"
+    }
     assert rate.keys() == trained
     assert "answer_adapter.encoder.weight" not in rate
     decayed = {name for name, value in decay.items() if value == 0.1}
@@ -78,7 +82,7 @@ def test_groups_are_split_by_decay_and_by_multiplier(module):
     assert {value for name, value in decay.items() if name not in decayed} == {0.0}
     assert rate["question_adapter.encoder.weight"] == pytest.approx(0.1)
     assert rate["question_adapter.encoder.bias"] == pytest.approx(0.05)
-    assert rate["cell.in_weight"] == rate["log_scale"] == pytest.approx(0.2)
+    assert rate["cell.in_weight"] == rate["terms.dialogue.bank.log_scale"] == pytest.approx(0.2)
 
 
 def test_multipliers_must_fit():
@@ -93,32 +97,13 @@ def test_multipliers_must_fit():
     ("options", "message"),
     [
         ({"lr": 0.0}, "lr must be positive"),
-        ({"warmup_steps": -1}, "warmup_steps must not be negative and max_steps positive, got -1 and 1000"),
+        (
+            {"warmup_steps": -1},
+            "warmup_steps must not be negative and max_steps and batch_size positive, got -1, 1000 and 64",
+        ),
         ({"betas": (0.9, 1.0)}, "betas must be two numbers"),
     ],
 )
 def test_bad_settings(options, message):
     with pytest.raises(ValueError, match=message):
-        LatticeModule(nn.Linear(1, 1), Objective(), **options)
-
-
-def test_reciprocal_ranks_by_sorting():
-    generator = torch.Generator().manual_seed(0)
-    answer = torch.randn(40, 6, generator=generator)
-    answer[7] = answer[3]
-    prediction = answer + 0.8 * torch.randn(40, 6, generator=generator)
-    group = torch.unique(answer, dim=0, return_inverse=True)[1]
-    expected = []
-    for i in range(40):
-        rivals = [j for j in range(40) if j == i or group[j] != group[i]]
-        scores = {j: float(torch.cosine_similarity(prediction[i], answer[j], dim=0)) for j in rivals}
-        expected.append(1 / (1 + sorted(rivals, key=lambda j: -scores[j]).index(i)))
-    assert len(set(expected)) > 3
-    assert reciprocal_ranks(prediction, answer, group, chunk=9).tolist() == pytest.approx(expected)
-
-
-def test_what_is_no_answer_ranks_last():
-    answer = torch.eye(4)
-    prediction = torch.full((4, 4), torch.nan)
-    assert reciprocal_ranks(prediction, answer, torch.arange(4)).tolist() == [0.25] * 4
-    assert reciprocal_ranks(torch.ones(4, 4), answer, torch.arange(4)).tolist() == [0.25] * 4
+        RunSettings(**options)

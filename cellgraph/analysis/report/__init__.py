@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cellgraph.analysis.report.study import STAGES, Study, study
 from cellgraph.analysis.report.subject import QUICK, Effort
 from cellgraph.data import QAPair
 from cellgraph.files import write_atomically
+from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.retrieval import EmbeddedPairs
 
@@ -31,10 +33,10 @@ NUM_PICTURES, PICTURES_SHARE = 16, 6
 
 
 def report_run(
-    run: str | Path,
+    run: str | os.PathLike[str],
     pairs: Sequence[QAPair],
     embedded: EmbeddedPairs,
-    folder: str | Path,
+    folder: str | os.PathLike[str],
     *,
     quick: bool = False,
     console: Console | None = None,
@@ -56,14 +58,14 @@ def report_run(
         ValueError: If the run holds no network or no log, or has too few held-out pairs.
         OSError: If the folder cannot be written.
     """
-    run, folder = Path(run), Path(folder)
+    source, folder = RunFolder(run), Path(folder)
     # A folder that cannot be written is told of now, not after minutes.
     folder.mkdir(parents=True, exist_ok=True)
-    model = CellGraph.from_pretrained(run / "model")
+    model = CellGraph.from_pretrained(source.model)
     model.cell.use_fused()
-    if not (run / "metrics.csv").is_file():
-        raise ValueError(f"{run} holds no log of its training: metrics.csv is missing")
-    curves = read_metrics(run / "metrics.csv")
+    if not source.metrics.is_file():
+        raise ValueError(f"{source} holds no log of its training: {source.metrics.name} is missing")
+    curves = read_metrics(source.metrics)
     columns = (TextColumn("{task.description:<16}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console or Console()) as bar:
         task = bar.add_task(next(iter(STAGES)), total=sum(STAGES.values()) + PICTURES_SHARE)
@@ -77,7 +79,7 @@ def report_run(
             progress=lambda stage, share: bar.update(task, advance=share * STAGES[stage], description=stage),
         )
         bar.update(task, description="pictures")
-        title = f"What the lattice learned: {run.resolve().name}"
+        title = f"What the lattice learned: {source.path.resolve().name}"
         return write_report(
             result, folder, title=title, progress=lambda: bar.advance(task, PICTURES_SHARE / NUM_PICTURES)
         )

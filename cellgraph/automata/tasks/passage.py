@@ -60,6 +60,8 @@ class Passage(Task):
         lattice = Lattice((depth, SIDE, SIDE), neighbourhood, mask=mask)
         super().__init__(lattice)
         self.hole, self.channels = hole, channels
+        # The pixel, and what is each cell's own.
+        self.context_channels = 1 + substrate
         self.front, self.back = lattice.face("front"), lattice.face("back")
         self.substrate = nn.Parameter(torch.randn(1, lattice.num_nodes, substrate))
         self.training_images, self.choosing_images, self.held_out = digit_images()

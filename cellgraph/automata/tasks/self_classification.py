@@ -46,6 +46,9 @@ class SelfClassification(Task):
         tensor([10.0000, 10.0000])
     """
 
+    #: The pixel.
+    context_channels = 1
+
     @plain_numbers
     def __init__(self, channels: int = 24, *, neighbourhood: int = 8, seeds: int = 3) -> None:
         if channels <= CLASSES:

@@ -17,7 +17,7 @@ from torch import nn
 
 from cellgraph import GMLPCell, Lattice
 from cellgraph.automata import (
-    AutomatonModule,
+    AutomatonLesson,
     AutomatonSettings,
     Batch,
     Curriculum,
@@ -27,7 +27,7 @@ from cellgraph.automata import (
 )
 from cellgraph.automata.tasks import Majority
 from cellgraph.nn import Cell, NCACell
-from cellgraph.training import NonFiniteError, read_checkpoint
+from cellgraph.training import NonFiniteError, UpdateModule, read_checkpoint
 
 # Everything random at once: pool, damage, steps, update masks, noise, dropout from the global generator, averages.
 SCRIPT = """
@@ -100,13 +100,13 @@ def test_a_line_learns_its_slope():
     # Four steps of a quarter lead from zero to one.
     assert cell.weight.item() == pytest.approx(0.25, abs=5e-3)
     assert result.steps == 150
-    assert result.model["cell"] is cell
+    assert result.model.cell is cell
 
 
 def rollout_terms(cell, task, **options):
-    module = AutomatonModule(cell, task, **options)
-    batch = task.sample(2, torch.Generator().manual_seed(0))
-    return module._rollout(cell, task, batch, module.settings["num_steps"][1])[1]
+    generator = torch.Generator().manual_seed(0)
+    lesson = AutomatonLesson(task, AutomatonSettings(**options))
+    return lesson.rollout(cell, task, task.sample(2, generator), lesson.settings.steps[1], generator)[1]
 
 
 def test_terms_have_their_closed_form():
@@ -130,7 +130,8 @@ def test_supervised_states_divide_the_steps():
 
 
 def test_normalised_gradients_have_norm_one_each():
-    module = AutomatonModule(NCACell(Lattice((3, 3)), 2), Climb(2), normalise=True)
+    task, told = Climb(2), AutomatonSettings(normalise=True)
+    module = UpdateModule(NCACell(task.lattice, 2), task.lesson(told), told)
     optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
     expected = []
     for scale, parameter in zip((1e-3, 1.0, 1e3, 1e6), module.parameters(), strict=False):

@@ -1,0 +1,163 @@
+"""The lesson of an automaton: its task, its pool and its curriculum, update by update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from cellgraph.automata.automaton import Automaton
+from cellgraph.automata.batch import Batch
+from cellgraph.automata.curriculum import Curriculum
+from cellgraph.automata.penalties import drift, overflow
+from cellgraph.automata.resizing import on_lattice
+from cellgraph.automata.settings import AutomatonSettings
+from cellgraph.nn import Cell
+from cellgraph.numbers import plain_numbers
+from cellgraph.training import Learned, Lesson
+
+if TYPE_CHECKING:
+    from cellgraph.automata.task import Task
+
+
+class Updates:
+    """Counts the updates; what each one learns from is drawn by the lesson, whose generators are in the checkpoint.
+
+    Args:
+        total: Batches in all.
+    """
+
+    @plain_numbers
+    def __init__(self, total: int) -> None:
+        self.total, self._done = total, 0
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __iter__(self) -> Iterator[int]:
+        if self._done >= self.total:
+            self._done = 0
+        while self._done < self.total:
+            # The place moves on before the number is out, so a state saved while it is used is the next one's.
+            self._done += 1
+            yield self._done - 1
+
+    def state_dict(self) -> dict[str, int]:
+        """How many are done."""
+        return {"done": self._done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after them."""
+        self._done = state["done"]
+
+
+class AutomatonLesson(Lesson):
+    r"""Trains a cell, and what its task learns, on rollouts from the task's samples.
+
+    .. math:: L = \frac{1}{S} \sum_{s=1}^S \ell(x_{s T / S}) + \lambda_o \, \mathrm{overflow}(x_T)
+        + \lambda_d \, \mathrm{drift}(x_T, x_{T + D})
+
+    The number of steps :math:`T` is drawn anew for every update. Nothing that an update leaves behind carries a
+    gradient: states go into the pool detached.
+
+    Args:
+        task: What it is trained for, with its pool and curriculum.
+        settings: How.
+    """
+
+    def __init__(self, task: Task, settings: AutomatonSettings) -> None:
+        self.task, self.settings = task, settings
+        self.pool, self.curriculum = task.pool, task.curriculum or Curriculum()
+        self._small: tuple[Cell, Task] | None = None
+        self._small_shape: tuple[int, ...] | None = None
+        # Samples are drawn on the CPU, so that they are the same on every device.
+        self.samples = torch.Generator().manual_seed(settings.seed)
+
+    def batches(self) -> Updates:
+        """Numbers: samples are drawn when they are learned from."""
+        return Updates(self.settings.max_steps * self.settings.accumulate)
+
+    def learn(self, model: nn.Module, batch: int, *, done: float, generator: torch.Generator) -> Learned:
+        """The loss of a batch, which is drawn here."""
+        assert isinstance(model, Automaton)
+        steps = self._draw_steps(done)
+        cell, task = self._stage(model.cell, done)
+        index, samples = self._draw_batch(task, generator.device)
+        start = samples
+        if self.settings.noise:
+            x = samples.x
+            draws = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+            start = replace(samples, x=x + self.settings.noise * draws)
+        x, terms = self.rollout(cell, task, start, steps, generator)
+        weights = {"overflow": self.settings.overflow, "drift": self.settings.drift}
+        total = terms["task"] + sum(weight * terms[name] for name, weight in weights.items() if name in terms)
+        if index is not None and self.pool is not None:
+            self.pool.put(index, x, steps=steps)
+        detached = {name: term.detach() for name, term in terms.items()}
+        return Learned(total, detached, samples, len(samples), float(steps))
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """The task's figures."""
+        assert isinstance(model, Automaton)
+        return self.task.validate(model.cell, num_steps=self.settings.steps[1])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The samples' generator and the pool."""
+        pool = None if self.pool is None else self.pool.state_dict()
+        return {"samples": self.samples.get_state(), "pool": pool}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take them back."""
+        if (state["pool"] is None) != (self.pool is None):
+            there, here = ("no pool", "one") if state["pool"] is None else ("a pool", "none")
+            raise ValueError(f"cannot go on: the checkpoint has {there}, this run {here}")
+        self.samples.set_state(state["samples"].cpu())
+        if self.pool is not None:
+            self.pool.load_state_dict(state["pool"])
+
+    def _draw_steps(self, done: float) -> int:
+        least, most = self.curriculum.steps(done, self.settings.steps)
+        return int(torch.randint(least, most + 1, (), generator=self.samples))
+
+    def _stage(self, cell: Cell, done: float) -> tuple[Cell, Task]:
+        """The cell and the task, on the curriculum's smaller lattice while it says so."""
+        shape = self.curriculum.shape(done)
+        if shape is None:
+            return cell, self.task
+        if self._small is None or shape != self._small_shape:
+            device = next(cell.parameters()).device
+            task = self.task.resized(shape).to(device)
+            # The weights are those of the cell, and saved with it.
+            self._small, self._small_shape = (on_lattice(cell, task.lattice), task), shape
+        return self._small
+
+    def _draw_batch(self, task: Task, device: torch.device) -> tuple[Tensor | None, Batch]:
+        size = self.settings.batch_size
+        # Samples of one size do not fit among those of another: the pool begins with the whole lattice.
+        if self.pool is None or task is not self.task:
+            return None, task.sample(size, self.samples).to(device)
+        return self.pool.draw(task, size, self.samples, device=device)
+
+    def rollout(
+        self, cell: Cell, task: Task, batch: Batch, steps: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The final state, and the means of the loss and of the penalties that have a weight."""
+
+        def walked(x: Tensor, num_steps: int) -> Tensor:
+            every = self.settings.rollout_checkpoint_every
+            options = {"num_steps": num_steps, "checkpoint_every": every, "generator": generator}
+            return task.run(cell, replace(batch, x=x), **options).x  # type: ignore[arg-type]
+
+        count, losses, x = self.settings.supervise, [], batch.x
+        for part in range(count):
+            x = walked(x, steps * (part + 1) // count - steps * part // count)
+            losses.append(task.loss(x, batch).mean())
+        terms = {"task": torch.stack(losses).mean()}
+        if self.settings.overflow:
+            terms["overflow"] = overflow(x, self.settings.bound).mean()
+        if self.settings.drift:
+            terms["drift"] = drift(x, walked(x, self.settings.drift_steps)).mean()
+        return x, terms

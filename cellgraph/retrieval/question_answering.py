@@ -1,0 +1,240 @@
+"""Question answering: texts to embeddings to a network to a table beside its baselines."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from cellgraph.data import QAPair, Split, read_pairs, save_pairs
+from cellgraph.files import write_json
+from cellgraph.folder import RunFolder
+from cellgraph.model import CellGraph
+from cellgraph.retrieval.controls import AdaptersAlone, LinearMLP
+from cellgraph.retrieval.embedded import EmbeddedPairs
+from cellgraph.retrieval.evaluation import Evaluation, Prediction, evaluate, predict, predict_closed_forms
+from cellgraph.retrieval.nearest import nearest_answers
+from cellgraph.retrieval.objectives import Objective
+from cellgraph.retrieval.settings import TrainSettings
+from cellgraph.retrieval.table import print_evaluation, save_evaluation
+from cellgraph.retrieval.task import Retrieval
+from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
+from cellgraph.training import Job, train
+
+PARTS = ("train", "validation", "test")
+
+#: Names of the trained systems in the table.
+LATTICE, ADAPTERS_ALONE, LINEAR_MLP = "lattice", "adapters alone", "linear + MLP"
+CONTROLS: dict[str, type[AdaptersAlone]] = {ADAPTERS_ALONE: AdaptersAlone, LINEAR_MLP: LinearMLP}
+
+#: The first stage of training, which has a folder of its own as the trained baselines have.
+FIRST = "first"
+
+
+class QuestionAnswering(Retrieval):
+    """From texts to a network judged beside its baselines.
+
+    Args:
+        split: Gives the pairs, in three parts, where the run folder has none.
+        teacher: The frozen encoder; the run folder's instead where it has one.
+        cache: Where its embeddings are kept.
+        objective: What the network and the trained baselines are trained for.
+        start: How the adapters start, see :meth:`~cellgraph.CellGraph.fit_adapters`.
+        adapters_first: Settings in which a first stage of training differs, in which the lattice, which a new network
+            passes unchanged, is left out: the adapters learn cheaply what they can do alone. Without ``max_steps``
+            there is no such stage. The trained baselines start from where it ends.
+
+    Attributes:
+        texts: The pairs, once prepared.
+        test: The embedded held-out pairs, once prepared.
+    """
+
+    def __init__(
+        self,
+        split: Callable[[], Split],
+        teacher: Teacher,
+        objective: Objective,
+        *,
+        cache: EmbeddingCache | None = None,
+        start: str = "identity",
+        adapters_first: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(objective)
+        self.split, self.teacher = split, teacher
+        self.cache = cache if cache is not None else EmbeddingCache()
+        self.start, self.adapters_first = start, dict(adapters_first or {})
+        self.texts = Split([], [], [])
+        self.test: EmbeddedPairs | None = None
+        self.make: Callable[..., CellGraph] | None = None
+
+    def prepare(self, job: Job) -> None:
+        """Read or make the split, fit the teacher where it needs that and was not before, and embed every part."""
+        folder = job.folder
+        if all(folder.pairs(part).exists() for part in PARTS):
+            self.texts = self.read(folder)
+        else:
+            self.texts = self.split()
+            for part in PARTS:
+                save_pairs(folder.pairs(part), getattr(self.texts, part))
+        job.say("pairs: " + ", ".join(f"{len(getattr(self.texts, part)):,} {part}" for part in PARTS))
+        if not folder.has_teacher:
+            self.teacher.fit([text for pair in self.texts.train for text in (pair.question, pair.answer)])
+            self.teacher.save_pretrained(folder.teacher)
+        self.pairs, self.validation, self.test = (self.embed(getattr(self.texts, part), folder) for part in PARTS)
+
+    def read(self, folder: RunFolder) -> Split:
+        """The pairs of a run folder."""
+        return Split(**{part: read_pairs(folder.pairs(part)) for part in PARTS})
+
+    def embed(self, pairs: Sequence[QAPair], folder: RunFolder) -> EmbeddedPairs:
+        """Pairs embedded by the teacher of a run folder."""
+        if folder.has_teacher:
+            self.teacher = load_teacher(folder.teacher)
+        texts = [pair.question for pair in pairs] + [pair.answer for pair in pairs]
+        both = self.cache.embed(self.teacher, texts, progress=True)
+        dialogue, turn = [pair.dialogue for pair in pairs], [pair.turn for pair in pairs]
+        return EmbeddedPairs(both[: len(pairs)], both[len(pairs) :], dialogue=dialogue, turn=turn)
+
+    def build(self, make: Callable[..., CellGraph], job: Job) -> CellGraph:
+        """A new network, its adapters fitted and taken through the first stage."""
+        self.make = make
+        model, errors = self._new_model(make, job.settings)
+        counts = ", ".join(f"{name} {count:,}" for name, count in model.parameter_counts().items())
+        job.say(f"parameters: {counts}")
+        job.say(", ".join(f"{name.replace('_', ' ')} {error:.4f}" for name, error in errors.items()))
+        # A run that goes on has been through it.
+        if not job.folder.last.exists():
+            self._first_stage(model, job)
+        return model
+
+    def load(self, make: Callable[..., CellGraph], folder: RunFolder) -> CellGraph:
+        """The trained network of a run folder."""
+        self.make = make
+        return super().load(make, folder)
+
+    def judge(self, model: nn.Module, job: Job, training: Mapping[str, Any]) -> Evaluation:
+        """Judge the network on the held-out pairs beside its baselines; write and show the table."""
+        assert isinstance(model, CellGraph)
+        assert self.pairs is not None
+        assert self.test is not None
+        predictions = self.predictions(model, self.test.question, job, seconds_train=training["seconds"])
+        questions, answers = zip(*((pair.question, pair.answer) for pair in self.texts.test), strict=True)
+        evaluation = evaluate(
+            predictions,
+            self.test.answer,
+            answers_train=self.pairs.answer,
+            to_surface=model.target_surface,
+            answer_texts=answers,
+            reference=LATTICE,
+        )
+        examples = nearest_answers(predictions[LATTICE].embedding, self.test.answer, questions, answers)
+        save_evaluation(evaluation, job.folder, examples)
+        print_evaluation(evaluation, examples, console=job.console)
+        return evaluation
+
+    def predictions(
+        self, model: CellGraph, question: Tensor, job: Job, *, seconds_train: float = 0.0
+    ) -> dict[str, Prediction]:
+        """What the baselines and the network answer to questions.
+
+        Args:
+            model: The trained network.
+            question: Embeddings of the questions, ``[num_questions, teacher_width]``.
+            job: The experiment; trained baselines are kept in its folder.
+            seconds_train: Time that training the network took.
+        """
+        assert self.pairs is not None
+        predictions = predict_closed_forms(self.pairs.question, self.pairs.answer, question)
+        first, controls = self.controls(job)
+        for name, (control, seconds) in controls.items():
+            predictions[name] = predict(control, question, seconds_train=first + seconds)
+        model.cell.use_fused()
+        # Batches of any size, each once, are not worth a compilation.
+        with torch.compiler.set_stance("force_eager"):
+            return predictions | {LATTICE: predict(model, question, seconds_train=first + seconds_train)}
+
+    def controls(self, job: Job) -> tuple[float, dict[str, tuple[AdaptersAlone, float]]]:
+        """Seconds of the first stage, and the trained baselines with their seconds: from the run folder what it has.
+
+        They have the network's adapters, start, loss, stages and number of updates, but no lattice.
+        """
+        kept = {name: self._kept(name, kind, job) for name, kind in CONTROLS.items()}
+        first = self._kept(FIRST, AdaptersAlone, job) if self._has_first else (None, 0.0)
+        if first is not None and None not in kept.values():
+            return first[1], {name: found for name, found in kept.items() if found is not None}
+        assert self.make is not None
+        model, _ = self._new_model(self.make, job.settings)
+        counts = model.parameter_counts()
+        hidden = LinearMLP.hidden_for(sum(counts.values()) - counts["adapters"], model.input_surface.width)
+        # New weights are drawn here, in one order, whether or not a stage is trained or read.
+        adapters = model.question_adapter, model.answer_adapter
+        mlp = LinearMLP(*copy.deepcopy(adapters), hidden=hidden)
+        seconds = self._first_stage(model, job)
+        mlp.load_state_dict(AdaptersAlone(*adapters).state_dict(), strict=False)
+        controls = {ADAPTERS_ALONE: AdaptersAlone(*copy.deepcopy(adapters)), LINEAR_MLP: mlp}
+        return seconds, {name: (control, self._stage(name, control, job)) for name, control in controls.items()}
+
+    def stage_settings(self, name: str, control: AdaptersAlone, settings: TrainSettings) -> TrainSettings:
+        """The settings of the whole network, what they say of its cells said of the control's own parts."""
+        parts = {name.split(".")[0] for name, _ in control.named_parameters()}
+        multipliers: dict[str, float] = {}
+        for part, factor in settings.lr_multipliers.items():
+            own = [part] if "adapter" in part else sorted(other for other in parts if "adapter" not in other)
+            multipliers |= dict.fromkeys(own, factor)
+        options: dict[str, Any] = {"lr_multipliers": multipliers, "compile": False}
+        return dataclasses.replace(settings, **options | (self.adapters_first if name == FIRST else {}))
+
+    def _new_model(self, make: Callable[..., CellGraph], settings: TrainSettings) -> tuple[CellGraph, dict[str, float]]:
+        assert self.pairs is not None
+        lightning.seed_everything(settings.seed, verbose=False)
+        # A copy: what makes it holds a cell, which another network must not share.
+        model = copy.deepcopy(make)(teacher_width=self.teacher.width)
+        return model, model.fit_adapters(self.pairs.question, self.pairs.answer, start=self.start)
+
+    @property
+    def _has_first(self) -> bool:
+        return bool(self.adapters_first.get("max_steps"))
+
+    def _first_stage(self, model: CellGraph, job: Job) -> float:
+        """The adapters of a new network by themselves; the seconds that it took."""
+        if not self._has_first:
+            return 0.0
+        seconds = self._stage(FIRST, AdaptersAlone(model.question_adapter, model.answer_adapter), job)
+        model.train()
+        return seconds
+
+    def _stage(self, name: str, model: AdaptersAlone, job: Job) -> float:
+        """Train what stands beside the network, or read it where it has been by the same settings; the seconds."""
+        kept = self._kept(name, type(model), job)
+        if kept is not None:
+            model.load_state_dict(kept[0].state_dict())
+            return kept[1]
+        stage, settings = job.folder.stage(name), self.stage_settings(name, model, job.settings)
+        job.say("first stage: the adapters without the lattice" if name == FIRST else f"baseline: {name}")
+        result = train(model, self, settings, folder=stage, resume=stage.last.exists(), progress=False, go_on=job.go_on)
+        model.save_pretrained(stage.model)
+        write_json(stage.training, {**self._described(name, model, job), **result.to_dict()})
+        shutil.rmtree(stage.checkpoints)
+        return result.seconds
+
+    def _kept(self, name: str, kind: type[AdaptersAlone], job: Job) -> tuple[AdaptersAlone, float] | None:
+        """What was trained beside the network and the seconds that it took, where it was, and by the same settings."""
+        stage = job.folder.stage(name)
+        if not stage.training.exists():
+            return None
+        kept, model = json.loads(stage.training.read_text()), kind.from_pretrained(stage.model)
+        wanted = self._described(name, model, job)
+        return (model, float(kept["seconds"])) if wanted.items() <= kept.items() else None
+
+    def _described(self, name: str, model: AdaptersAlone, job: Job) -> dict[str, Any]:
+        """What a stage depends on, as it comes back from JSON."""
+        settings = dataclasses.asdict(self.stage_settings(name, model, job.settings))
+        described = {"settings": settings, "objective": repr(self.objective), "start": self.start}
+        return json.loads(json.dumps(described))

@@ -1,0 +1,29 @@
+"""The settings of training on pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cellgraph.training import RunSettings
+
+
+@dataclass(frozen=True)
+class TrainSettings(RunSettings):
+    """How to train on pairs: the settings of any run, and these.
+
+    Attributes:
+        window: Turns of a dialogue a batch, see :class:`~cellgraph.retrieval.DialogueLoader`; a sample is a dialogue,
+            or a single pair.
+        noise: Norm of the noise on question embeddings in training.
+        val_batch_size: Dialogues a batch in validation; ``batch_size`` when absent.
+    """
+
+    window: int | None = None
+    noise: float = 0.0
+    val_batch_size: int | None = None
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.noise < 0:
+            raise ValueError(f"noise must not be negative, got {self.noise}")
