@@ -1,0 +1,147 @@
+"""The experiment: a model trained for a task in a run folder, judged on held-out data and drawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+from torch import Tensor, nn
+
+from cellgraph.analysis.plots import plot_run, read_metrics
+from cellgraph.answering import FinishedRun
+from cellgraph.answering.questions import QuestionReport, judge_run, save_report
+from cellgraph.answering.questions import markdown as questions_markdown
+from cellgraph.data import QAPair
+from cellgraph.files import write_json
+from cellgraph.folder import RunFolder
+from cellgraph.model import CellGraph
+from cellgraph.retrieval import QuestionAnswering
+from cellgraph.retrieval.question_answering import ADAPTERS_ALONE, LATTICE
+from cellgraph.training import Job, RunSettings, Task, train, used_precision
+
+#: The systems of the table by category, and their names there.
+JUDGED = {"identity (raw)": "teacher alone", "ridge": "ridge", ADAPTERS_ALONE: ADAPTERS_ALONE, LATTICE: LATTICE}
+
+
+@dataclass
+class Experiment:
+    """A run folder and the parts that fill it, whatever the task.
+
+    Attributes:
+        folder: The run folder.
+        task: What the model is trained for.
+        model: The model, or what the task makes it from.
+        settings: How it is trained.
+        console: Where progress is told.
+        score: The validation figure that chose the weights, once trained.
+    """
+
+    folder: RunFolder
+    task: Task
+    model: Any
+    settings: RunSettings
+    console: Console = field(default_factory=Console)
+    score: float = field(default=float("nan"), init=False)
+
+    def __post_init__(self) -> None:
+        # Baselines are trained as the network is, and all as the folder's run was that is gone on with.
+        settings, last = self.settings, self.folder.last
+        precision = used_precision(settings.precision, settings.accelerator, last=last)
+        self.settings = replace(settings, precision=precision)
+
+    def run(self, *, resume: bool = False) -> Any:
+        """Prepare, train, judge and draw, or what is left of it; the figures.
+
+        Args:
+            resume: Go on from the folder's last checkpoint, or begin where there is none yet.
+
+        Raises:
+            ValueError: If the folder holds a trained run and ``resume`` was not asked for.
+            Interrupted: After SIGINT or SIGTERM.
+        """
+        if self.folder.last.exists() and not resume:
+            raise ValueError(f"{self.folder} holds a run already: resume it or choose another folder")
+        job = self._job(self.folder.command("train", resume=self.folder))
+        self.task.prepare(job)
+        model = self.task.build(self.model, job)
+        job.say(f"precision: {self.settings.precision}")
+        go_on = resume and self.folder.last.exists()
+        result = train(model, self.task, self.settings, folder=self.folder, resume=go_on, go_on=job.go_on)
+        self.score = result.metrics.get(f"val/{self.task.monitor}", self.score)
+        self.task.save(model, self.folder)
+        write_json(self.folder.training, result.to_dict())
+        plot_run(self.folder.metrics, self.folder)
+        return self.task.judge(model, job, result.to_dict())
+
+    def evaluate(self) -> Any:
+        """Judge the trained model of the folder again: write, show and return the figures.
+
+        Raises:
+            ValueError: If the folder holds none.
+        """
+        model = self.load()
+        job = self._job(self.folder.command("evaluate", self.folder))
+        self.task.prepare(job)
+        return self.task.judge(model, job, self._training())
+
+    def evaluate_questions(self, asked: Sequence[QAPair]) -> QuestionReport:
+        """Judge the trained network and its baselines on questions by category; write and show the tables.
+
+        Args:
+            asked: The questions with their answers, see :func:`~cellgraph.answering.questions.judge_run`.
+
+        Raises:
+            ValueError: If the task is none of questions and answers, or the folder holds no trained network.
+        """
+        task = self.question_answering()
+        model = self.load()
+        job = self._job(self.folder.command("evaluate", self.folder))
+        task.prepare(job)
+        run = FinishedRun.load(self.folder, task.cache)
+
+        def systems(question: Tensor) -> dict[str, Tensor]:
+            assert isinstance(model, CellGraph)
+            predictions = task.predictions(model, question, job)
+            return {shown: predictions[name].embedding for name, shown in JUDGED.items()}
+
+        job.say("calibrating the confidence and asking")
+        report = judge_run(run, asked, systems, trusted=LATTICE)
+        save_report(report, self.folder.path)
+        self.console.print(Markdown(questions_markdown(report)))
+        return report
+
+    def load(self) -> nn.Module:
+        """The trained model of the folder, in evaluation mode.
+
+        Raises:
+            ValueError: If the folder holds none.
+        """
+        return self.task.load(self.model, self.folder)
+
+    def question_answering(self) -> QuestionAnswering:
+        """The task, if it is one of questions and answers.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        if not isinstance(self.task, QuestionAnswering):
+            raise ValueError(f"{self.folder} is the run of an automaton: it has no questions and answers")
+        return self.task
+
+    def _job(self, go_on: str) -> Job:
+        return Job(self.folder, self.settings, self.console, go_on)
+
+    def _training(self) -> dict[str, Any]:
+        """What training came to; runs of earlier versions have it elsewhere."""
+        if self.folder.training.exists():
+            return dict(json.loads(self.folder.training.read_text()))
+        if self.folder.evaluation.exists():
+            told = json.loads(self.folder.evaluation.read_text()).get("training")
+            if told is not None:
+                return dict(told)
+        rows = read_metrics(self.folder.metrics)
+        return {"updates": int(rows["seconds"][0][-1]), "seconds": float(rows["seconds"][1][-1])}
