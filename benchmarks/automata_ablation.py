@@ -18,6 +18,7 @@ from cellgraph.automata import AutomatonSettings, Batch, Curriculum, SamplePool,
 from cellgraph.automata.tasks import Majority
 from cellgraph.files import write_atomically
 from cellgraph.nn import NCACell
+from cellgraph.texts import markdown_table
 from cellgraph.training import NonFiniteError
 
 STEPS = (12, 20)
@@ -96,15 +97,15 @@ def horizons(cell: NCACell, task: Majority) -> dict[str, float]:
 
 def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
     """Markdown: means over the seeds, the least and the most in brackets."""
-    lines = ["| variant | " + " | ".join(HORIZONS) + " | seconds |", "|---|" + "---:|" * (len(HORIZONS) + 1)]
+    rows = []
     for variant, seeds in figures.items():
         cells = []
         for name in HORIZONS:
             values = [100 * found[name] for found in seeds.values()]
             cells.append(f"{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})")
         seconds = statistics.median(found["seconds"] for found in seeds.values())
-        lines.append(f"| {variant} | {' | '.join(cells)} | {seconds:.0f} |")
-    return "\n".join(lines)
+        rows.append([variant, *cells, f"{seconds:.0f}"])
+    return "\n".join(markdown_table(["variant", *HORIZONS, "seconds"], rows))
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cellgraph.texts import markdown_table
+
 from .measure import Contender, spread
 from .setting import Setting
 
@@ -129,14 +131,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     shown = [name for name in names if name not in _HIDDEN and any(row.get(name) is not None for row in rows)]
     if not shown:
         return []
-    cells = [[_heading(name) for name in shown]]
-    cells += [[_cell(name, row.get(name), row) for name in shown] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(shown))]
-    lines = [
-        "| " + " | ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in cells
-    ]
-    lines.insert(1, "| " + " | ".join("-" * (width - 1) + ":" for width in widths) + " |")
-    return lines
+    headings = [_heading(name) for name in shown]
+    return markdown_table(headings, [[_cell(name, row.get(name), row) for name in shown] for row in rows])
 
 
 def _heading(name: str) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,23 @@ def write_json(path: str | Path, content: Any) -> None:
         OSError: If the folder cannot be written or the disk is full; the old file is left as it was.
     """
     write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str], *, what: str = "") -> Iterator[None]:
+    """Say which file could not be written.
+
+    Args:
+        path: The file.
+        what: What it is, before its path.
+
+    Raises:
+        OSError: Where one is raised within, with the path in its message.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {what}{path}: {error.strerror or error}") from error
 
 
 def _umask() -> int:

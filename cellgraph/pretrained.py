@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from cellgraph.files import write_atomically
+from cellgraph.files import write_atomically, write_json
 
 # The hub's client is imported where it is used: a network in a folder does without.
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Pretrained(nn.Module):
         """Write ``config.json`` and ``model.safetensors`` into a folder, each in one piece."""
         folder = Path(folder)
         weights = {name: value.detach().contiguous() for name, value in self.state_dict().items()}
-        write_atomically(folder / CONFIG, (json.dumps(self.config(), indent=2) + "\n").encode())
+        write_json(folder / CONFIG, self.config())
         write_atomically(folder / WEIGHTS, save(weights))
 
     @classmethod

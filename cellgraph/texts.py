@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # The control characters but for tab and newline, with which a text could move the cursor, rename the window or empty
@@ -54,3 +55,31 @@ def escaped_markdown(text: str, length: int | None = None) -> str:
         'a\\\\_b \\\\[c\\\\](d) \\\\# e'
     """
     return _MARKDOWN.sub(r"\\\1", one_line(text, length))
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table in Markdown, line by line, in columns that are as wide as in a text: the first to the left, the others
+    to the right.
+
+    Args:
+        headings: One for each column.
+        rows: Cells in Markdown, see :func:`escaped_markdown`.
+
+    Example:
+        >>> print("\\n".join(markdown_table(["name", "n"], [["one", "1"], ["twelve", "12"]])))
+        | name   |  n |
+        | ------ | -: |
+        | one    |  1 |
+        | twelve | 12 |
+    """
+    lines = [headings, *rows]
+    widths = [max(2, *map(len, column)) for column in zip(*lines, strict=True)]
+    rule = ["-" * width if number == 0 else "-" * (width - 1) + ":" for number, width in enumerate(widths)]
+    cells = [
+        [
+            cell.rjust(width) if number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in (headings, rule, *lines[1:])
+    ]
+    return [f"| {' | '.join(line)} |" for line in cells]

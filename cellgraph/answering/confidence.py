@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cellgraph.files import write_atomically
+from cellgraph.files import write_json
 
 #: Share of the answers given that are to be meaningful; the others are "I do not know".
 PRECISION = 0.8
@@ -98,7 +98,7 @@ class Confidence:
 
     def save(self, path: Path) -> None:
         """Write a JSON file in one piece."""
-        write_atomically(path, (json.dumps(asdict(self) | {"features": FEATURES}, indent=2) + "\n").encode())
+        write_json(path, asdict(self) | {"features": FEATURES})
 
     @classmethod
     def load(cls, path: Path) -> Confidence:

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from cellgraph.files import write_atomically
+from cellgraph.files import write_atomically, write_json
 from cellgraph.numbers import plain_numbers
 
 PAD, END = 0, 1
@@ -156,7 +156,7 @@ class GenerativeDecoder(nn.Module):
         write_atomically(folder / "tokenizer.json", self.tokenizer.to_str().encode())
         write_atomically(folder / "model.safetensors", save(weights))
         # Last: where it is, the others are.
-        write_atomically(folder / "config.json", (json.dumps(self.options, indent=2) + "\n").encode())
+        write_json(folder / "config.json", self.options)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> GenerativeDecoder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +18,10 @@ from cellgraph.answering.confidence import Confidence, reliability, score_featur
 from cellgraph.answering.meaning import meaningful
 from cellgraph.answering.run import FinishedRun
 from cellgraph.data import QAPair
-from cellgraph.files import write_atomically
+from cellgraph.files import write_atomically, write_json
 from cellgraph.retrieval import bootstrap_interval, bootstrap_intervals
 from cellgraph.retrieval.metrics import first_right, recall_at_k
-from cellgraph.texts import escaped_markdown
+from cellgraph.texts import escaped_markdown, markdown_table
 
 KS = (1, 5, 10)
 SIMILAR, EVERYDAY, TECHNICAL, GENERAL = "similar to training", "everyday", "hard technical", "general"
@@ -223,12 +222,18 @@ def judge_run(
 def markdown(report: QuestionReport) -> str:
     """The report as Markdown text."""
     lines = ["# Questions by category", "", *_caption(report), ""]
-    lines += _table(["category", "n", "system", *(f"meaningful@{k} [95 %]" for k in KS), *(f"true@{k}" for k in KS)])
-    for row in report.rows:
-        shares = [_share(row, f"meaningful_at_{k}") for k in KS]
-        exact = [f"{row[f'true_at_{k}']:.3f}" for k in KS]
-        names = escaped_markdown(row["category"]), str(row["count"]), escaped_markdown(row["system"])
-        lines.append(_line([*names, *shares, *exact]))
+    headings = ["category", "n", "system", *(f"meaningful@{k} [95 %]" for k in KS), *(f"true@{k}" for k in KS)]
+    lines += markdown_table(
+        headings,
+        [
+            [
+                *(escaped_markdown(row["category"]), str(row["count"]), escaped_markdown(row["system"])),
+                *(_share(row, f"meaningful_at_{k}") for k in KS),
+                *(f"{row[f'true_at_{k}']:.3f}" for k in KS),
+            ]
+            for row in report.rows
+        ],
+    )
     said = "none" if report.threshold is None else f"{report.threshold:.3f}"
     lines += ["", "## Confidence", ""]
     lines += [
@@ -237,28 +242,36 @@ def markdown(report: QuestionReport) -> str:
         "Without: share answered although no meaningful answer is in the bank.",
         "",
     ]
-    lines += _table(["category", "n", "answered", "right when answered [95 %]", "answered without"])
-    for row in report.trust:
-        right = "-" if row["right"] is None else _share(row, "right")
-        cells = [
-            escaped_markdown(row["category"]),
-            str(row["count"]),
-            f"{row['answered']:.3f}",
-            right,
-            f"{row['answered_without']:.3f}",
-        ]
-        lines.append(_line(cells))
-    lines += ["", *_table(["confidence", "n", "mean confidence", "right"])]
-    for row in report.reliability:
-        cells = [f"{row['low']:.1f}-{row['high']:.1f}", str(row["count"]), f"{row['confidence']:.3f}"]
-        lines.append(_line([*cells, f"{row['right']:.3f}"]))
+    lines += markdown_table(
+        ["category", "n", "answered", "right when answered [95 %]", "answered without"],
+        [
+            [
+                *(escaped_markdown(row["category"]), str(row["count"]), f"{row['answered']:.3f}"),
+                "-" if row["right"] is None else _share(row, "right"),
+                f"{row['answered_without']:.3f}",
+            ]
+            for row in report.trust
+        ],
+    )
+    lines += [
+        "",
+        *markdown_table(
+            ["confidence", "n", "mean confidence", "right"],
+            [
+                [
+                    *(f"{row['low']:.1f}-{row['high']:.1f}", str(row["count"])),
+                    *(f"{row[figure]:.3f}" for figure in ("confidence", "right")),
+                ]
+                for row in report.reliability
+            ],
+        ),
+    ]
     return "\n".join(lines) + "\n"
 
 
 def save_report(report: QuestionReport, folder: Path) -> None:
     """Write ``questions.json`` and ``questions.md``, each whole or not at all."""
-    content = json.dumps(asdict(report), indent=2, allow_nan=False) + "\n"
-    write_atomically(folder / "questions.json", content.encode())
+    write_json(folder / "questions.json", asdict(report))
     write_atomically(folder / "questions.md", markdown(report).encode())
 
 
@@ -292,11 +305,3 @@ def _caption(report: QuestionReport) -> list[str]:
         "Bootstrap intervals over questions.",
         f"Categories, where the file gives none: {report.rules}.",
     ]
-
-
-def _table(headings: Sequence[str]) -> list[str]:
-    return [_line(headings), _line(["---"] + ["---:"] * (len(headings) - 1))]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

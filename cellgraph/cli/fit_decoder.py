@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from cellgraph.answering import fitting
 from cellgraph.answering.generator import GenerativeDecoder, train_tokenizer
 from cellgraph.answering.run import BATCH, FinishedRun
-from cellgraph.files import write_atomically
+from cellgraph.files import write_json
 from cellgraph.retrieval import predict
 
 
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
         "mean answer": embeddings["train"].mean(0).expand(len(questions), -1),
     }
     report = fitting.judge_decoder(decoder, texts["test"], sources)
-    write_atomically(folder / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    write_json(folder / "report.json", report)
     print(f"{len(questions):,} held-out answers, said from the embedding of")
     print(f"{'':<26}perplexity  token F1  chrF")
     for name, row in report.items():

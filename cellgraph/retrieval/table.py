@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +11,11 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from cellgraph.files import write_atomically
+from cellgraph.files import write_atomically, write_json, writing
+from cellgraph.folder import RunFolder
 from cellgraph.retrieval.evaluation import RECALLS, Evaluation, Row
 from cellgraph.retrieval.nearest import NearestAnswers
-from cellgraph.texts import escaped_markdown, one_line
+from cellgraph.texts import escaped_markdown, markdown_table, one_line
 
 #: Longer texts are cut.
 SHOWN_CHARS = 100
@@ -66,17 +66,14 @@ def markdown(evaluation: Evaluation, examples: Sequence[NearestAnswers] = ()) ->
         examples: What :func:`~cellgraph.retrieval.nearest.nearest_answers` found.
     """
     lines = ["# Evaluation", "", *_caption(evaluation), ""]
-    lines += [_markdown_row(HEADINGS), _markdown_row(["---"] + ["---:"] * (len(HEADINGS) - 1))]
-    lines += [_markdown_row(_cells(row)) for row in evaluation.rows]
+    lines += markdown_table(HEADINGS, map(_cells, evaluation.rows))
     if evaluation.differences:
         lines += ["", "## Lead in mean reciprocal rank (paired bootstrap)", ""]
-        lines += [
-            _markdown_row(["comparison", "difference [95 %]", "with CSLS"]),
-            _markdown_row(["---", "---:", "---:"]),
+        rows = [
+            [escaped_markdown(f"{row['name']} - {row['against']}"), _signed(row), _signed(row, "_csls")]
+            for row in evaluation.differences
         ]
-        for row in evaluation.differences:
-            names = f"{row['name']} - {row['against']}"
-            lines.append(_markdown_row([names, _signed(row), _signed(row, "_csls")]))
+        lines += markdown_table(["comparison", "difference [95 %]", "with CSLS"], rows)
     if examples:
         lines += ["", "## Nearest answers", ""]
         for example in examples:
@@ -102,13 +99,13 @@ def save_evaluation(
     Raises:
         OSError: If a file cannot be written; one of that name from before is then untouched.
     """
-    folder = Path(folder)
-    # A figure that is not finite is a bug upstream and no valid JSON.
-    content = json.dumps(evaluation.to_dict(), indent=2, allow_nan=False) + "\n"
-    return (
-        _write(folder / "evaluation.json", content),
-        _write(folder / "evaluation.md", markdown(evaluation, examples)),
-    )
+    run = RunFolder(folder)
+    with writing(run.evaluation):
+        # A figure that is not finite is a bug upstream and no valid JSON.
+        write_json(run.evaluation, evaluation.to_dict())
+    with writing(run.table):
+        write_atomically(run.table, markdown(evaluation, examples).encode())
+    return run.evaluation, run.table
 
 
 def _plain_table(evaluation: Evaluation) -> Table:
@@ -164,7 +161,7 @@ def _cells(row: Row) -> list[str]:
     figures = [f"{row[f'cosine_{space}']:.3f}" for space in ("surface", "teacher", "centred")]
     figures += [f"{row[f'recall_at_{k}']:.3f}" for k in RECALLS]
     figures += [_with_interval(row), f"{row['recall_at_1_csls']:.3f}", _with_interval(row, "_csls")]
-    return [row["name"], *figures, f"{row['parameters']:,}", f"{row['seconds_train']:.1f}"]
+    return [escaped_markdown(row["name"]), *figures, f"{row['parameters']:,}", f"{row['seconds_train']:.1f}"]
 
 
 def _with_interval(row: Row, suffix: str = "") -> str:
@@ -182,15 +179,3 @@ def _lines(examples: Sequence[NearestAnswers]) -> list[str]:
         lines.append(f"   true answer (rank {example.rank:g}): {one_line(example.answer, SHOWN_CHARS)}")
         lines += [f"   {score:.3f}  {one_line(text, SHOWN_CHARS)}" for text, score in example.nearest]
     return lines
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _write(path: Path, content: str) -> Path:
-    try:
-        write_atomically(path, content.encode())
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
-    return path

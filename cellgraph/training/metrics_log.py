@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
 from lightning.pytorch.loggers import Logger
 
-from cellgraph.files import write_atomically
+from cellgraph.files import write_atomically, writing
 from cellgraph.numbers import plain_numbers
 
 
@@ -68,7 +67,7 @@ class CSVLog(Logger):
             self._columns += new
             self._write_all()
         else:
-            with self._named_errors(), self.path.open("a", newline="") as file:
+            with writing(self.path, what="the log "), self.path.open("a", newline="") as file:
                 csv.DictWriter(file, self._columns, restval="").writerow(row)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -79,15 +78,8 @@ class CSVLog(Logger):
         writer = csv.DictWriter(text, self._columns, restval="")
         writer.writeheader()
         writer.writerows(self._rows)
-        with self._named_errors():
+        with writing(self.path, what="the log "):
             write_atomically(self.path, text.getvalue().encode())
-
-    @contextlib.contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OSError(error.errno, f"cannot write the log {self.path}: {error.strerror or error}") from error
 
 
 class MetricsWriter(lightning.Callback):

@@ -105,7 +105,7 @@ def test_the_table_is_what_counting_gives(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "questions.json").read_text())["bank"] == 200
     text = (tmp_path / "questions.md").read_text()
     assert text == markdown(report)
-    assert text.count("| noisy |") == 3
+    assert sum("noisy" in line.split("|")[3] for line in text.splitlines() if line.startswith("|")) == 3
     assert "at least 0.900" in text
 
 
@@ -148,4 +148,5 @@ def test_nothing_answered_has_no_precision() -> None:
     )
     assert [row["category"] for row in report.rows] == [GENERAL]
     assert report.trust[0]["right"] is None
-    assert "| general | 3 | 0.000 | - | 0.000 |" in markdown(report)
+    cells = [[cell.strip() for cell in line.split("|")] for line in markdown(report).splitlines()]
+    assert ["", "general", "3", "0.000", "-", "0.000", ""] in cells

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from cellgraph.analysis.report.page import render
 from cellgraph.analysis.report.study import STAGES, Study, study
 from cellgraph.analysis.report.subject import QUICK, Effort
 from cellgraph.data import QAPair
-from cellgraph.files import write_atomically
+from cellgraph.files import write_atomically, write_json
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.retrieval import EmbeddedPairs
@@ -112,7 +111,7 @@ def write_report(
         pictures[picture.name] = picture
         write_atomically(folder / picture.file, picture.content)
         progress()
-    write_atomically(folder / NUMBERS, (json.dumps(plain(result.numbers), indent=2, allow_nan=False) + "\n").encode())
+    write_json(folder / NUMBERS, plain(result.numbers))
     write_atomically(folder / PAGE, render(result, pictures, title).encode())
     return folder / PAGE
 

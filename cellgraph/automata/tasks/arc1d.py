@@ -17,6 +17,7 @@ from cellgraph.files import write_atomically
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
+from cellgraph.texts import escaped_markdown, markdown_table
 
 #: Accuracy in per cent of GPT-4 and of a neural cellular automaton, by kind (table 2 of arXiv 2410.02651).
 PUBLISHED: dict[str, tuple[int, int]] = {
@@ -218,14 +219,14 @@ class Arc1D(Task):
 
     def table(self, figures: dict[str, float]) -> str:
         """The figures of :meth:`evaluate` in per cent beside the published ones, in Markdown."""
-        lines = ["| kind | this automaton | published NCA | GPT-4 |", "|---|---:|---:|---:|"]
+        rows = []
         for kind in self.kinds:
-            published = PUBLISHED.get(kind)
-            told = ["-", "-"] if published is None else [str(published[1]), str(published[0])]
-            lines.append(f"| {kind.removeprefix('1d_')} | {100 * figures[kind]:.0f} | {told[0]} | {told[1]} |")
+            gpt4, automaton = PUBLISHED.get(kind, ("-", "-"))
+            name = escaped_markdown(kind.removeprefix("1d_"))
+            rows.append([name, f"{100 * figures[kind]:.0f}", str(automaton), str(gpt4)])
         mean = 100 * sum(figures[kind] for kind in self.kinds) / len(self.kinds)
-        lines.append(f"| mean over kinds | {mean:.2f} | {PUBLISHED_MEAN[1]} | {PUBLISHED_MEAN[0]} |")
-        return "\n".join(lines) + "\n"
+        rows.append(["mean over kinds", f"{mean:.2f}", str(PUBLISHED_MEAN[1]), str(PUBLISHED_MEAN[0])])
+        return "\n".join(markdown_table(["kind", "this automaton", "published NCA", "GPT-4"], rows)) + "\n"
 
     def _tensors(self, pairs: Sequence[RowPair]) -> tuple[Tensor, Tensor, Tensor]:
         """Rows and targets, ``[num_pairs, width]``, in the middle of the lattice, and numbers of the kinds."""
