@@ -17,6 +17,7 @@ from cellgraph.nn.transported import set_shift
 from cellgraph.numbers import plain_numbers
 from cellgraph.ops import AUTO, Backend, Case, candidates, find_backend, fitting_backends
 from cellgraph.ops.fused import FusedSteps
+from cellgraph.ops.transforms import is_transformed
 
 SHARING = ("shared", "layer", "cell")
 
@@ -195,9 +196,9 @@ class GMLPCell(Cell):
 
     def forward(self, x: Tensor, update_mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """One step of all the cells at once, see :meth:`Cell.forward`."""
-        if context is None and self.fuses(x):
+        if context is None and self.fuses(x) and not (update_mask is not None and update_mask.requires_grad):
             return self.walk(x, None if update_mask is None else update_mask[None], num_steps=1)[0]
-        gated_step = self.neighbour_sum.chosen.gated_step(self.channels, self.hidden) if self.is_standard else None
+        gated_step = self.neighbour_sum.running.gated_step(self.channels, self.hidden) if self.is_standard else None
         if gated_step is not None:
             return self._gated_step(gated_step, x, update_mask, context)
         return super().forward(x, update_mask, context)
@@ -234,7 +235,7 @@ class GMLPCell(Cell):
         """Whether steps from such a state are taken by the fused operator."""
         chosen = self.neighbour_sum.chosen
         fits = chosen.takes_steps and self.is_standard and FusedSteps.fits(x, self.channels, self.hidden)
-        return fits and chosen.load()
+        return fits and not is_transformed() and chosen.load()
 
     def walk(
         self,

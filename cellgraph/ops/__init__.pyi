@@ -9,6 +9,7 @@ from .registry import (
     default_backend,
     find_backend,
     fitting_backends,
+    reference_backend,
     register,
     usable_backend,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "default_backend",
     "find_backend",
     "fitting_backends",
+    "reference_backend",
     "register",
     "usable_backend",
 ]

@@ -40,6 +40,8 @@ class Backend(ABC):
     name: ClassVar[str]
     #: Whether it sums by a message-passing layer, which is then made ready.
     walks_edges: ClassVar[bool] = False
+    #: Whether its operators know nothing of functional transforms, so that the reference stands in for it there.
+    is_opaque: ClassVar[bool] = False
     #: Whether it brings an operator that takes whole steps of a cell, of which torch.compile would make nothing.
     takes_steps: ClassVar[bool] = False
     #: Whether a step that sums with it is to be compiled.

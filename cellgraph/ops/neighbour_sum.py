@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from cellgraph.graph import Graph
 from cellgraph.lattice import Lattice
 from cellgraph.ops.backend import Backend, Case
-from cellgraph.ops.registry import AUTO, check_backend, default_backend, find_backend
+from cellgraph.ops.registry import AUTO, check_backend, default_backend, find_backend, reference_backend
+from cellgraph.ops.transforms import is_transformed
 from cellgraph.ops.triton.stencil import neighbour_table
 
 if TYPE_CHECKING:
@@ -105,6 +106,13 @@ class NeighbourSum(nn.Module):
         check_backend(backend.name, Case(self.lattice))
         self._take(backend)
 
+    @property
+    def running(self) -> Backend:
+        """The backend that would sum now: the chosen one, or under a functional transform that it knows nothing of the
+        reference."""
+        chosen = self.chosen
+        return reference_backend() if chosen.is_opaque and is_transformed() else chosen
+
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         """Sum ``x`` over the neighbourhoods.
 
@@ -117,7 +125,7 @@ class NeighbourSum(nn.Module):
         """
         if not torch.compiler.is_compiling():
             self._check(x, weight)
-        return self.chosen.run(self, x, weight)
+        return self.running.run(self, x, weight)
 
     def along_edges(self, x: Tensor, weight: Tensor) -> Tensor:
         """The sum edge by edge, by a message-passing layer of PyTorch Geometric."""

@@ -72,6 +72,11 @@ def default_backend(graph: Graph) -> Backend:
     return find_backend("stencil" if isinstance(graph, Lattice) else "scatter")
 
 
+def reference_backend() -> Backend:
+    """What all backends are to compute, on any graph and device and under any transform."""
+    return find_backend("scatter")
+
+
 def check_backend(name: str, case: Case) -> None:
     """Refuse a backend that was asked for by name and cannot do what it is asked for.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.ops.backend import Backend
+from cellgraph.ops.transforms import refuse_transforms
 
 if TYPE_CHECKING:
     from cellgraph.ops.neighbour_sum import NeighbourSum
@@ -18,6 +19,7 @@ class Segment(Backend):
     """The messages of ``scatter``, summed by ``torch_scatter.segment_csr``, where that is installed."""
 
     name = "segment"
+    is_opaque = True
 
     def needs(self) -> str | None:
         """The package torch_scatter."""
@@ -30,9 +32,6 @@ class Segment(Backend):
         return weight[-1] * x + segment_sum(messages, layer.edge_pointer)
 
 
-# segment_csr itself breaks torch.compile and has a wrong double backward; as an operator of our own it is opaque to the
-# compiler, and its backward is an index_select that torch can differentiate again.
-@torch.library.custom_op("cellgraph::segment_sum", mutates_args=())
 def segment_sum(src: Tensor, pointer: Tensor) -> Tensor:
     """Sum rows ``pointer[n]`` to ``pointer[n + 1]`` of each batch into row ``n``.
 
@@ -40,13 +39,24 @@ def segment_sum(src: Tensor, pointer: Tensor) -> Tensor:
         - **src:** ``[batch, num_rows, channels]``
         - **pointer:** ``[num_segments + 1]``
         - **output:** ``[batch, num_segments, channels]``
+
+    Raises:
+        NotImplementedError: Under a functional transform.
     """
+    refuse_transforms("segment_sum")
+    return _segment_sum(src, pointer)
+
+
+# segment_csr itself breaks torch.compile and has a wrong double backward; as an operator of our own it is opaque to the
+# compiler, and its backward is an index_select that torch can differentiate again.
+@torch.library.custom_op("cellgraph::segment_sum", mutates_args=())
+def _segment_sum(src: Tensor, pointer: Tensor) -> Tensor:
     from torch_scatter import segment_csr
 
     return segment_csr(src.contiguous(), pointer.expand(src.size(0), -1), reduce="sum")
 
 
-@segment_sum.register_fake
+@_segment_sum.register_fake
 def _(src: Tensor, pointer: Tensor) -> Tensor:
     return src.new_empty(src.size(0), pointer.numel() - 1, src.size(2))
 
@@ -62,4 +72,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
     return grad.index_select(1, segment), None
 
 
-segment_sum.register_autograd(_backward, setup_context=_setup_context)
+_segment_sum.register_autograd(_backward, setup_context=_setup_context)

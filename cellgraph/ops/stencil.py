@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cellgraph.ops.grid import GridBackend, from_grid, to_grid
+from cellgraph.ops.transforms import is_transformed
 
 if TYPE_CHECKING:
     from cellgraph.ops.neighbour_sum import NeighbourSum
@@ -39,8 +40,7 @@ def stencil(grid: Tensor, weight: Tensor, offsets: Offsets, periodic: Sequence[b
         - **weight:** ``[len(offsets) + 1, *ones or shape, channels]``
         - **output:** ``[batch, *shape, channels]``
     """
-    transformed = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
-    if torch.is_grad_enabled() and (grid.requires_grad or weight.requires_grad) and not transformed:
+    if torch.is_grad_enabled() and (grid.requires_grad or weight.requires_grad) and not is_transformed():
         return _Stencil.apply(grid, weight, offsets, tuple(periodic))
     return _weighted_sum(pad(grid, periodic, _radius(offsets)), weight, offsets, grid.shape[1:-1])
 
@@ -103,14 +103,18 @@ def pad(grid: Tensor, periodic: Sequence[bool], radius: int) -> Tensor:
     return grid
 
 
-@torch.library.custom_op("cellgraph::pad", mutates_args=())
 def opaque_pad(grid: Tensor, periodic: list[bool], radius: int) -> Tensor:
-    """:func:`pad` as one operator."""
+    """:func:`pad` as one operator, but under a functional transform."""
+    return pad(grid, periodic, radius) if is_transformed() else _pad(grid, periodic, radius)
+
+
+@torch.library.custom_op("cellgraph::pad", mutates_args=())
+def _pad(grid: Tensor, periodic: list[bool], radius: int) -> Tensor:
     padded = pad(grid, periodic, radius)
     return padded.clone() if padded.data_ptr() == grid.data_ptr() else padded
 
 
-@opaque_pad.register_fake
+@_pad.register_fake
 def _(grid: Tensor, periodic: list[bool], radius: int) -> Tensor:
     return grid.new_empty(grid.size(0), *(size + 2 * radius for size in grid.shape[1:-1]), grid.size(-1))
 
@@ -134,7 +138,7 @@ def _pad_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
     return grad, None, None
 
 
-opaque_pad.register_autograd(_pad_backward, setup_context=_setup_context)
+_pad.register_autograd(_pad_backward, setup_context=_setup_context)
 
 
 def _radius(offsets: Offsets) -> int:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cellgraph.ops.transforms import is_transformed
+
 
 def table_sum(x: Tensor, weight: Tensor, heard: Tensor, hears: Tensor) -> Tensor:
     """Sum sources over the neighbourhoods of targets.
@@ -27,7 +29,7 @@ def table_sum(x: Tensor, weight: Tensor, heard: Tensor, hears: Tensor) -> Tensor
         - **hears:** ``[num_directions, num_sources]``
         - **output:** ``[batch, num_targets, channels]``, in the wider of the two dtypes
     """
-    if torch._C._are_functorch_transforms_active() or not torch.is_grad_enabled():
+    if is_transformed() or not torch.is_grad_enabled():
         return _gather(x, weight, heard, None)
     return _TableSum.apply(x, weight, heard, hears)
 

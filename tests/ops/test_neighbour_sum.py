@@ -71,19 +71,6 @@ def test_all_backends_equal_the_definition(
             torch.testing.assert_close(NeighbourSum(lattice, backend=backend)(x, weight), y)
 
 
-@pytest.mark.parametrize("backend", backends())
-@pytest.mark.parametrize("shared", [True, False], ids=["shared", "each"])
-def test_gradients_and_second_derivatives(backend: str, shared: bool) -> None:
-    if backend == "conv" and not shared:
-        pytest.skip("conv shares its weights between cells")
-    lattice = Lattice((2, 3), 8, boundary=("open", "periodic"))
-    x = torch.randn(1, 6, 2, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(9, 1 if shared else 6, 2, dtype=torch.float64, requires_grad=True)
-    layer = NeighbourSum(lattice, backend=backend)
-    assert torch.autograd.gradcheck(layer, (x, weight))
-    assert torch.autograd.gradgradcheck(layer, (x, weight))
-
-
 @pytest.mark.parametrize("count", [6, 18, 26])
 def test_a_full_neighbourhood_of_equal_weights_is_a_box_filter(count: int) -> None:
     """An independent convolution: torch's own conv3d with a kernel written by hand."""

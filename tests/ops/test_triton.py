@@ -97,13 +97,6 @@ def test_a_narrow_sum_is_rounded_once(dtype: torch.dtype, bits: int, shared: boo
         assert ((a.double() - b).abs() <= bound * b.abs() + 1e-4).all()
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["shared", "each"])
-def test_second_derivatives(shared: bool) -> None:
-    layer = NeighbourSum(Lattice((2, 3), 8, boundary=("open", "periodic")), backend="triton").to(DEVICE)
-    x, weight = draw(1, 6, 2), draw(9, 1 if shared else 6, 2)
-    assert torch.autograd.gradgradcheck(layer, (x, weight), fast_mode=True)
-
-
 @pytest.mark.parametrize(
     ("boundary", "masked", "neighbourhood"),
     [("open", False, 6), (("open", "periodic", "open"), True, 18), ("periodic", False, 26)],
@@ -177,14 +170,6 @@ def test_the_fused_step_in_bfloat16() -> None:
     references = torch.autograd.grad(expected, doubles, cotangent.double())
     for a, b in zip(gradients, references, strict=True):
         assert (a.double() - b).norm() <= 0.02 * b.norm()
-
-
-def test_second_derivatives_of_the_fused_step() -> None:
-    lattice = Lattice((3,))
-    shapes = [(1, 3, 6), (1, 3, 2), (3,), (3,), (3, 1, 3), (3,), (2, 3), (2,), (3, 1, 2), (1, 3, 1)]
-    table = neighbour_table(lattice).to(DEVICE)
-    given = [draw(*shape) for shape in shapes]
-    assert torch.autograd.gradgradcheck(lambda *given: gated_step(*given, table), given, fast_mode=True)
 
 
 def test_under_autocast_a_cell_is_close_to_the_reference() -> None:

@@ -6,6 +6,7 @@
 // workers share out each walker's cells. Kept for backward are the samples' states at every so many steps, and the
 // lender's.
 
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
 #ifdef __linux__
@@ -326,4 +327,10 @@ TORCH_LIBRARY_FRAGMENT(cellgraph, library) {
 TORCH_LIBRARY_IMPL(cellgraph, CPU, library) {
   library.impl("gmlp_steps", &cellgraph::steps_forward);
   library.impl("gmlp_steps_backward", &cellgraph::steps_backward);
+}
+
+// Called by themselves they have no derivative, and say so instead of giving zeros.
+TORCH_LIBRARY_IMPL(cellgraph, Autograd, library) {
+  library.impl("gmlp_steps", torch::autograd::autogradNotImplementedFallback());
+  library.impl("gmlp_steps_backward", torch::autograd::autogradNotImplementedFallback());
 }

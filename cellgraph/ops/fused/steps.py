@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from cellgraph.cone import LightCone
 from cellgraph.graph import Graph
 from cellgraph.ops.fused.instruction_set import chosen_instruction_set
+from cellgraph.ops.fused.naive import naive_steps
+from cellgraph.ops.transforms import is_transformed, refuse_transforms
 
 #: Cones whose tables are kept: one for each number of steps that training draws from.
 MOST_PLANS = 64
@@ -88,7 +89,11 @@ class FusedSteps:
 
         Returns:
             The last state, with a cone that of its last own cells, and that of the last lent cells.
+
+        Raises:
+            NotImplementedError: Under a functional transform.
         """
+        refuse_transforms("the fused step")
         narrow = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
         inputs = (x, *parameters) if lent is None else (x, lent, *parameters)
         keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
@@ -138,8 +143,9 @@ class _Steps(torch.autograd.Function):
         )
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor, lent_grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled() or is_transformed(grad, lent_grad):
+            return _differentiable_backward(ctx, grad, lent_grad)
         share, tables, centres, order, every, narrow = ctx.settings
         own, lent, masks, states, lent_states, *parameters = ctx.saved_tensors
         own_grad, lent_grad, *grads = torch.ops.cellgraph.gmlp_steps_backward(
@@ -159,3 +165,23 @@ class _Steps(torch.autograd.Function):
             narrow,
         )
         return None, own_grad, lent_grad, None, *grads
+
+
+def _differentiable_backward(ctx: Any, grad: Tensor, lent_grad: Tensor) -> tuple[Tensor | None, ...]:
+    """The same gradients by operators that can be differentiated again, and that know transforms: for derivatives of
+    second order, which are rarely wanted, the steps are taken once more by these."""
+    share, tables, _, order, _, _ = ctx.settings
+    own, lent, masks, _, _, *parameters = ctx.saved_tensors
+    inputs = (None, own, lent, None, *parameters)
+    asked = [place for place, needed in enumerate(ctx.needs_input_grad) if needed]
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        last = naive_steps(own, lent, masks, share, tables, order, parameters)
+        wanted = [inputs[place] for place in asked]
+        found = torch.autograd.grad(
+            last, wanted, (grad, lent_grad), create_graph=again, allow_unused=True, materialize_grads=True
+        )
+    grads: list[Tensor | None] = [None] * len(inputs)
+    for place, gradient in zip(asked, found, strict=True):
+        grads[place] = gradient
+    return tuple(grads)

@@ -23,6 +23,7 @@ class Triton(GridBackend):
     """Triton kernels; checked in Triton's interpreter and compiled for a GPU, but run and timed on none yet."""
 
     name = "triton"
+    is_opaque = True
 
     def needs(self) -> str | None:
         """Triton, and a GPU or Triton's interpreter."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cellgraph.ops.transforms import refuse_transforms
 from cellgraph.ops.triton.stencil import BLOCK_SIZE, accumulator, kernels_for, triton_products, triton_sum
 
 EPS = 1e-5
@@ -25,10 +26,6 @@ def _padded(width: int) -> int:
     return max(16, 1 << (width - 1).bit_length())
 
 
-# The backward keeps uv and x alone: it computes the norm and the gate again and is otherwise made of the two operators
-# of the neighbour sum and of matrix products. Every piece can be differentiated again, and the compiler sees and fuses
-# the arithmetic between them.
-@torch.library.custom_op("cellgraph::gated_step", mutates_args=())
 def gated_step(
     uv: Tensor,
     x: Tensor,
@@ -60,7 +57,32 @@ def gated_step(
         - **update_mask:** ``[batch, num_nodes, 1]``; ones when absent
         - **neighbours:** ``[num_directions + 1, num_nodes]``
         - **output:** ``[batch, num_nodes, channels]``, in the dtype of ``x``
+
+    Raises:
+        NotImplementedError: Under a functional transform.
     """
+    refuse_transforms("gated_step")
+    weights = norm_weight, norm_bias, gate_weight, gate_bias, out_weight, out_bias, transport
+    return _gated_step(uv, x, *weights, update_mask, neighbours)
+
+
+# The backward keeps uv and x alone: it computes the norm and the gate again and is otherwise made of the two operators
+# of the neighbour sum and of matrix products. Every piece can be differentiated again, and the compiler sees and fuses
+# the arithmetic between them.
+@torch.library.custom_op("cellgraph::gated_step", mutates_args=())
+def _gated_step(
+    uv: Tensor,
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    gate_weight: Tensor,
+    gate_bias: Tensor,
+    out_weight: Tensor,
+    out_bias: Tensor,
+    transport: Tensor,
+    update_mask: Tensor | None,
+    neighbours: Tensor,
+) -> Tensor:
     kernels = kernels_for(x)
     uv, x = uv.contiguous(), x.contiguous()
     y = torch.empty_like(x)
@@ -102,7 +124,7 @@ def gated_step(
     return y
 
 
-@gated_step.register_fake
+@_gated_step.register_fake
 def _(uv: Tensor, x: Tensor, *weights: Tensor | None) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
@@ -147,7 +169,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         norm_bias_grad.to(norm_bias.dtype),
         triton_products(normed, gate_grad, neighbours, 1, gate_weight.dtype),
         gate_grad.sum((0, 1)).to(gate_bias.dtype),
-        narrow.flatten(0, 1).T @ gated.flatten(0, 1),
+        narrow.reshape(-1, narrow.size(-1)).T @ gated.reshape(-1, gated.size(-1)),
         change.sum((0, 1), dtype=wide).to(out_bias.dtype),
         triton_products(x, change, neighbours, 1, transport.dtype),
         mask_grad,
@@ -155,4 +177,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-gated_step.register_autograd(_backward, setup_context=_setup_context)
+_gated_step.register_autograd(_backward, setup_context=_setup_context)

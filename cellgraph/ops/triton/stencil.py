@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.lattice import Lattice
+from cellgraph.ops.transforms import refuse_transforms
 
 #: Values of a program's block, and the most programs that the gradient of shared weights is spread over.
 BLOCK_SIZE, PROGRAMS = 4096, 1024
@@ -45,9 +46,6 @@ def kernels_for(x: Tensor) -> ModuleType:
     return kernels
 
 
-# The sum is linear in x and in the weights, so with its transpose and the products of two states every derivative of
-# any order is one of these two operators again.
-@torch.library.custom_op("cellgraph::neighbour_sum", mutates_args=())
 def triton_sum(x: Tensor, weight: Tensor, neighbours: Tensor, transposed: bool, dtype: torch.dtype) -> Tensor:
     """Sum ``x`` over the neighbourhoods, or push every cell's value back to where the sum has it from.
 
@@ -61,7 +59,16 @@ def triton_sum(x: Tensor, weight: Tensor, neighbours: Tensor, transposed: bool, 
 
     Raises:
         ValueError: If the tensors are not on a GPU and the kernels not interpreted.
+        NotImplementedError: Under a functional transform.
     """
+    refuse_transforms("triton_sum")
+    return _neighbour_sum(x, weight, neighbours, transposed, dtype)
+
+
+# The sum is linear in x and in the weights, so with its transpose and the products of two states every derivative of
+# any order is one of these two operators again.
+@torch.library.custom_op("cellgraph::neighbour_sum", mutates_args=())
+def _neighbour_sum(x: Tensor, weight: Tensor, neighbours: Tensor, transposed: bool, dtype: torch.dtype) -> Tensor:
     kernels = kernels_for(x)
     x, weight = x.contiguous(), weight.contiguous()
     y = torch.empty_like(x, dtype=dtype)
@@ -88,7 +95,7 @@ def triton_sum(x: Tensor, weight: Tensor, neighbours: Tensor, transposed: bool, 
     return y
 
 
-@triton_sum.register_fake
+@_neighbour_sum.register_fake
 def _(x: Tensor, weight: Tensor, neighbours: Tensor, transposed: bool, dtype: torch.dtype) -> Tensor:
     return x.new_empty(x.shape, dtype=dtype)
 
@@ -109,10 +116,9 @@ def _sum_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None,
     return x_grad, weight_grad, None, None, None
 
 
-triton_sum.register_autograd(_sum_backward, setup_context=_setup_sum)
+_neighbour_sum.register_autograd(_sum_backward, setup_context=_setup_sum)
 
 
-@torch.library.custom_op("cellgraph::neighbour_products", mutates_args=())
 def triton_products(x: Tensor, grad: Tensor, neighbours: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
     """Sum the products of the neighbours in ``x`` with ``grad``: the gradient of the sum's weights.
 
@@ -123,7 +129,16 @@ def triton_products(x: Tensor, grad: Tensor, neighbours: Tensor, groups: int, dt
         - **x**, **grad:** ``[batch, num_nodes, channels]``
         - **neighbours:** ``[num_directions + 1, num_nodes]``
         - **output:** ``[num_directions + 1, groups, channels]``, of ``dtype``; ``groups`` is 1 or ``num_nodes``
+
+    Raises:
+        NotImplementedError: Under a functional transform.
     """
+    refuse_transforms("triton_products")
+    return _neighbour_products(x, grad, neighbours, groups, dtype)
+
+
+@torch.library.custom_op("cellgraph::neighbour_products", mutates_args=())
+def _neighbour_products(x: Tensor, grad: Tensor, neighbours: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
     kernels = kernels_for(x)
     x, grad = x.contiguous(), grad.contiguous()
     batch, nodes, channels = x.shape
@@ -157,7 +172,7 @@ def triton_products(x: Tensor, grad: Tensor, neighbours: Tensor, groups: int, dt
     return (partial.sum(1, keepdim=True) if groups == 1 else partial).to(dtype)
 
 
-@triton_products.register_fake
+@_neighbour_products.register_fake
 def _(x: Tensor, grad: Tensor, neighbours: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
     return x.new_empty(len(neighbours), groups, x.size(-1), dtype=dtype)
 
@@ -173,4 +188,4 @@ def _products_backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, Tensor 
     return x_grad, grad_grad, None, None, None
 
 
-triton_products.register_autograd(_products_backward, setup_context=_setup_products)
+_neighbour_products.register_autograd(_products_backward, setup_context=_setup_products)
