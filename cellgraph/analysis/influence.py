@@ -16,8 +16,8 @@ from cellgraph.analysis.states import advance, initial_state, new_network
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
 
-#: Directions pushed forward together.
-CHUNK_SIZE = 4
+#: Values of the states pushed forward together: those of four samples of the default cube.
+CHUNK_VALUES = 4 * 2475 * 64
 
 
 @dataclass(frozen=True)
@@ -156,12 +156,12 @@ def direction_influence(
         if probes is not None:
             bits = torch.randint(2, (probes, lattice.num_nodes, channels), generator=generator)
             signs = (2 * bits - 1).to(x.dtype) * probes**-0.5
-        for some in torch.arange(int(colours.max()) + 1).split(CHUNK_SIZE):
-            mine = colours == some[:, None]
-            for sign in signs:
-                squares = _push(model, x, sign * mine[..., None]).square().sum(2)
-                # Of the neighbours of a cell one at most has a colour: what the cell feels comes from it.
-                total.index_add_(0, direction, torch.where(mine[:, source], squares[:, target], 0.0).sum(0))
+        count = int(colours.max()) + 1
+        for some in torch.arange(len(signs) * count).split(_together(model)):
+            mine = colours == (some % count)[:, None]
+            squares = _push(model, x, signs[some // count] * mine[..., None]).square().sum(2)
+            # Of the neighbours of a cell one at most has a colour: what the cell feels comes from it.
+            total.index_add_(0, direction, torch.where(mine[:, source], squares[:, target], 0.0).sum(0))
         rows.append((total / counts.clamp(min=1) / channels).sqrt())
         x = advance(model, x)
     return torch.stack(rows)
@@ -245,8 +245,14 @@ def _pushed(model: CellGraph, question: Tensor, tangents: list[Tensor]) -> Itera
     states = [x]
     for _ in range(model.num_steps[1]):
         states.append(advance(model, states[-1]))
-    for first in range(0, len(tangents), CHUNK_SIZE):
-        yield first, _steps(model, states, torch.stack(tangents[first : first + CHUNK_SIZE]))
+    together = _together(model)
+    for first in range(0, len(tangents), together):
+        yield first, _steps(model, states, torch.stack(tangents[first : first + together]))
+
+
+def _together(model: CellGraph) -> int:
+    """How many tangents are pushed forward together: the more, the smaller the lattice."""
+    return max(4, CHUNK_VALUES // (model.lattice.num_nodes * model.cell.channels))
 
 
 def _steps(model: CellGraph, states: list[Tensor], tangents: Tensor) -> Iterator[Tensor]:
