@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from processes import run
+from processes import run, run_inside
 from safetensors.torch import load_file
 
 FAST = ("experiment=majority", "task.width=9", "training.max_steps=6", "training.batch_size=4", "training.val_every=3")
@@ -45,7 +45,7 @@ def test_a_finished_run_is_judged_again(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     before = (folder / "automaton.safetensors").read_bytes()
     figures = json.loads((folder / "evaluation.json").read_text())["held_out"]
-    done = run(folder.parent, "automaton", "resume=run")
+    done = run_inside(folder.parent, "automaton", "resume=run")
     assert done.returncode == 0, done.stderr
     assert (folder / "automaton.safetensors").read_bytes() == before
     assert json.loads((folder / "evaluation.json").read_text())["held_out"] == figures

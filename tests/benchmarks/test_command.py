@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from processes import run_inside
 
 from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.benchmarks import batch, command, latency, memory, scale, step
@@ -236,9 +235,7 @@ def test_quick_changes_only_options_there_are(name: str) -> None:
 def test_errors_are_one_line(arguments: list[str], expected: str, tmp_path: Path) -> None:
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    code = "from cellgraph.cli import main; main()"
-    line = [sys.executable, "-c", code, "bench", *arguments]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = run_inside(tmp_path, "bench", *arguments)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     assert expected in done.stderr.strip().splitlines()[-1]

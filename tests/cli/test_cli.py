@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from processes import command, environment, run
+from processes import command, environment, run, run_inside
 
 from cellgraph.training import used_precision
 
@@ -119,7 +119,7 @@ def test_no_topic_question_or_answer_crosses(finished: tuple[Path, str]) -> None
 def test_evaluate_gives_the_same_table_again(finished: tuple[Path, str]) -> None:
     run_folder = finished[0]
     before = json.loads((run_folder / "evaluation.json").read_text())
-    done = run(run_folder.parent, "evaluate", "run")
+    done = run_inside(run_folder.parent, "evaluate", "run")
     assert done.returncode == 0, done.stderr
     after = json.loads((run_folder / "evaluation.json").read_text())
     assert 0 < after["rows"][-1]["seconds_train"] <= before["rows"][-1]["seconds_train"]
@@ -131,20 +131,20 @@ def test_evaluate_gives_the_same_table_again(finished: tuple[Path, str]) -> None
 
 def test_info_and_help(finished: tuple[Path, str]) -> None:
     folder = finished[0].parent
-    assert re.search(r"^backends: auto, .*scatter$", run(folder, "info").stdout, re.M)
-    assert "gmlp: " in run(folder, "info", "run").stdout
+    assert re.search(r"^backends: auto, .*scatter$", run_inside(folder, "info").stdout, re.M)
+    assert "gmlp: " in run_inside(folder, "info", "run").stdout
     assert "cellgraph evaluate" in run(folder, "--help").stdout
-    assert "lattice: cube, small" in run(folder, "train", "--help").stdout
-    assert "_target_: cellgraph.GMLPCell" in run(folder, "train", "--cfg", "job").stdout
+    assert "lattice: cube, small" in run_inside(folder, "train", "--help").stdout
+    assert "_target_: cellgraph.GMLPCell" in run_inside(folder, "train", "--cfg", "job").stdout
 
 
 def test_export_writes_a_program(finished: tuple[Path, str], tmp_path: Path) -> None:
-    done = run(tmp_path, "export", finished[0], "--torch", "cube.pt2")
+    done = run_inside(tmp_path, "export", finished[0], "--torch", "cube.pt2")
     assert done.returncode == 0, done.stderr
     assert "cube.pt2: " in done.stdout
     assert "question -> embedding, surface, differs by at most " in done.stdout
     assert (tmp_path / "cube.pt2").is_file()
-    done = run(tmp_path, "export", finished[0])
+    done = run_inside(tmp_path, "export", finished[0])
     assert done.returncode == 2
     assert "expected --onnx FILE, --torch FILE or both" in done.stderr
 
@@ -169,7 +169,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, pairs: Path, fini
 
 
 def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
-    done = run(tmp_path, "train", "-m", *FAST, f"data.source.path={pairs}", "hydra.sweep.dir=sweep", "seed=0,1")
+    done = run_inside(tmp_path, "train", "-m", *FAST, f"data.source.path={pairs}", "hydra.sweep.dir=sweep", "seed=0,1")
     assert done.returncode == 0, done.stderr
     tables = [json.loads((tmp_path / "sweep" / job / "evaluation.json").read_text()) for job in ("0", "1")]
     assert tables[0]["rows"][-1]["cosine_teacher"] != tables[1]["rows"][-1]["cosine_teacher"]
@@ -196,7 +196,7 @@ def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = run(tmp_path, *arguments)
+    done = run_inside(tmp_path, *arguments)
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, done.stderr
@@ -207,7 +207,7 @@ def test_bad_data_files_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "columns.csv").write_text("frage,antwort\nWho?,Me\n")
     for name, message in (("empty.jsonl", "empty"), ("columns.csv", "question")):
-        done = run(tmp_path, "train", "teacher=lsa", "data=file", f"data.source.path={name}")
+        done = run_inside(tmp_path, "train", "teacher=lsa", "data=file", f"data.source.path={name}")
         assert done.returncode != 0
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
         assert message in done.stderr
@@ -217,7 +217,7 @@ def test_a_foreign_configuration_builds_nothing_else(tmp_path: Path, finished: t
     (tmp_path / "run").mkdir()
     text = (finished[0] / "config.yaml").read_text()
     (tmp_path / "run" / "config.yaml").write_text(text.replace("cellgraph.GMLPCell", "os.system"))
-    done = run(tmp_path, "evaluate", "run")
+    done = run_inside(tmp_path, "evaluate", "run")
     assert done.returncode != 0
     assert "may only build parts of cellgraph, got _target_: os.system" in done.stderr
 
@@ -228,7 +228,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, finished: tuple[Path, 
     shutil.copytree(finished[0], tmp_path / "run")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
-    done = run(tmp_path, "train", "resume=run")
+    done = run_inside(tmp_path, "train", "resume=run")
     assert done.returncode != 0
     assert "last.ckpt" in done.stderr
     assert "Traceback" not in done.stderr
@@ -237,7 +237,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, finished: tuple[Path, 
 @pytest.mark.slow
 def test_report_shows_what_was_learned(finished):
     folder = finished[0]
-    done = run(folder.parent, "report", folder, "--quick", "--out", folder.parent / "shown")
+    done = run_inside(folder.parent, "report", folder, "--quick", "--out", folder.parent / "shown")
     assert done.returncode == 0, done.stderr
     assert "report.html" in done.stdout.replace("\n", "")
     figures = json.loads((folder.parent / "shown" / "report.json").read_text())
