@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
 from cellgraph.nn import GMLPCell
+from cellgraph.ops import AUTO
 
 from .floor import floor_contender
 from .lineup import Budget, Lineup
@@ -60,12 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, report: Report, device: torch.device) -> None:
     """Measure a training step at each batch size, then train a small network at each for equally many samples."""
     base = Setting(
-        options.backend or fastest_backend(device),
+        options.backend or AUTO,
         options.shape,
         num_steps=options.steps,
         dtype=options.dtypes[0],
         checkpoint=options.checkpoint[0],
     )
+    if base.backend == AUTO:
+        base = replace(base, backend=fastest_backend(base, device))
     options.modes, options.cone_steps = ["train"], []
     with Progress("batch") as progress:
         limits = {"slot": 0.5, "longest": options.seconds, "rounds": options.rounds, "budget": Budget(float("inf"))}

@@ -18,6 +18,7 @@ from cellgraph.data import docstring_pairs, read_pairs
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
 from cellgraph.nn import GMLPCell
+from cellgraph.ops import AUTO
 from cellgraph.teacher import EmbeddingCache, LSATeacher, Teacher, default_cache_folder, load_teacher, minilm_teacher
 
 from .progress import Progress
@@ -81,7 +82,7 @@ def run(options: argparse.Namespace, report: Report, device: torch.device) -> No
     dtype = options.dtypes[0]
     with Progress("latency") as progress:
         progress.say("embedding the answers")
-        backend = fastest_backend(device)
+        backend = fastest_backend(Setting(AUTO, options.shape, batch=1, dtype=dtype, mode="forward"), device)
         load = _from_run if options.run is not None else _new
         answerer, questions = load(options, backend, DTYPES[dtype], device)
         progress.say("compiling")

@@ -18,7 +18,7 @@ Build = Callable[[Setting, torch.device], Contender]
 #: A contender is first tried on a lattice this small, so that one that is slow beyond measure is not started at all.
 _PROBE_SHAPE = (4, 8, 8)
 #: What making one ready takes until one has been: most of a minute for a compiled step on two cores, little for others.
-_COMPILED_SECONDS, _READY_SECONDS = 60.0, 2.0
+COMPILED_SECONDS, _READY_SECONDS = 60.0, 2.0
 
 
 class Budget:
@@ -65,7 +65,7 @@ class Lineup:
         self.report, self.device, self.progress = report, device, progress
         self.slot, self.longest, self.rounds, self.budget = slot, longest, rounds, budget
         self.contenders: list[Contender] = []
-        self._compiled_seconds = _COMPILED_SECONDS
+        self._compiled_seconds = COMPILED_SECONDS
 
     def add(self, setting: Setting, build: Build, *, compiled: bool = False, probe: bool = True) -> Contender | None:
         """Make one ready to be measured; what cannot be is noted in the report with the reason.

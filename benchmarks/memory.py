@@ -11,6 +11,8 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from cellgraph.ops import AUTO
+
 from .measure import PeakMemory, in_fresh_process, release, resident
 from .progress import Progress
 from .report import Report
@@ -38,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, report: Report, device: torch.device) -> None:
     """Measure training steps, each in a process of its own, with every checkpoint policy."""
-    settings = list(_settings(options, options.backend or fastest_backend(device)))
+    base = Setting(AUTO, options.shape, batch=options.batch[0], dtype=options.dtypes[0])
+    settings = list(_settings(options, options.backend or fastest_backend(base, device)))
     with Progress("memory") as progress:
         for setting in progress.over(settings, total=len(settings)):
             progress.say(str(setting))

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from cellgraph.ops import AUTO
+
 from .measure import SAFE_SHARE, Contender, PeakMemory, free_memory, release
 from .progress import Progress
 from .report import Report
@@ -52,8 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, report: Report, device: torch.device) -> None:
     """Measure ever larger lattices, then ever longer rollouts, with one sample, until memory or patience ends."""
-    backend = options.backend or fastest_backend(device)
-    base = Setting(backend, num_steps=_STEPS, batch=1, dtype=options.dtypes[0])
+    base = Setting(options.backend or AUTO, cube(_CELLS), num_steps=_STEPS, batch=1, dtype=options.dtypes[0])
+    if base.backend == AUTO:
+        base = replace(base, backend=fastest_backend(base, device))
     with Progress("scale") as progress:
         for mode in options.modes:
             start = replace(base, mode=mode)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .floor import FLOOR
@@ -71,18 +71,18 @@ def answers(rows: Sequence[Row], base: Setting) -> list[str]:
     return sentences
 
 
-def auto_answers(rows: Sequence[Row], auto: Setting, modes: Sequence[str]) -> Iterator[str]:
+def auto_answers(rows: Sequence[Row], base: Setting, ways: Mapping[str, tuple[str, str]]) -> Iterator[str]:
     """Which way ``auto`` takes, in each mode, and how it stands among all that were measured like it.
 
     Args:
         rows: The rows.
-        auto: The base, with the backend and the dtype that ``auto`` takes.
-        modes: What was measured.
+        base: The base.
+        ways: The backend and the dtype that ``auto`` takes, by mode.
     """
-    for mode in modes:
-        way = f"{mode}: auto takes {auto.backend} in {auto.dtype} here"
-        alike = [row for row in rows if row["mode"] == mode and _is_base(row, auto) and row["backend"] != FLOOR]
-        own = [row for row in alike if (row["backend"], row["dtype"]) == (auto.backend, auto.dtype)]
+    for mode, (backend, dtype) in ways.items():
+        way = f"{mode}: auto takes {backend} in {dtype} here"
+        alike = [row for row in rows if row["mode"] == mode and _is_base(row, base) and row["backend"] != FLOOR]
+        own = [row for row in alike if (row["backend"], row["dtype"]) == (backend, dtype)]
         if not own:
             yield f"{way}, which was not measured"
             continue

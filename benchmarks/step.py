@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +12,13 @@ import torch
 from cellgraph.ops import backend_needs
 
 from .floor import FLOOR, floor_contender
-from .lineup import Budget, Lineup
+from .lineup import COMPILED_SECONDS, Budget, Lineup
 from .peers import PEERS, peer_contender
 from .progress import Progress
 from .report import Report
 from .sentences import answers, auto_answers, check_required, summarise
 from .setting import DTYPES, DTYPES_FASTEST_FIRST, FASTEST_DTYPE, MODES, Setting
-from .workload import auto_backend, backend_names, compiles, library_contender
+from .workload import auto_way, backend_names, compiles, library_contender
 
 #: The peer whose program is compiled as a whole.
 JITTED = "cax"
@@ -114,10 +114,20 @@ def run(options: argparse.Namespace, report: Report, device: torch.device) -> No
         finally:
             summarise(report, lineup.contenders)
             report.answers += answers(report.rows, base)
-            auto = replace(base, backend=auto_backend(base, device), dtype=FASTEST_DTYPE)
-            report.answers += auto_answers(report.rows, auto, options.modes)
+            report.answers += auto_answers(report.rows, base, auto_ways(base, options.modes, lineup))
     if options.require:
         check_required(report.rows, base, options.backends, options.require)
+
+
+def auto_ways(base: Setting, modes: Sequence[str], lineup: Lineup) -> dict[str, tuple[str, str]]:
+    """The backend and the dtype that ``auto`` takes in each mode."""
+    ways = {}
+    for mode in modes:
+        lineup.progress.say(f"asking auto: {mode}")
+        setting = replace(base, mode=mode, dtype=FASTEST_DTYPE)
+        way = auto_way(setting, lineup.device, compiling=lineup.budget.left > COMPILED_SECONDS)
+        ways[mode] = str(way) if way.compiled != compiles(way.backend.name) else way.backend.name, FASTEST_DTYPE
+    return ways
 
 
 def assemble(lineup: Lineup, base: Setting, options: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from cellgraph.cone import LightCone
 from cellgraph.lattice import Lattice
 from cellgraph.nn import GMLPCell
+from cellgraph.nn.trial import Trial, Way
 from cellgraph.ops import AUTO, find_backend
 from cellgraph.ops import backend_names as known_names
 from cellgraph.unroll import rollout
@@ -25,28 +25,35 @@ def backend_names() -> list[str]:
     return [name for name in known_names() if name != AUTO]
 
 
-def fastest_backend(device: torch.device) -> str:
-    """The first backend of :func:`backend_names` whose cell takes a step forward and back on the device."""
-    setting = Setting(AUTO, (3, 3, 3), batch=1, num_steps=1)
-    x = torch.zeros(1, 27, setting.channels, device=device)
-    for backend in build_cell(setting, device).candidates(x):
-        with contextlib.suppress(ValueError, RuntimeError, ImportError):
-            build_cell(setting, device, backend=backend.name)(x).sum().backward()
-            return backend.name
-    raise RuntimeError("not even the reference backend runs")
-
-
 def compiles(name: str) -> bool:
     """Whether the step of a backend's cell is compiled, which takes most of a minute."""
     return find_backend(name).compiles
 
 
-def auto_backend(setting: Setting, device: torch.device) -> str:
-    """What ``auto`` takes for a cell's fast step."""
+def auto_way(setting: Setting, device: torch.device, *, compiling: bool = True) -> Way:
+    """The way that ``auto`` takes a step, tried here and now unless it is known.
+
+    Args:
+        setting: What the step is of; its backend does not matter.
+        device: Where.
+        compiling: Whether to try what has to be compiled, too.
+    """
     cell = build_cell(setting, device, backend=AUTO)
-    if device.type == "cpu":
-        cell.use_fused()
-    return cell.neighbour_sum.chosen.name
+    x = torch.zeros(setting.batch, setting.num_cells, setting.channels, device=device)
+    with torch.set_grad_enabled(setting.mode == "train"), lower_precision(setting, device):
+        return Trial(cell, x, compiling=compiling).fastest()[0]
+
+
+def fastest_backend(setting: Setting, device: torch.device) -> str:
+    """The backend that ``auto`` takes."""
+    return auto_way(setting, device).backend.name
+
+
+def lower_precision(setting: Setting, device: torch.device) -> torch.autocast:
+    """The context of a setting's dtype: mixed precision where it is not float32."""
+    dtype = DTYPES[setting.dtype]
+    lower = dtype is not torch.float32
+    return torch.autocast(device.type, dtype if lower else None, enabled=lower)
 
 
 def light_cone(setting: Setting) -> LightCone:
@@ -118,7 +125,7 @@ class TorchJob:
         cone: LightCone | None = None,
     ) -> None:
         self.walk, self.parameters, self.device = walk, list(parameters), device
-        self.trains, self.dtype = setting.mode == "train", DTYPES[setting.dtype]
+        self.trains, self.setting = setting.mode == "train", setting
         start, gradient = start_and_gradient(setting)
         if cone is not None:
             start, gradient = start[:, cone.own[0]], gradient[:, cone.target]
@@ -140,11 +147,7 @@ class TorchJob:
             torch.cuda.synchronize(self.device)
 
     def _forward(self, steps: int) -> Tensor:
-        lower = self.dtype is not torch.float32
-        with (
-            torch.profiler.record_function(FORWARD),
-            torch.autocast(self.device.type, self.dtype if lower else None, enabled=lower),
-        ):
+        with torch.profiler.record_function(FORWARD), lower_precision(self.setting, self.device):
             return self.walk(self.x, steps)
 
 

@@ -232,7 +232,7 @@ class CellGraph(Pretrained):
             source = None if random else self.input_surface.mask
             cone = LightCone(self.lattice, self.output_surface.mask, num_steps, source=source)
             self._cones[key] = cone, self.input_surface.places(cone.own[0])
-        most = WORTHWHILE if self.cell._compiled_call_impl is None else WORTHWHILE_COMPILED
+        most = WORTHWHILE_COMPILED if self.cell.will_compile else WORTHWHILE
         return self._cones[key] if self._cones[key][0].share < most else (None, None)
 
     def target_surface(self, answer: Tensor) -> Tensor:
@@ -276,9 +276,9 @@ class CellGraph(Pretrained):
         adapters = (*self.question_adapter.encoder.parameters(), *self.answer_adapter.decoder.parameters())
         return self.cell.parameter_counts() | {"adapters": sum(p.numel() for p in adapters)}
 
-    def compile_step(self) -> None:
+    def compile_step(self, *, compiling: bool = True) -> None:
         """Make the step fast, in place, see :meth:`Cell.compile_step <cellgraph.nn.Cell.compile_step>`."""
-        self.cell.compile_step()
+        self.cell.compile_step(compiling=compiling)
 
     def config(self) -> dict[str, Any]:
         """All that it takes to build the network again, as plain types."""

@@ -81,6 +81,8 @@ def rollout(
     if cone is not None:
         looks_at_all = trajectory or tolerance > 0 or memory is not None
         _check_cone(cell, cone, x, num_steps, context, held, looks_at_all=looks_at_all)
+        if num_steps:
+            cell.settle(x, cone=cone, context=context is not None)
         return _rollout_in(cone, cell, x, lent, context, held, checkpoint_every, generator)
     if num_steps < 0 or checkpoint_every < 0:
         raise ValueError(f"num_steps and checkpoint_every must not be negative, got {num_steps} and {checkpoint_every}")
@@ -91,6 +93,8 @@ def rollout(
     states = [x]
     stops_early = tolerance > 0 and not torch.is_grad_enabled()
     done = 0
+    if num_steps:
+        cell.settle(x, context=context is not None)
     whole = held is None and context is None and not trajectory and not stops_early
     if num_steps and whole and cell.fuses(x):
         x, _ = cell.walk(x, masks, num_steps=num_steps, checkpoint_every=checkpoint_every)

@@ -60,7 +60,7 @@ class FinishedRun:
                     f"{folder} is no folder of a finished run of questions and answers: {missing} is missing"
                 )
         model = CellGraph.from_pretrained(folder.model)
-        model.cell.use_fused()
+        model.compile_step(compiling=False)
         return cls(
             folder=folder,
             model=model,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cellgraph.cone import ConeStep, LightCone
 from cellgraph.graph import Graph
+from cellgraph.nn.trial import Ways
 from cellgraph.numbers import plain_numbers
 from cellgraph.ops import AUTO, Backend, Case, NeighbourSum, candidates, check_backend
 
@@ -129,6 +130,8 @@ class Cell(nn.Module):
         self.channels, self.memory_channels, self.context_channels = channels, memory_channels, context_channels
         self.step_size, self.update_rate, self.always_random = step_size, update_rate, always_random
         self.order, self.alive_channel, self.alive_threshold = order, alive_channel, alive_threshold
+        self._ways: Ways | None = None
+        self._taken = ""
         if order == "sweep":
             colours = lattice.colours()
             masks = colours == torch.arange(int(colours.max()) + 1)[:, None]
@@ -169,6 +172,7 @@ class Cell(nn.Module):
         """
         if not torch.compiler.is_compiling():
             self._check_context(x, context)
+            self.settle(x, context=context is not None)
         for share in self._shares(x, update_mask):
             change = self.change(x, self.perceive(x, context), context)
             after = x + (change * share).to(x.dtype)
@@ -216,6 +220,7 @@ class Cell(nn.Module):
     def backend(self, name: str) -> None:
         self._check_backend(name)
         self.neighbour_sum.backend = name
+        self._ways, self._taken, self._compiled_call_impl = None, "", None
 
     def case(self, x: Tensor | None = None) -> Case:
         """What the cell asks of a backend: with such a state, or with any."""
@@ -228,18 +233,54 @@ class Cell(nn.Module):
         """
         return [backend for backend in candidates(self.case(x)) if not backend.takes_steps]
 
-    def compile_step(self) -> None:
-        """Make the step fast, in place: fused on a CPU, compiled elsewhere; without a compiler, warn and stay as it is.
+    def compile_step(self, *, compiling: bool = True) -> None:
+        """Make the step fast, in place: from here on ``auto`` is what is measured to be the fastest.
 
-        A cell with a backend of its own choice is compiled with it.
+        That is tried when it is first used for a dtype, forward or in training, see :class:`~cellgraph.nn.trial.Trial`,
+        and remembered on the machine, see :func:`~cellgraph.ops.choice.kept_choices`. A cell with a backend of its own
+        choice keeps it, and is compiled with it where that is of use. Without a compiler a warning says so, and what
+        needs none is tried.
+
+        Args:
+            compiling: Whether to try, or to take, what takes a minute or two to compile.
         """
-        on_cpu = self.device.type == "cpu"
-        if on_cpu and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        if self.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
             warnings.warn("a fast step needs a C++ compiler, found none: the step runs uncompiled", stacklevel=2)
+            compiling = False
+        self._ways, self._taken = Ways(compiling=compiling), ""
+
+    def settle(self, x: Tensor, *, cone: LightCone | None = None, context: bool = False) -> None:
+        """Take steps from such a state from here on in the fastest way, where :meth:`compile_step` was asked for that.
+
+        Args:
+            x: The state.
+            cone: The cells to compute, all of them by default.
+            context: Whether the cells are given a context.
+        """
+        if self._ways is None or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return
-        if on_cpu and self.use_fused():
+        if torch._C._are_functorch_transforms_active():
             return
-        self.compile(dynamic=False)
+        # What is tried takes steps itself.
+        ways, self._ways = self._ways, None
+        try:
+            self._taken = ways.take(self, x, cone=cone, context=context)
+        finally:
+            self._ways = ways
+
+    @property
+    def taken(self) -> str:
+        """How the last steps were taken and what else was tried, in words; empty where nothing was chosen."""
+        return self._taken
+
+    @property
+    def will_compile(self) -> bool:
+        """Whether full rollouts run compiled, or will when there are any, as no operator of whole steps fits."""
+        return self._compiled_call_impl is not None or (self._ways is not None and self._ways.will_compile(self))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy is not compiled, as it is with every module, and keeps the backend.
+        return {**super().__getstate__(), "_ways": None, "_taken": ""}
 
     @property
     def fits_cone(self) -> bool:

@@ -196,6 +196,8 @@ class GMLPCell(Cell):
 
     def forward(self, x: Tensor, update_mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """One step of all the cells at once, see :meth:`Cell.forward`."""
+        if not torch.compiler.is_compiling():
+            self.settle(x, context=context is not None)
         if context is None and self.fuses(x) and not (update_mask is not None and update_mask.requires_grad):
             return self.walk(x, None if update_mask is None else update_mask[None], num_steps=1)[0]
         gated_step = self.neighbour_sum.running.gated_step(self.channels, self.hidden) if self.is_standard else None
@@ -219,8 +221,8 @@ class GMLPCell(Cell):
         return [backend for backend in candidates(self.case(x)) if stepping or not backend.takes_steps]
 
     def use_fused(self) -> bool:
-        """From here on take steps by the fused operator wherever it fits, see :meth:`fuses`, unless another backend was
-        asked for; whether that can be.
+        """From here on take steps by the fused operator wherever it fits, see :meth:`fuses`, whether or not it is the
+        fastest (see :meth:`compile_step`), unless another backend was asked for; whether that can be.
 
         It computes the same function in a compiled C++ library, built at its first use on a machine. Without a
         compiler a warning says so and nothing changes.
@@ -228,7 +230,7 @@ class GMLPCell(Cell):
         if self.backend == AUTO and self.is_standard:
             stepping = next((backend for backend in fitting_backends(self.case()) if backend.takes_steps), None)
             if stepping is not None and stepping.load():
-                self.neighbour_sum.chosen = stepping
+                self.neighbour_sum.chosen, self._ways = stepping, None
         return self.is_standard and self.neighbour_sum.chosen.takes_steps
 
     def fuses(self, x: Tensor) -> bool:

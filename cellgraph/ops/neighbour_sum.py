@@ -36,8 +36,8 @@ class NeighbourSum(nn.Module):
     ``fused``    ``stencil``, but a :class:`~cellgraph.nn.GMLPCell` on a CPU takes whole steps by one C++ operator
     ``triton``   Triton kernels for GPUs, where triton is installed; checked in Triton's interpreter and
                  compiled for a GPU, but run and timed on none yet
-    ``auto``     ``stencil``, on other graphs ``scatter``; ``fused`` once a cell's
-                 :meth:`~cellgraph.nn.GMLPCell.use_fused` was called
+    ``auto``     ``stencil``, on other graphs ``scatter``; once a cell's :meth:`~cellgraph.nn.Cell.compile_step`
+                 was called, what a short trial of all that fit finds to be the fastest
     ============ ====================================================================================
 
     Args:

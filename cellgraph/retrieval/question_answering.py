@@ -155,7 +155,7 @@ class QuestionAnswering(Retrieval):
         first, controls = self.controls(job)
         for name, (control, seconds) in controls.items():
             predictions[name] = predict(control, question, seconds_train=first + seconds)
-        model.cell.use_fused()
+        model.compile_step(compiling=False)
         # Batches of any size, each once, are not worth a compilation.
         with torch.compiler.set_stance("force_eager"):
             return predictions | {LATTICE: predict(model, question, seconds_train=first + seconds_train)}

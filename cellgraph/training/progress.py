@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
 
 
@@ -39,6 +40,7 @@ class TrainingProgress(lightning.Callback):
         self._bar: Progress | None = None
         self._task: Any = None
         self._shown = 0.0
+        self._told = False
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Draw the bar."""
@@ -52,7 +54,12 @@ class TrainingProgress(lightning.Callback):
             self._bar.start()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *args: Any) -> None:
-        """Show the newest values, four times a second at most."""
+        """Show how the steps are taken, once; and the newest values, four times a second at most."""
+        if not self._told:
+            self._told = True
+            taken = next((cell.taken for cell in pl_module.modules() if isinstance(cell, Cell) and cell.taken), "")
+            if taken:
+                self.console.print(Text(f"steps by {taken}"), soft_wrap=True)
         now = time.monotonic()
         if now - self._shown >= (0.25 if self._bar is not None else self.interval):
             self._shown = now

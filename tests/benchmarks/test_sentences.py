@@ -84,11 +84,11 @@ def test_what_auto_takes_is_held_against_all_ways(conv: float, said: str) -> Non
         (of("fused", neighbourhood=26), 99.0),
         (of("fused", cone=True), 99.0),
     )
-    assert list(auto_answers(found, BASE, ["train"])) == [said]
+    assert list(auto_answers(found, BASE, {"train": ("fused", "float32")})) == [said]
 
 
 def test_a_way_that_was_not_measured_is_no_best() -> None:
-    (said,) = auto_answers(rows((of("conv"), 5.0)), BASE, ["train"])
+    (said,) = auto_answers(rows((of("conv"), 5.0)), BASE, {"train": ("fused", "float32")})
     assert said == "train: auto takes fused in float32 here, which was not measured"
 
 

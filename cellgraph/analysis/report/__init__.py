@@ -61,7 +61,7 @@ def report_run(
     # A folder that cannot be written is told of now, not after minutes.
     folder.mkdir(parents=True, exist_ok=True)
     model = CellGraph.from_pretrained(source.model)
-    model.cell.use_fused()
+    model.compile_step(compiling=False)
     if not source.metrics.is_file():
         raise ValueError(f"{source} holds no log of its training: {source.metrics.name} is missing")
     curves = read_metrics(source.metrics)
