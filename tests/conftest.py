@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator
 from typing import Any
 
@@ -15,6 +16,12 @@ torch.set_num_threads(1)
 # Triton reads this when it is imported, which torch_geometric does: without a GPU its kernels are interpreted.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# PyTorch's cache of what it compiled does not tell apart processors that are narrowed by this variable, and what was
+# compiled for wider vectors ends the process.
+if narrowed := os.environ.get("ATEN_CPU_CAPABILITY"):
+    cache = f"{tempfile.gettempdir()}/torchinductor_{getattr(os, 'getuid', int)()}_{narrowed}"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache)
 
 
 @pytest.hookimpl(wrapper=True)
