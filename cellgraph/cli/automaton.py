@@ -17,4 +17,4 @@ def main(arguments: Sequence[str]) -> None:
     if not any(argument.lstrip("+").startswith(told) for argument in arguments):
         raise ValueError("give experiment=NAME or task=NAME, see cellgraph automaton --help for the names")
     resumes = any(argument.startswith("resume=") for argument in arguments)
-    train.main(arguments if resumes else [train.AUTOMATON, *arguments], verb="automaton")
+    train.main(arguments if resumes else [*arguments, train.AUTOMATON], verb="automaton")

@@ -50,8 +50,8 @@ def main(arguments: Sequence[str], verb: str = "train") -> None:
         raise ValueError(f"a sweep starts new runs; go on with each by itself: {commands}")
     automaton = any(argument.startswith("task=") for argument in arguments)
     kind = [] if runs or any(argument.startswith("kind=") for argument in arguments) or not automaton else [AUTOMATON]
-    # Hydra reads its arguments from there.
-    sys.argv = [f"cellgraph {verb}", *kind, *arguments]
+    # Hydra reads its arguments from there; an override before a flag it does not take for one.
+    sys.argv = [f"cellgraph {verb}", *arguments, *kind]
     train()
 
 
