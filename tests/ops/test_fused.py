@@ -168,11 +168,11 @@ def test_where_it_does_not_fit_the_plain_step_runs() -> None:
     torch.testing.assert_close(torch.compile(cell, backend="aot_eager")(x), cell(x), rtol=1e-4, atol=1e-5)
 
 
-def test_compile_step_takes_it_and_the_network_stays_the_identity() -> None:
+def test_taken_once_and_the_network_stays_the_identity() -> None:
     model = CellGraph(GMLPCell(Lattice((3, 4, 4)), 16, hidden=16), teacher_width=16, num_steps=3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model.compile_step()
+        assert model.cell.use_fused()
     question = torch.randn(4, 16)
     assert model.cell.fuses(torch.zeros(4, 48, 16))
     torch.testing.assert_close(model(question).embedding, question, rtol=1e-4, atol=1e-5)

@@ -21,7 +21,7 @@ from cellgraph.ops import NeighbourSum
 from cellgraph.ops.triton import backend as triton_backend
 from cellgraph.ops.triton import stencil as triton_stencil
 from cellgraph.ops.triton.gate import fits_gated_step, gated_step
-from cellgraph.ops.triton.stencil import neighbour_table, triton_products, triton_sum
+from cellgraph.ops.triton.stencil import neighbour_table, triton_sum
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # A GPU rounds to the nearest bfloat16, the interpreter cuts off.
@@ -220,10 +220,11 @@ def test_the_operators_are_well_formed() -> None:
     lattice, tensors = pieces(torch.float64)
     table, nodes = neighbour_table(lattice).to(DEVICE), lattice.num_nodes
     x, weight = draw(2, nodes, 3, dtype=torch.float32), draw(7, 1, 3, dtype=torch.float32)
-    torch.library.opcheck(triton_sum, (x, weight, table, False, torch.float64))
+    torch.library.opcheck(torch.ops.cellgraph.neighbour_sum.default, (x, weight, table, False, torch.float64))
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(triton_products, (x, x.detach() + 1, table, 1, torch.float32), test_utils=checks)
-    torch.library.opcheck(gated_step, (*tensors, table), test_utils=checks)
+    products = torch.ops.cellgraph.neighbour_products.default
+    torch.library.opcheck(products, (x, x.detach() + 1, table, 1, torch.float32), test_utils=checks)
+    torch.library.opcheck(torch.ops.cellgraph.gated_step.default, (*tensors, table), test_utils=checks)
 
 
 def test_what_is_missing_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
