@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,9 @@ sys.stdout.flush()
 atexit.register(lambda: print("\\n" + json.dumps(sorted(sys.modules))))
 {code}
 """
-    done = subprocess.run([sys.executable, "-c", watched], capture_output=True, text=True, check=False)
+    # The tests' own process may have Triton interpreted.
+    own = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", watched], capture_output=True, text=True, check=False, env=own)
     assert done.returncode == status, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
 

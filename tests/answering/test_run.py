@@ -291,7 +291,10 @@ def test_questions_by_category(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ask", "nowhere"], "nowhere is no folder of a finished cellgraph train: model/config.json is missing"),
+        (
+            ["ask", "nowhere"],
+            "nowhere is no folder of a finished run of questions and answers: model/config.json is missing",
+        ),
         (["ask", "RUN", "Who?", "--questions", "x.txt"], "expected a question or --questions FILE, got both"),
         (["ask", "RUN", "--questions", "nowhere.txt"], "nowhere.txt"),
         (["ask", "RUN", "Who?", "--bank", "nowhere.jsonl"], "nowhere.jsonl"),

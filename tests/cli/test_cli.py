@@ -191,8 +191,8 @@ def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
         (["train", "training.lr=abc"], "training setting lr must be a number, got 'abc'"),
         (["train", "cell.heads=7"], "heads divide hidden, got 64, 128, 7"),
         (["evaluate", "nowhere"], "nowhere is no run folder"),
-        (["export", "nowhere", "--torch", "x.pt2"], "holds no saved network"),
-        (["info", "nowhere"], "holds no saved network"),
+        (["export", "nowhere", "--torch", "x.pt2"], "is no run folder of cellgraph: config.yaml is missing"),
+        (["info", "nowhere"], "is no run folder of cellgraph: config.yaml is missing"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from cellgraph.folder import RunFolder
 from cellgraph.training.accelerator import ACCELERATORS, check_accelerator, device_type
+from cellgraph.training.settings import RunSettings
 from cellgraph.training.trainer import build_trainer
 
 
@@ -42,5 +44,5 @@ def test_a_trainer_needs_its_device(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     machine(monkeypatch)
     for accelerator, said in (("gpu", "which has cpu; got 'gpu'"), ("tpu", "one of .*, got 'tpu'"), ("x", "got 'x'")):
         with pytest.raises(ValueError, match=f"accelerator must be .*{said}"):
-            build_trainer(tmp_path / "run", max_steps=1, accelerator=accelerator)
+            build_trainer(RunFolder(tmp_path / "run"), RunSettings(max_steps=1, accelerator=accelerator))
     assert not (tmp_path / "run").exists()

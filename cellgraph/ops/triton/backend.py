@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,8 @@ class Triton(GridBackend):
     @property
     def is_simulated(self) -> bool:
         """Whether the kernels run in Triton's interpreter."""
-        if importlib.util.find_spec("triton") is None:
+        # Triton takes a moment to import, and interprets only where it was told to before.
+        if importlib.util.find_spec("triton") is None or os.environ.get("TRITON_INTERPRET", "0") in ("", "0"):
             return False
         from cellgraph.ops.triton import kernels
 
