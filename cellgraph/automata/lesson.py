@@ -128,7 +128,7 @@ class AutomatonLesson(Lesson):
         if shape is None:
             return cell, self.task
         if self._small is None or shape != self._small_shape:
-            device = next(cell.parameters()).device
+            device = cell.device
             task = self.task.resized(shape).to(device)
             # The weights are those of the cell, and saved with it.
             self._small, self._small_shape = (on_lattice(cell, task.lattice), task), shape

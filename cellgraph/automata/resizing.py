@@ -29,7 +29,6 @@ def on_lattice(cell: AnyCell, lattice: Graph) -> AnyCell:
         (1024, True)
     """
     other = cell.on(lattice)
-    other.train(cell.training)
     shared = dict(cell.named_parameters())
     for name, parameter in list(other.named_parameters()):
         if parameter.shape != shared[name].shape:
@@ -39,4 +38,4 @@ def on_lattice(cell: AnyCell, lattice: Graph) -> AnyCell:
             )
         path, _, last = name.rpartition(".")
         setattr(other.get_submodule(path), last, shared[name])
-    return other.to(next(cell.parameters()).device)
+    return other

@@ -131,7 +131,7 @@ class Task(nn.Module, BaseTask):
             cell: The cell, in evaluation mode.
             num_steps: Steps of the rollouts.
         """
-        batch = self.sample(16, torch.Generator().manual_seed(0)).to(next(cell.parameters()).device)
+        batch = self.sample(16, torch.Generator().manual_seed(0)).to(cell.device)
         return {"loss": float(self.loss(self.run(cell, batch, num_steps=num_steps).x, batch).mean())}
 
     def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:

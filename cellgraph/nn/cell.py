@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import shutil
 import warnings
@@ -335,26 +336,65 @@ class Cell(nn.Module):
 
         They are those that the cell was built with, and where it keeps one under the argument's name as it is now.
         """
+        given = self._given().items()
+        return {name: self._as_now(name, value) for name, value in given if not isinstance(value, (Graph, Cell))}
+
+    def on(self, lattice: Graph) -> Self:
+        """The same cell on another lattice.
+
+        It is built with the same arguments and has a copy of the weights, on the same device and of the same dtype;
+        weights that another lattice gives another shape, such as those of each node, are new.
+
+        Args:
+            lattice: A lattice with the same directions.
+
+        Raises:
+            ValueError: If the cell was not given its lattice, so that it cannot be given another.
+
+        Example:
+            >>> from cellgraph import GMLPCell, Lattice
+            >>> cell = GMLPCell(Lattice((4, 4)), 8, hidden=8).on(Lattice((6, 6)))
+            >>> cell.lattice.shape, cell.position.shape
+            ((6, 6), torch.Size([36, 8]))
+        """
+        arguments: dict[str, Any] = {}
+        moved = False
+        for name, value in self._given().items():
+            if value is self.lattice:
+                arguments[name], moved = lattice, True
+            elif isinstance(value, Cell):
+                arguments[name], moved = value.on(lattice), True
+            else:
+                arguments[name] = copy.deepcopy(self._as_now(name, value))
+        if not moved:
+            raise ValueError(f"{type(self).__name__} made its lattice itself: it cannot be built on another")
+        other = type(self)(**arguments).to(self.device, self.dtype).train(self.training)
+        there, here = other.state_dict(), self.state_dict()
+        same = {name for name, value in here.items() if name in there and there[name].shape == value.shape}
+        other.load_state_dict({name: here[name] for name in same}, strict=False)
+        trained = {name: parameter.requires_grad for name, parameter in self.named_parameters()}
+        for name, parameter in other.named_parameters():
+            parameter.requires_grad_(trained.get(name, True))
+        return other
+
+    def _given(self) -> dict[str, Any]:
+        """The constructor's arguments by name, as they were given."""
         arguments, options = self._arguments
         bound = inspect.signature(type(self).__init__).bind(self, *arguments, **options)
         bound.apply_defaults()
         given: dict[str, Any] = {}
-        for name, value in list(bound.arguments.items())[2:]:
+        for name, value in list(bound.arguments.items())[1:]:
             # What a cell hands on as **options are arguments like the others.
             passed_on = bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
             given |= value if passed_on else {name: value}
-        return {name: self._plain(name, value) for name, value in given.items()}
+        return given
 
-    def _plain(self, name: str, given: Any) -> Any:
+    def _as_now(self, name: str, given: Any) -> Any:
         now = getattr(self, name, given)
         # Under an argument's name a cell may well keep the module that it has built by it.
         if isinstance(now, (Tensor, nn.Module)) or callable(now):
             now = given
         return list(now) if isinstance(now, tuple) else now
-
-    def on(self, lattice: Graph) -> Self:
-        """A new cell of the same kind and arguments on another lattice."""
-        return type(self)(lattice, **self.config())
 
     def parameter_counts(self) -> dict[str, int]:
         """Number of parameters, by part of the cell."""

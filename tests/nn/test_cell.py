@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from cellgraph import Cell, GMLPCell, Graph, Lattice, NCACell, rollout
+from cellgraph.nn.transported import Transported
 from cellgraph.testing import randomise
 
 KINDS = {
@@ -136,6 +137,81 @@ def test_a_configuration_builds_the_same_cell(kind):
     x, context = torch.randn(1, 12, 8), torch.randn(1, 1, 1)
     assert torch.equal(twin(x, None, context), cell(x, None, context))
     assert twin.config() == cell.config()
+
+
+class Own(Cell):
+    """A cell of one's own: no configuration, its lattice last, a module as an argument, weights of each node."""
+
+    def __init__(self, net, lattice, *, scale=1.0):
+        super().__init__(lattice, 2, step_size=0.5)
+        self.inside, self.scale = net, scale
+        self.bias = torch.nn.Parameter(torch.randn(lattice.num_nodes, 2))
+
+    def perceive(self, x, context=None):
+        return self.neighbour_sum(x, x.new_ones(self.lattice.num_directions + 1, 1, 2))
+
+    def change(self, x, perceived, context=None):
+        return self.scale * self.inside(perceived) + self.bias
+
+
+class Closed(Cell):
+    """A cell that makes its lattice itself."""
+
+    def __init__(self, size):
+        super().__init__(Lattice((size,)), 2)
+
+
+def test_a_cell_of_one_s_own_moves_to_another_lattice():
+    cell = Own(torch.nn.Linear(2, 2), Lattice((3, 4)), scale=3.0).double().eval()
+    cell.inside.weight.requires_grad_(False)
+    moved = cell.on(Lattice((5, 5), boundary="periodic"))
+    assert type(moved) is Own
+    assert (moved.lattice.shape, moved.scale, moved.step_size, moved.training) == ((5, 5), 3.0, 0.5, False)
+    assert torch.equal(moved.inside.weight, cell.inside.weight)
+    assert moved.inside.weight.data_ptr() != cell.inside.weight.data_ptr()
+    assert (moved.bias.shape, moved.bias.dtype) == ((25, 2), torch.float64)
+    assert [p.requires_grad for p in moved.parameters()] == [p.requires_grad for p in cell.parameters()]
+    x = torch.randn(1, 25, 2, dtype=torch.float64)
+    near = x.reshape(1, 5, 5, 2)
+    summed = near + sum(near.roll(move, axis) for axis in (1, 2) for move in (-1, 1))
+    expected = x + 0.5 * (3 * cell.inside(summed.reshape(1, 25, 2)) + moved.bias)
+    torch.testing.assert_close(moved(x), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cell_on_another_lattice_has_its_weights_and_what_was_set_on_it(kind):
+    cell = KINDS[kind](Lattice((3, 4), 8), memory_channels=1)
+    randomise(cell)
+    cell.step_size, cell.backend = 0.25, "scatter"
+    moved = cell.on(Lattice((6, 5), 8))
+    assert (moved.step_size, moved.backend, moved.memory_channels) == (0.25, "scatter", 1)
+    for name, weight in moved.named_parameters():
+        assert name == "position" or torch.equal(weight, cell.get_parameter(name)), name
+    back = moved.on(cell.lattice)
+    back.load_state_dict(cell.state_dict())
+    x = torch.randn(2, 12, 8)
+    assert torch.equal(back(x), cell(x))
+
+
+def test_a_transport_moves_with_the_cell_beside_it():
+    cell = Transported(NCACell(Lattice((3, 4), 8), 3))
+    randomise(cell)
+    moved = cell.on(Lattice((5, 5), 8))
+    assert moved.lattice is moved.inner.lattice
+    assert torch.equal(moved.transport, cell.transport)
+    assert torch.equal(moved.inner.updating.outer.weight, cell.inner.updating.outer.weight)
+    assert moved(torch.randn(1, 25, 3)).shape == (1, 25, 3)
+
+
+def test_a_cell_that_makes_its_lattice_stays_on_it():
+    with pytest.raises(ValueError, match="Closed made its lattice itself"):
+        Closed(4).on(Lattice((5,)))
+
+
+def test_a_cell_without_parameters_says_where_it_is():
+    cell = Counter(Lattice((3, 4)), 1)
+    assert cell.device == torch.device("cpu")
+    assert cell.to("meta").device == torch.device("meta")
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ class Growing(Task):
         settles, not a moment of its training. ``regrowth`` is of the means over all damages, ``regrowth_worst`` of the
         worst one.
         """
-        device = next(cell.parameters()).device
+        device = cell.device
         generator = torch.Generator().manual_seed(2**31)
         batch = self.sample(self.damages, generator).to(device)
         grown = self.run(cell, batch, num_steps=4 * num_steps, generator=generator).x
@@ -144,7 +144,7 @@ class Growing(Task):
         A voxel shape is seen from its front, what lies behind through what is before it.
         """
         generator = torch.Generator().manual_seed(1)
-        batch = self.sample(1, generator).to(next(cell.parameters()).device)
+        batch = self.sample(1, generator).to(cell.device)
         growing = self.run(cell, batch, num_steps=2 * num_steps, trajectory=True, generator=generator)
         hurt = self.damage(replace(batch, x=growing.x), generator)
         regrowing = self.run(cell, hurt, num_steps=2 * num_steps, trajectory=True, generator=generator)

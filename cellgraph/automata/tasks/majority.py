@@ -67,7 +67,7 @@ class Majority(Task):
         """
         generator = torch.Generator().manual_seed(2**31)
         batch = self._batch(torch.rand(self.size, self.lattice.num_nodes, generator=generator) < 0.5)
-        batch = batch.to(next(cell.parameters()).device)
+        batch = batch.to(cell.device)
         x = self.run(cell, batch, num_steps=num_steps).x
         later = self.run(cell, replace(batch, x=x), num_steps=num_steps).x
         return {
@@ -80,7 +80,7 @@ class Majority(Task):
     def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
         """A picture ``majority.png``: time downwards, the second channel of four unseen samples side by side."""
         batch = self._batch(torch.rand(4, self.lattice.num_nodes, generator=torch.Generator().manual_seed(1)) < 0.5)
-        batch = batch.to(next(cell.parameters()).device)
+        batch = batch.to(cell.device)
         states = self.run(cell, batch, num_steps=num_steps, trajectory=True).trajectory
         assert states is not None
         grey = torch.cat([states[:1, ..., 0], states[..., 1]]) / 2 + 0.5

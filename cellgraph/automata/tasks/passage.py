@@ -80,7 +80,7 @@ class Passage(Task):
     @torch.no_grad()
     def validate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
         """The loss on the images to choose settings by."""
-        batch = self._batch(self.choosing_images)
+        batch = self._batch(self.choosing_images).to(cell.device)
         return {"loss": float(self.loss(self.run(cell, batch, num_steps=num_steps).x, batch).mean())}
 
     @torch.no_grad()
@@ -93,7 +93,7 @@ class Passage(Task):
         images' own.
         """
         batch = self._batch(self.held_out)
-        device = next(cell.parameters()).device
+        device = cell.device
         seen = self._seen(self.run(cell, batch.to(device), num_steps=num_steps).x).cpu()
         images, mean = self.held_out.pixels, self.training_images.pixels.mean(0)
         variance = (images - mean).square().mean()
@@ -120,7 +120,7 @@ class Passage(Task):
         the first channel; ``passage.png``: ten held-out digits above what has arrived of them."""
         firsts = torch.stack([(self.held_out.labels == digit).nonzero()[0, 0] for digit in range(10)])
         images = self.held_out.select(firsts)
-        batch = self._batch(images).to(next(cell.parameters()).device)
+        batch = self._batch(images).to(cell.device)
         states = self.run(cell, batch, num_steps=num_steps, trajectory=True).trajectory
         assert states is not None
         arrived = torch.stack([images.pixels, self._seen(states[-1]).cpu()])

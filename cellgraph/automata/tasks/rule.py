@@ -73,7 +73,7 @@ class RuleTask(Task):
             - **alive:** ``[size, num_nodes]``, boolean
             - **output:** ``[num_steps, size]``
         """
-        x = self.states(alive).to(next(cell.parameters()).device)
+        x = self.states(alive).to(cell.device)
         wrong = []
         for _ in range(num_steps):
             alive, x = self.rule(alive), self.run(cell, Batch(x), num_steps=1).x
@@ -121,7 +121,7 @@ class RuleTask(Task):
         self, cell: Cell, alive: Tensor, path: Path, *, num_steps: int, scale: int, rounded: bool = False
     ) -> Path:
         """Draw an animation from one state ``[1, num_nodes]``: the cell on the left, the rule on the right."""
-        states, exact = [self.states(alive).to(next(cell.parameters()).device)], [alive]
+        states, exact = [self.states(alive).to(cell.device)], [alive]
         for _ in range(num_steps):
             x = self.run(cell, Batch(states[-1]), num_steps=1).x
             states.append(self.states(read(x)).to(x.device) if rounded else x)

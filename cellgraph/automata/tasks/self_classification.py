@@ -77,7 +77,7 @@ class SelfClassification(Task):
     @torch.no_grad()
     def validate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
         """Loss and accuracy on the images to choose settings by."""
-        batch = self._batch(self.choosing_images).to(next(cell.parameters()).device)
+        batch = self._batch(self.choosing_images).to(cell.device)
         assert batch.target is not None
         x = self.run(cell, batch, num_steps=num_steps).x
         return {
@@ -94,7 +94,7 @@ class SelfClassification(Task):
         ``agreement_later`` are after ten times as many steps. ``mlp_accuracy`` is the mean of multi-layer perceptrons
         with one hidden layer and at least as many parameters, ``linear_accuracy`` a logistic regression's.
         """
-        batch = self._batch(self.held_out).to(next(cell.parameters()).device)
+        batch = self._batch(self.held_out).to(cell.device)
         x = self.run(cell, batch, num_steps=num_steps).x
         later = self.run(cell, replace(batch, x=x), num_steps=9 * num_steps).x
         (voted, share), (voted_later, share_later) = self.agreement(x), self.agreement(later)
@@ -116,7 +116,7 @@ class SelfClassification(Task):
         ``digits.png``: the images above the last of it."""
         first = torch.stack([(self.held_out.labels == digit).nonzero()[0, 0] for digit in range(CLASSES)])
         images = self.held_out.select(first)
-        batch = self._batch(images).to(next(cell.parameters()).device)
+        batch = self._batch(images).to(cell.device)
         states = self.run(cell, batch, num_steps=num_steps, trajectory=True).trajectory
         assert states is not None
         palette = torch.from_numpy(colormaps["tab10"](range(CLASSES))[:, :3]).float()

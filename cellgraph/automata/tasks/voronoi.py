@@ -87,11 +87,8 @@ class Voronoi(RuleTask):
             size=self.size,
             horizon=1,
         )
-        moved = cell.on(other.lattice)
-        moved.load_state_dict(cell.state_dict())
-        wrong = other.wrong_cells(
-            moved.eval(), other.draw_states(self.size, torch.Generator().manual_seed(2**31)), num_steps=1
-        )
+        alive = other.draw_states(self.size, torch.Generator().manual_seed(2**31))
+        wrong = other.wrong_cells(cell.on(other.lattice), alive, num_steps=1)
         return {
             **super().evaluate(cell, num_steps=num_steps),
             "cell_accuracy_elsewhere": 1.0 - float(wrong.float().mean()) / self.num_cells,

@@ -60,7 +60,6 @@ def test_the_rule_is_that_of_exact_fractions(threshold: float) -> None:
 def test_a_cell_by_hand_is_perfect_and_a_new_one_is_not() -> None:
     task = Voronoi(100, size=10, horizon=20)
     cell = ByHand(task.lattice, 1, backend="scatter").eval()
-    cell.register_parameter("unused", torch.nn.Parameter(torch.zeros(1)))
     assert int(task.wrong_cells(cell, task.draw_states(5, torch.Generator()), num_steps=20).sum()) == 0
     new = task.evaluate(NCACell(task.lattice, 1, perception="stencil").eval(), num_steps=1)
     assert new["state_accuracy"] == new["state_accuracy_elsewhere"] == 0.0
