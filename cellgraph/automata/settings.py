@@ -42,15 +42,12 @@ class AutomatonSettings(RunSettings):
         super().__post_init__()
         # Refuses what is no number of steps.
         object.__setattr__(self, "num_steps", self.steps)
-        if not 1 <= self.supervise <= self.steps[0] or self.drift_steps < 1:
+        self.require("be positive", "drift_steps", "bound")
+        self.require("not be negative", "overflow", "drift", "noise", "rollout_checkpoint_every")
+        if not 1 <= self.supervise <= self.steps[0]:
             raise ValueError(
-                f"drift_steps must be positive and supervise in 1 to {self.steps[0]}, the least number of steps, "
-                f"got {self.drift_steps} and {self.supervise}"
-            )
-        if min(self.overflow, self.drift, self.noise) < 0 or self.bound <= 0:
-            raise ValueError(
-                f"overflow, drift and noise must not be negative and bound positive, "
-                f"got {self.overflow}, {self.drift}, {self.noise} and {self.bound}"
+                f"training setting supervise must be 1 to {self.steps[0]}, the least number of steps, "
+                f"got {self.supervise}"
             )
 
     @property

@@ -27,6 +27,7 @@ from cellgraph.retrieval.table import print_evaluation, save_evaluation
 from cellgraph.retrieval.task import Retrieval
 from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
 from cellgraph.training import Job, train
+from cellgraph.training.schedule import check_multipliers
 
 PARTS = ("train", "validation", "test")
 
@@ -69,10 +70,18 @@ class QuestionAnswering(Retrieval):
         super().__init__(objective)
         self.split, self.teacher = split, teacher
         self.cache = cache if cache is not None else EmbeddingCache()
-        self.start, self.adapters_first = start, dict(adapters_first or {})
+        self.start, self.adapters_first = start, _checked_stage({} if adapters_first is None else adapters_first)
         self.texts = Split([], [], [])
         self.test: EmbeddedPairs | None = None
         self.make: Callable[..., CellGraph] | None = None
+
+    def check(self, make: Callable[..., CellGraph], settings: TrainSettings) -> None:
+        """Refuse a network that cannot be made, and settings that fit no part of it or of its baselines."""
+        with torch.random.fork_rng([]):
+            model = copy.deepcopy(make)(teacher_width=self.teacher.width)
+        trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        learned = [name for name, _ in self.objective.named_parameters()]
+        check_multipliers(settings.lr_multipliers, [*trained, *learned])
 
     def prepare(self, job: Job) -> None:
         """Read or make the split, fit the teacher where it needs that and was not before, and embed every part."""
@@ -80,7 +89,7 @@ class QuestionAnswering(Retrieval):
         if all(folder.pairs(part).exists() for part in PARTS):
             self.texts = self.read(folder)
         else:
-            self.texts = self.split()
+            self.texts = _checked_parts(self.split())
             for part in PARTS:
                 save_pairs(folder.pairs(part), getattr(self.texts, part))
         job.say("pairs: " + ", ".join(f"{len(getattr(self.texts, part)):,} {part}" for part in PARTS))
@@ -183,11 +192,12 @@ class QuestionAnswering(Retrieval):
 
     def stage_settings(self, name: str, control: AdaptersAlone, settings: TrainSettings) -> TrainSettings:
         """The settings of the whole network, what they say of its cells said of the control's own parts."""
-        parts = {name.split(".")[0] for name, _ in control.named_parameters()}
+        trained = [name for name, _ in (*control.named_parameters(), *self.objective.named_parameters())]
+        parts = {name.split(".")[0] for name, _ in control.named_parameters() if "adapter" not in name}
         multipliers: dict[str, float] = {}
-        for part, factor in settings.lr_multipliers.items():
-            own = [part] if "adapter" in part else sorted(other for other in parts if "adapter" not in other)
-            multipliers |= dict.fromkeys(own, factor)
+        for beginning, factor in settings.lr_multipliers.items():
+            fits = any(name.startswith(beginning) for name in trained)
+            multipliers |= dict.fromkeys([beginning] if fits else sorted(parts), factor)
         options: dict[str, Any] = {"lr_multipliers": multipliers, "compile": False}
         return dataclasses.replace(settings, **options | (self.adapters_first if name == FIRST else {}))
 
@@ -238,3 +248,29 @@ class QuestionAnswering(Retrieval):
         settings = dataclasses.asdict(self.stage_settings(name, model, job.settings))
         described = {"settings": settings, "objective": repr(self.objective), "start": self.start}
         return json.loads(json.dumps(described))
+
+
+def _checked_stage(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the first stage, known to be settings; none of them is a stage that there is not."""
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"adapters_first must be settings by name, got {settings!r}")
+    unknown = sorted(settings.keys() - {field.name for field in dataclasses.fields(TrainSettings)})
+    if unknown:
+        raise ValueError(f"adapters_first must be settings of training, got {', '.join(map(repr, unknown))}")
+    try:
+        TrainSettings(**{**settings, "max_steps": settings.get("max_steps") or 1})
+    except ValueError as error:
+        raise ValueError(f"adapters_first: {error}") from None
+    return dict(settings)
+
+
+def _checked_parts(pairs: Split) -> Split:
+    """The split, known to have pairs in every part."""
+    counts = {part: len(getattr(pairs, part)) for part in PARTS}
+    if not all(counts.values()):
+        had = ", ".join(f"{count:,} for {part}" for part, count in counts.items())
+        raise ValueError(
+            "training, validation (data.validation) and test (data.test) need at least 1 pair each, "
+            f"as a number or a fraction of all pairs; got {had}"
+        )
+    return pairs

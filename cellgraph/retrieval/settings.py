@@ -25,5 +25,5 @@ class TrainSettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.noise < 0:
-            raise ValueError(f"noise must not be negative, got {self.noise}")
+        self.require("be positive", "window", "val_batch_size")
+        self.require("not be negative", "noise")

@@ -13,6 +13,7 @@ import torch
 from cellgraph.automata import Automaton
 from cellgraph.data import Split, split_pairs
 from cellgraph.folder import RunFolder
+from cellgraph.numbers import integer
 from cellgraph.retrieval import QuestionAnswering
 from cellgraph.runs.experiment import Experiment
 from cellgraph.teacher import EmbeddingCache, default_cache_folder
@@ -34,7 +35,7 @@ def build_experiment(config: Mapping[str, Any], folder: str | Path | RunFolder) 
         ValueError: If a value is missing or none that its part takes, or a part is not this library's.
     """
     check_targets(config)
-    torch.manual_seed(config["seed"])
+    torch.manual_seed(integer("seed", config["seed"]))
     make = _automaton if is_automaton(config) else _question_answering
     try:
         return make(config, RunFolder(folder))
@@ -88,7 +89,8 @@ def targets(node: Any) -> list[str]:
 
 def make_split(data: Mapping[str, Any]) -> Split:
     """The pairs that the part ``data`` of a configuration names, split by group."""
-    return split_pairs(build(data["source"])(), test=data["test"], validation=data["validation"], seed=data["seed"])
+    seed = integer("data.seed", data["seed"])
+    return split_pairs(build(data["source"])(), test=data["test"], validation=data["validation"], seed=seed)
 
 
 def _question_answering(config: Mapping[str, Any], folder: RunFolder) -> Experiment:

@@ -22,6 +22,7 @@ from cellgraph.model import CellGraph
 from cellgraph.retrieval import QuestionAnswering
 from cellgraph.retrieval.question_answering import ADAPTERS_ALONE, LATTICE
 from cellgraph.training import Job, RunSettings, Task, train, used_precision
+from cellgraph.training.accelerator import check_accelerator
 
 #: The systems of the table by category, and their names there.
 JUDGED = {"identity (raw)": "teacher alone", "ridge": "ridge", ADAPTERS_ALONE: ADAPTERS_ALONE, LATTICE: LATTICE}
@@ -60,11 +61,13 @@ class Experiment:
             resume: Go on from the folder's last checkpoint, or begin where there is none yet.
 
         Raises:
-            ValueError: If the folder holds a trained run and ``resume`` was not asked for.
+            ValueError: If the folder holds a trained run and ``resume`` was not asked for, or a setting does not fit.
             Interrupted: After SIGINT or SIGTERM.
         """
         if self.folder.last.exists() and not resume:
             raise ValueError(f"{self.folder} holds a run already: resume it or choose another folder")
+        check_accelerator(self.settings.accelerator)
+        self.task.check(self.model, self.settings)
         job = self._job(self.folder.command("train", resume=self.folder))
         self.task.prepare(job)
         model = self.task.build(self.model, job)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cellgraph.numbers import settle_numbers
+from cellgraph.training.accelerator import ACCELERATORS
+from cellgraph.training.precision import PRECISIONS
 from cellgraph.training.schedule import DECAYS
 
 
@@ -63,22 +65,30 @@ class RunSettings:
     def __post_init__(self) -> None:
         # Settings come from command lines, where a number is easily mistyped into a word.
         settle_numbers(self, kind="training setting")
-        if not (self.lr > 0 and self.weight_decay >= 0 and 0 <= self.min_lr <= 1):
-            raise ValueError(
-                "lr must be positive, weight_decay not negative, min_lr in [0, 1], "
-                f"got {self.lr}, {self.weight_decay}, {self.min_lr}"
-            )
-        if self.warmup_steps < 0 or self.max_steps < 1 or self.batch_size < 1:
-            raise ValueError(
-                "warmup_steps must not be negative and max_steps and batch_size positive, "
-                f"got {self.warmup_steps}, {self.max_steps} and {self.batch_size}"
-            )
-        if min(self.accumulate, self.val_every) < 1 or self.clip < 0:
-            raise ValueError(
-                "accumulate and val_every must be positive and clip not negative, "
-                f"got {self.accumulate}, {self.val_every} and {self.clip}"
-            )
-        if self.decay not in DECAYS:
-            raise ValueError(f"decay must be one of {DECAYS}, got {self.decay!r}")
+        counts = "max_steps", "batch_size", "accumulate", "val_every", "checkpoint_every", "log_every", "patience"
+        self.require("be positive", "lr", *counts)
+        self.require("not be negative", "weight_decay", "warmup_steps", "clip")
+        for name, names in (("decay", DECAYS), ("precision", PRECISIONS), ("accelerator", ACCELERATORS)):
+            if getattr(self, name) not in names:
+                raise ValueError(f"training setting {name} must be one of {names}, got {getattr(self, name)!r}")
+        if not 0 <= self.min_lr <= 1:
+            raise ValueError(f"training setting min_lr must be in [0, 1], got {self.min_lr}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"training setting ema must be in [0, 1), got {self.ema}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas}")
+            raise ValueError(f"training setting betas must be two numbers in [0, 1), got {self.betas}")
+
+    def require(self, what: str, *names: str) -> None:
+        """Refuse numbers that are out of range.
+
+        Args:
+            what: ``"be positive"`` or ``"not be negative"``.
+            names: The settings; one that is absent may be.
+
+        Raises:
+            ValueError: If one of them is not what is required.
+        """
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and (value < 0 or (value == 0 and what == "be positive")):
+                raise ValueError(f"training setting {name} must {what}, got {value}")

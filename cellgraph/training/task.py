@@ -139,6 +139,17 @@ class Task(ABC):
     def lesson(self, settings: Any) -> Lesson:
         """A new training by these settings."""
 
+    def check(self, make: Any, settings: Any) -> None:  # noqa: B027 - most have nothing to do
+        """Refuse what does not fit before anything takes long.
+
+        Args:
+            make: The model, or what :meth:`build` makes it from.
+            settings: How it is to be trained.
+
+        Raises:
+            ValueError: If something does not fit.
+        """
+
     def prepare(self, job: Job) -> None:  # noqa: B027 - most have nothing to do
         """Get the data ready: from the run folder what is there, and into it what is not."""
 

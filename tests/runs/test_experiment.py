@@ -83,6 +83,9 @@ def test_controls_learn_at_the_rates_of_the_network(tmp_path: Path) -> None:
     own = {name.split(".")[0] for name, _ in mlp.named_parameters()} - {"question_adapter", "answer_adapter"}
     assert told.lr_multipliers == dict.fromkeys(sorted(own), 3.0) | {"answer_adapter.decoder": 0.1}
     assert told.max_steps == SETTINGS.max_steps
+    # What is said of the objective, or of everything, is said of theirs.
+    settings = replace(SETTINGS, lr_multipliers={"terms": 0.5, "": 2.0})
+    assert task.stage_settings(LINEAR_MLP, mlp, settings).lr_multipliers == {"terms": 0.5, "": 2.0}
 
 
 def test_the_first_stage_trains_the_adapters_and_leaves_the_cell(tmp_path: Path) -> None:
