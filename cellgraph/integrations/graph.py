@@ -152,7 +152,7 @@ def edge_influence(
     rows = []
     with torch.enable_grad():
         for row in question.split(1):
-            embedding = twin(row, num_steps=num_steps).embedding
+            embedding = twin(row, num_steps=num_steps, states=True).embedding
             value = embedding.square().sum() / 2 if score is None else score(embedding).sum()
             rows.append(torch.autograd.grad(value, mask)[0])
     return torch.stack(rows)
