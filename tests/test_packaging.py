@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ast
 import configparser
+import os
 import re
+import shutil
+import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,3 +96,27 @@ def test_every_constraint_is_on_something_declared() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     constrained = {name_of(line) for line in lines if line and not line.startswith("#")}
     assert constrained <= set().union(*declared().values())
+
+
+def test_the_wheel_holds_every_file_and_works_from_another_folder(tmp_path: Path) -> None:
+    source, unpacked = tmp_path / "source", tmp_path / "unpacked"
+    source.mkdir()
+    for folder in ("cellgraph", "benchmarks", "conf"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, source)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, source]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    wheel = zipfile.ZipFile(next(tmp_path.glob("*.whl")))
+    held = {name for name in wheel.namelist() if name.startswith("cellgraph/")}
+    assert held == {
+        *(path.relative_to(source).as_posix() for path in (source / "cellgraph").rglob("*.*") if path.is_file()),
+        *(f"cellgraph/{path.relative_to(source).as_posix()}" for path in (source / "conf").rglob("*.*")),
+        *(f"cellgraph/{path.relative_to(source).as_posix()}" for path in (source / "benchmarks").rglob("*.py")),
+    }
+    wheel.extractall(unpacked)
+    code = "import cellgraph; print(cellgraph.__file__, cellgraph.Lattice((2, 2)).num_edges)"
+    environment = os.environ | {"PYTHONPATH": str(unpacked)}
+    told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert told.stdout.split() == [str(unpacked / "cellgraph/__init__.py"), "8"], told.stderr
