@@ -273,17 +273,8 @@ class TransformersTeacher:
         )
 
     def _encoded(self, tokens: list[list[int]], types: list[list[int]] | None) -> Tensor:
-        mask = _right_padded([[1] * len(row) for row in tokens], 0)
-        inputs = {
-            "input_ids": _right_padded(tokens, self._token("pad_token_id", "eos_token_id")),
-            "attention_mask": mask,
-        }
-        if types is not None:
-            inputs["token_type_ids"] = _right_padded(types, 0)
-        inputs = {name: value.to(self.device) for name, value in inputs.items()}
-        options = {"use_cache": False} if "use_cache" in self._arguments else {}
-        hidden = self._model(**inputs, **options).last_hidden_state
-        embedding = pool(hidden.float(), inputs["attention_mask"], self.pooling)
+        mask = right_padded([[1] * len(row) for row in tokens], 0).to(self.device)
+        embedding = pool(self._hidden(tokens, types, mask).float(), mask, self.pooling)
         if embedding.size(1) != self.width:
             raise ValueError(
                 f"teacher {self.name_or_path!r}: expected embeddings of width {self.width} by its configuration, "
@@ -291,6 +282,16 @@ class TransformersTeacher:
             )
         return torch.nn.functional.normalize(embedding, dim=1) if self.normalize else embedding
 
+    def _hidden(self, tokens: list[list[int]], types: list[list[int]] | None, mask: Tensor) -> Tensor:
+        """A vector for each token, ``[num_texts, num_tokens, width]``."""
+        inputs = {"input_ids": right_padded(tokens, self._token("pad_token_id", "eos_token_id"))}
+        if types is not None:
+            inputs["token_type_ids"] = right_padded(types, 0)
+        inputs = {name: value.to(self.device) for name, value in inputs.items()}
+        options = {"use_cache": False} if "use_cache" in self._arguments else {}
+        return self._model(**inputs, attention_mask=mask, **options).last_hidden_state
 
-def _right_padded(rows: list[list[int]], filler: int) -> Tensor:
+
+def right_padded(rows: list[list[int]], filler: int) -> Tensor:
+    """Rows of different lengths as one tensor, filled up at the right."""
     return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, filler)

