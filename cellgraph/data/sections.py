@@ -1,8 +1,8 @@
 """The sections of a documentation string, in NumPy's or Google's style.
 
-griffe's parsers want to be told the style and keep to it; the documentation here mixes both, and repeats signatures in the
-first lines. Of 10,806 documentation strings they read the parameters of one in twelve otherwise, the summaries of one in
-seven, and the default set would be another.
+griffe's parsers want to be told the style and keep to it; the documentation here mixes both, and repeats signatures in
+the first lines. Of 10,806 documentation strings they read the parameters of one in twelve otherwise, and the summaries
+of one in seven: the default set would be another.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ The percentile method (Efron 1979, `doi 10.1214/aos/1176344552 <https://doi.org/
 drawn with replacement and the mean taken anew, many times. The pairs are taken as independent; where many share a topic
 the truth is wider.
 
-:func:`scipy.stats.bootstrap` takes three times as long for the columns of a table, and draws otherwise: the same seed would
-give other intervals.
+:func:`scipy.stats.bootstrap` takes three times as long for the columns of a table, and draws otherwise: the same seed
+would give other intervals.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ class EMA(lightning.Callback):
     <https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage>`_ with ``num_updates``). During
     validation the averages stand in the model; the checkpoint holds both.
 
-    Lightning's :class:`~lightning.pytorch.callbacks.WeightAveraging` is another average: it copies the whole module, buffers
-    included, starts from the weights after the first update, and calls ``configure_model`` before its time.
+    Lightning's :class:`~lightning.pytorch.callbacks.WeightAveraging` is another average: it starts from the weights
+    after the first update, copies the whole module, buffers included, and calls ``configure_model`` before its time.
 
     Args:
         decay: The decay :math:`d`.

@@ -11,7 +11,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from cellgraph.teacher import load_teacher, minilm, minilm_teacher
+from cellgraph.teacher import TransformersTeacher, load_teacher, minilm, minilm_teacher
 
 TEXTS = [
     "What causes migraine ?",
@@ -51,6 +51,27 @@ def test_embeddings_equal_mean_pooling_by_hand() -> None:
     embedding = teacher.encode(TEXTS)
     assert embedding.shape == (len(TEXTS), teacher.width) == (6, 384)
     np.testing.assert_allclose(embedding.numpy(), np.stack(expected), atol=1e-5)
+
+
+@needs_package
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
+def test_embeddings_are_those_of_transformers_to_the_bit(dtype: str, pooling: str) -> None:
+    texts = [*TEXTS, "[CLS] [PAD] [MASK]", "\u2028a\u0085 \x07", "x" * 3000, *(text[:40] for text in TEXTS)]
+    options = {"dtype": dtype, "pooling": pooling, "device": "cpu", "max_length": 64}
+    reference = TransformersTeacher(packaged_folder(), **options)
+    assert torch.equal(minilm_teacher(**options).encode(texts), reference.encode(texts))
+
+
+@needs_package
+@pytest.mark.parametrize("max_length", [2, 513])
+def test_lengths_beyond_the_positions_are_refused_as_for_any_model(max_length: int) -> None:
+    reference = TransformersTeacher(packaged_folder(), max_length=max_length)
+    for teacher in (minilm_teacher(max_length=max_length), reference):
+        with pytest.raises(
+            ValueError, match=f"over its 2 special tokens and at most its 512 positions, got {max_length}"
+        ):
+            teacher.encode(["a"])
 
 
 @needs_package
