@@ -39,8 +39,8 @@ class Variant:
 
 VARIANTS: dict[str, Variant] = {
     "base": Variant(),
-    "random updates, rate 0.5": Variant(cell={"update_rate": 0.5}),
-    "sweeps": Variant(cell={"order": "sweep"}),
+    "random updates, rate 0.5": Variant(cell={"fire_rate": 0.5}),
+    "sequential updates": Variant(cell={"order": "sequential"}),
     "step size 0.5": Variant(cell={"step_size": 0.5}),
     "last layer not zero at the start": Variant(cell={"update": {"name": "mlp", "zero_init": False}}),
     "what is perceived normalised": Variant(cell={"norm": "rms"}),

@@ -133,7 +133,7 @@ def _new(
         teacher.fit([text for pair in pairs for text in (pair.question, pair.answer)])
     cell = GMLPCell(Lattice(options.shape), backend=backend)
     steps = Lattice(options.shape).shape[0] - 1
-    model = CellGraph(cell, teacher_width=teacher.width, surface_channels=8, num_steps=steps)
+    model = CellGraph(cell, in_features=teacher.width, surface_channels=8, num_steps=steps)
     texts, questions = [pair.answer for pair in pairs], [pair.question for pair in pairs]
     return _answerer(teacher, model, texts, dtype, device), questions
 

@@ -163,7 +163,7 @@ def library_job(setting: Setting, device: torch.device) -> TorchJob:
         compile_cell(cell, device)
 
     def walk(x: Tensor, steps: int) -> Tensor:
-        return rollout(cell, x, num_steps=steps, checkpoint_every=setting.checkpoint, cone=cone).x
+        return rollout(cell, x, num_steps=steps, remat_every=setting.checkpoint, cone=cone).x
 
     return TorchJob(walk, cell.parameters(), setting, device, cone=cone)
 

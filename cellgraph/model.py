@@ -16,12 +16,13 @@ from cellgraph.nn import AutoencoderAdapter, Cell, LinearAdapter, PCAAdapter, Su
 from cellgraph.nn.surface import Places
 from cellgraph.nn.transported import Transported
 from cellgraph.numbers import integer, plain_numbers, span
+from cellgraph.older import upgraded
 from cellgraph.ops import AUTO, usable_backend
 from cellgraph.pretrained import Pretrained
 from cellgraph.transport import Conveyor
 from cellgraph.unroll import rollout, updates_at_random
 
-INJECTIONS = ("once", "held")
+INJECTIONS = ("once", "clamped")
 STARTS = ("identity", "ridge")
 #: Above this share of the cell updates the full rollout is as fast as its light cone; compiled, which the cone's step
 #: is not, it is so sooner (3.2 x slower than the cone at a share of 1 / 11, 1.8 x faster than itself uncompiled).
@@ -38,7 +39,7 @@ class CellGraphOutput:
     """What a forward pass returns.
 
     Attributes:
-        embedding: Predicted answer embedding, ``[batch, teacher_width]``.
+        embedding: Predicted answer embedding, ``[batch, in_features]``.
         surface: What was extracted from the output surface, ``[batch, surface_width]``.
         states: Final state of the cells, ``[batch, num_nodes, channels]``; ``None`` where nobody asked for them, and
             for models without cells.
@@ -71,7 +72,7 @@ class CellGraph(Pretrained):
 
     Args:
         cell: The cell, with its lattice.
-        teacher_width: Width of the teacher's embeddings.
+        in_features: Width of the teacher's embeddings.
         input_nodes: Cells that take the question: a face's name, several, or a node mask.
         output_nodes: Cells that give the answer.
         surface_channels: Number of values each surface cell takes and gives.
@@ -79,12 +80,12 @@ class CellGraph(Pretrained):
             adapter beside its ``name``.
         num_steps: Steps of a rollout; two numbers are the least and the most of a range that training draws from and
             of which evaluation takes the most.
-        injection: ``"once"``, or ``"held"``: the input surface is set back to the question after every step.
-        checkpoint_every: See :func:`~cellgraph.unroll.rollout`.
+        injection: ``"once"``, or ``"clamped"``: the input surface is set back to the question after every step.
+        remat_every: See :func:`~cellgraph.unroll.rollout`.
         tolerance: See :func:`~cellgraph.unroll.rollout`.
 
     Shapes:
-        - **question:** ``[batch, teacher_width]``
+        - **question:** ``[batch, in_features]``
         - **output:** :class:`CellGraphOutput`
 
     Raises:
@@ -94,7 +95,7 @@ class CellGraph(Pretrained):
     Example:
         >>> from cellgraph import GMLPCell
         >>> cell = GMLPCell(Lattice((3, 4, 4)), channels=8, hidden=16)
-        >>> model = CellGraph(cell, teacher_width=16, num_steps=4)
+        >>> model = CellGraph(cell, in_features=16, num_steps=4)
         >>> question = torch.randn(2, 16)
         >>> torch.allclose(model(question).embedding, question, atol=1e-5)
         True
@@ -105,14 +106,14 @@ class CellGraph(Pretrained):
         self,
         cell: Cell,
         *,
-        teacher_width: int,
+        in_features: int,
         input_nodes: Any = "front",
         output_nodes: Any = "back",
         surface_channels: int = 1,
         adapter: str | Mapping[str, Any] = "pca",
         num_steps: int | Sequence[int] = 12,
         injection: str = "once",
-        checkpoint_every: int = 0,
+        remat_every: int = 0,
         tolerance: float = 0.0,
     ) -> None:
         super().__init__()
@@ -133,21 +134,21 @@ class CellGraph(Pretrained):
         if injection not in INJECTIONS:
             raise ValueError(f"injection must be one of {INJECTIONS}, got {injection!r}")
         self.num_steps = span("num_steps", num_steps)
-        self.injection, self.checkpoint_every, self.tolerance = injection, checkpoint_every, tolerance
+        self.injection, self.remat_every, self.tolerance = injection, remat_every, tolerance
         options = {"name": adapter} if isinstance(adapter, str) else dict(adapter)
         name = options.pop("name", None)
         if name not in ADAPTERS:
             raise ValueError(f"adapter must be one of {sorted(ADAPTERS)}, got {name!r}")
-        self.question_adapter = ADAPTERS[name](teacher_width, self.input_surface.width, **options)
+        self.question_adapter = ADAPTERS[name](in_features, self.input_surface.width, **options)
         known = self.question_adapter.config()
         self.adapter_options = {"name": name, **{option: known[option] for option in options}}
-        self.answer_adapter = ADAPTERS[name](teacher_width, self.input_surface.width, **options)
+        self.answer_adapter = ADAPTERS[name](in_features, self.input_surface.width, **options)
         self.answer_adapter.load_state_dict(self.question_adapter.state_dict())
         self.answer_adapter.encoder.requires_grad_(False)
 
-        self.conveyor = Conveyor.install(
-            self.cell, self.input_surface, self.output_surface, num_steps=self.num_steps[1], held=injection == "held"
-        )
+        surfaces = self.input_surface, self.output_surface
+        clamped = injection == "clamped"
+        self.conveyor = Conveyor.install(self.cell, *surfaces, num_steps=self.num_steps[1], clamped=clamped)
         self.conveyor.check_reach(self.num_steps[0])
         self._cones: dict[tuple[int, bool], tuple[LightCone, Places]] = {}
 
@@ -157,7 +158,7 @@ class CellGraph(Pretrained):
         return self.cell.lattice
 
     @property
-    def teacher_width(self) -> int:
+    def in_features(self) -> int:
         """Width of the embeddings that go in and come out."""
         return self.question_adapter.in_features
 
@@ -174,7 +175,7 @@ class CellGraph(Pretrained):
         """Answer a batch of questions.
 
         Args:
-            question: Question embeddings, ``[batch, teacher_width]``.
+            question: Question embeddings, ``[batch, in_features]``.
             memory: What the call before returned as memory.
             num_steps: Steps of this call; drawn from the range in training and its upper end otherwise.
             generator: Source of the random number of steps and update masks.
@@ -197,8 +198,8 @@ class CellGraph(Pretrained):
             self.input_surface.inject(surface, num_channels=self.cell.channels, places=places),
             memory,
             num_steps=num_steps,
-            held=self.input_surface if self.injection == "held" else None,
-            checkpoint_every=self.checkpoint_every,
+            clamped=self.input_surface if self.injection == "clamped" else None,
+            remat_every=self.remat_every,
             tolerance=0.0 if self.training else self.tolerance,
             trajectory=trajectory,
             generator=generator,
@@ -245,8 +246,8 @@ class CellGraph(Pretrained):
         """Fit the adapters in closed form to training pairs, before the training proper.
 
         Args:
-            question: Training questions, ``[num_pairs, teacher_width]``.
-            answer: Their answers, ``[num_pairs, teacher_width]``.
+            question: Training questions, ``[num_pairs, in_features]``.
+            answer: Their answers, ``[num_pairs, in_features]``.
             start: ``"identity"``: the new network answers each question with the question itself, moved to the mean of
                 the answers; ``"ridge"``: with what ridge regression says.
 
@@ -286,21 +287,21 @@ class CellGraph(Pretrained):
         return {
             "lattice": self.lattice.config(),
             "cell": {"kind": cell.kind(), **cell.config()},
-            "teacher_width": self.teacher_width,
+            "in_features": self.in_features,
             "input_nodes": self.input_surface.config()["nodes"],
             "output_nodes": self.output_surface.config()["nodes"],
             "surface_channels": self.input_surface.channels,
             "adapter": self.adapter_options,
             "num_steps": list(self.num_steps),
             "injection": self.injection,
-            "checkpoint_every": self.checkpoint_every,
+            "remat_every": self.remat_every,
             "tolerance": self.tolerance,
         }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> CellGraph:
-        """A new network from what :meth:`config` gave."""
-        options = dict(config)
+        """A new network from what :meth:`config` gave, whichever version it was."""
+        options = dict(upgraded(config))
         lattice, cell = Lattice(**options.pop("lattice")), dict(options.pop("cell"))
         cell["backend"] = usable_backend(cell.get("backend", AUTO))
         return cls(built_cell(lattice, cell), **options)
@@ -308,7 +309,7 @@ class CellGraph(Pretrained):
     def extra_repr(self) -> str:
         cone = self.cone(self.num_steps[1])
         computed = "full rollout" if cone is None else f"light cone of {cone.share:.0%} of the cell updates"
-        settings = f"num_steps={self.num_steps}, injection={self.injection}, checkpoint_every={self.checkpoint_every}"
+        settings = f"num_steps={self.num_steps}, injection={self.injection}, remat_every={self.remat_every}"
         return f"{settings}, {computed}"
 
     def _draw_steps(self, generator: torch.Generator | None) -> int:

@@ -73,7 +73,7 @@ def assert_identity_at_init(model: CellGraph, *, tolerance: float = 1e-4) -> Non
         AssertionError: If a value differs by more than ``tolerance``, relative to the largest.
     """
     twin = copy.deepcopy(model).eval()
-    question = torch.randn(2, twin.teacher_width, dtype=twin.cell.dtype)
+    question = torch.randn(2, twin.in_features, dtype=twin.cell.dtype)
     with torch.no_grad():
         wanted, found = twin.question_adapter.encode(question), twin(question).surface
     error = float((found - wanted).abs().max() / wanted.abs().max())

@@ -23,7 +23,7 @@ class Conveyor:
     .. math::
         g(T) = \binom{T}{n} a^n (1 - a)^{T - n}
 
-    (plus the same for whole turns around a periodic axis); held, with the probability that :math:`T` steps hold at
+    (plus the same for whole turns around a periodic axis); clamped, with the probability that :math:`T` steps hold at
     least :math:`n` hops. Dividing what is extracted by :math:`g` makes a new network the identity, provided no input
     cell lies behind another one. Amplitudes stay at or below one everywhere, and :math:`a = n / T` makes :math:`g` the
     largest.
@@ -34,7 +34,7 @@ class Conveyor:
         hops: Number of shifts from surface to surface.
         turn: Number of shifts that lead around the lattice and back, 0 if none do.
         share: Share of the state that moves on in a step, averaged over random updates.
-        held: Whether the input is held rather than injected once.
+        clamped: Whether the input is clamped rather than injected once.
         distance: Steps from the nearest input cell to the furthest output cell.
         route: The two surfaces, in words.
     """
@@ -43,12 +43,12 @@ class Conveyor:
     hops: int
     turn: int
     share: float
-    held: bool
+    clamped: bool
     distance: int
     route: str
 
     @classmethod
-    def install(cls, cell: Any, source: Surface, target: Surface, *, num_steps: int, held: bool) -> Conveyor:
+    def install(cls, cell: Any, source: Surface, target: Surface, *, num_steps: int, clamped: bool) -> Conveyor:
         """Set a cell's transport, by its ``set_conveyor``, to carry one surface to another in ``num_steps`` steps.
 
         Raises:
@@ -61,14 +61,14 @@ class Conveyor:
             raise ValueError(f"no path leads from {route}: {int((away < 0).sum())} of {len(away)} cells are cut off")
         direction, hops = _shift(lattice, source, target)
         # Of what an update brings a cell takes the share `step_size`, which the weights make up for.
-        moved = min(1.0, hops / (num_steps * cell.update_rate)) if direction is not None else 0.5
+        moved = min(1.0, hops / (num_steps * cell.fire_rate)) if direction is not None else 0.5
         cell.set_conveyor(direction, moved / cell.step_size)
         turn = 0
-        if direction is not None and not held:
+        if direction is not None and not clamped:
             axes = [axis for axis, move in enumerate(lattice.offsets[direction]) if move]
             if all(lattice.boundary[axis] == "periodic" for axis in axes):
                 turn = math.lcm(*(lattice.shape[axis] for axis in axes))
-        return cls(direction, hops, turn, moved * cell.update_rate, held, int(away.max()), route)
+        return cls(direction, hops, turn, moved * cell.fire_rate, clamped, int(away.max()), route)
 
     def check_reach(self, num_steps: int) -> None:
         """Refuse a number of steps in which no signal can arrive everywhere.
@@ -86,7 +86,7 @@ class Conveyor:
         """Amplitude at the output after ``num_steps`` steps of what was 1 at the input."""
         if self.direction is None or self.hops == 0:
             return 1.0
-        if self.held:
+        if self.clamped:
             return math.fsum(self._binomial(num_steps, n) for n in range(self.hops, num_steps + 1))
         last = num_steps + 1 if self.turn else self.hops + 1
         return math.fsum(self._binomial(num_steps, n) for n in range(self.hops, last, self.turn or 1))

@@ -39,8 +39,8 @@ def rollout(
     *,
     num_steps: int,
     context: Tensor | None = None,
-    held: Surface | None = None,
-    checkpoint_every: int = 0,
+    clamped: Surface | None = None,
+    remat_every: int = 0,
     tolerance: float = 0.0,
     trajectory: bool = False,
     generator: torch.Generator | None = None,
@@ -61,8 +61,8 @@ def rollout(
         num_steps: Number of steps.
         context: What the cells are given at every step beside their state, see :meth:`Cell.forward
             <cellgraph.nn.Cell.forward>`.
-        held: A surface whose cells are set back to their values in ``x`` after each step.
-        checkpoint_every: Keep for backward the state at every so many steps only and run the steps between again
+        clamped: A surface whose cells are set back to their values in ``x`` after each step.
+        remat_every: Keep for backward the state at every so many steps only and run the steps between again
             (Chen et al. 2016, `arXiv 1604.06174 <https://arxiv.org/abs/1604.06174>`_); 0 keeps everything.
         tolerance: Without gradients, stop once no value changes by more than this in a step: a fixed point.
             0 never stops early.
@@ -73,31 +73,31 @@ def rollout(
         lent: With a cone, the state of its first lent cells, ``[len(cone.lent[0]), channels]``; zero when absent.
 
     Raises:
-        ValueError: If ``num_steps`` or ``checkpoint_every`` is negative, the memory does not fit the cell, or the cone
+        ValueError: If ``num_steps`` or ``remat_every`` is negative, the memory does not fit the cell, or the cone
             does not fit the rest.
     """
     if not torch.compiler.is_compiling():
-        num_steps, checkpoint_every = integer("num_steps", num_steps), integer("checkpoint_every", checkpoint_every)
+        num_steps, remat_every = integer("num_steps", num_steps), integer("remat_every", remat_every)
     if cone is not None:
         looks_at_all = trajectory or tolerance > 0 or memory is not None
-        _check_cone(cell, cone, x, num_steps, context, held, looks_at_all=looks_at_all)
+        _check_cone(cell, cone, x, num_steps, context, clamped, looks_at_all=looks_at_all)
         if num_steps:
             cell.settle(x, cone=cone, context=context is not None)
-        return _rollout_in(cone, cell, x, lent, context, held, checkpoint_every, generator)
-    if num_steps < 0 or checkpoint_every < 0:
-        raise ValueError(f"num_steps and checkpoint_every must not be negative, got {num_steps} and {checkpoint_every}")
+        return _rollout_in(cone, cell, x, lent, context, clamped, remat_every, generator)
+    if num_steps < 0 or remat_every < 0:
+        raise ValueError(f"num_steps and remat_every must not be negative, got {num_steps} and {remat_every}")
     x = _with_memory(cell, x, memory)
-    injected = x if held is not None else None
+    injected = x if clamped is not None else None
     masks = _update_masks(cell, x, x.size(1), num_steps, generator)
-    chunk = checkpoint_every if checkpoint_every and torch.is_grad_enabled() else 1
+    chunk = remat_every if remat_every and torch.is_grad_enabled() else 1
     states = [x]
     stops_early = tolerance > 0 and not torch.is_grad_enabled()
     done = 0
     if num_steps:
         cell.settle(x, context=context is not None)
-    whole = held is None and context is None and not trajectory and not stops_early
+    whole = clamped is None and context is None and not trajectory and not stops_early
     if num_steps and whole and cell.fuses(x):
-        x, _ = cell.walk(x, masks, num_steps=num_steps, checkpoint_every=checkpoint_every)
+        x, _ = cell.walk(x, masks, num_steps=num_steps, remat_every=remat_every)
         done = num_steps
     while done < num_steps:
         steps = min(chunk, num_steps - done)
@@ -105,10 +105,10 @@ def rollout(
         before = x
         if chunk > 1 and not trajectory:
             # Masks are drawn above, so there is no random state for the checkpoint to keep.
-            walked = (cell, x, steps, part, context, held, injected)
+            walked = (cell, x, steps, part, context, clamped, injected)
             x = checkpoint(_walk, *walked, use_reentrant=False, preserve_rng_state=False)
         else:
-            x = _walk(cell, x, steps, part, context, held, injected, states if trajectory else None)
+            x = _walk(cell, x, steps, part, context, clamped, injected, states if trajectory else None)
         done += steps
         if stops_early and float((x - before).abs().max()) <= tolerance:
             break
@@ -126,14 +126,14 @@ def _walk(
     steps: int,
     masks: Tensor | None,
     context: Tensor | None,
-    held: Surface | None,
+    clamped: Surface | None,
     injected: Tensor | None,
     states: list[Tensor] | None = None,
 ) -> Tensor:
     for step in range(steps):
         x = cell(x, None if masks is None else masks[step], context)
-        if held is not None and injected is not None:
-            x = held.hold(x, injected)
+        if clamped is not None and injected is not None:
+            x = clamped.clamp(x, injected)
         if states is not None:
             states.append(x)
     return x
@@ -145,23 +145,23 @@ def _rollout_in(
     x: Tensor,
     lent: Tensor | None,
     context: Tensor | None,
-    held: Surface | None,
-    checkpoint_every: int,
+    clamped: Surface | None,
+    remat_every: int,
     generator: torch.Generator | None,
 ) -> Rollout:
     num_steps = cone.num_steps
     lent = x.new_zeros(len(cone.lent[0]), x.size(-1)) if lent is None else lent
     masks = _update_masks(cell, x, cone.graph.num_nodes, num_steps, generator)
-    if num_steps and held is None and context is None and cell.fuses(x):
-        own, others = cell.walk(x, masks, num_steps=num_steps, checkpoint_every=checkpoint_every, cone=cone, lent=lent)
+    if num_steps and clamped is None and context is None and cell.fuses(x):
+        own, others = cell.walk(x, masks, num_steps=num_steps, remat_every=remat_every, cone=cone, lent=lent)
         others = others[None]
     else:
         own, others = x, lent[None]
-        chunk = checkpoint_every if checkpoint_every and torch.is_grad_enabled() else num_steps
-        injected = x if held is not None else None
+        chunk = remat_every if remat_every and torch.is_grad_enabled() else num_steps
+        injected = x if clamped is not None else None
         for first in range(0, num_steps, chunk or 1):
             steps = range(first, min(first + chunk, num_steps))
-            walked = (cone, cell, own, others, steps, masks, context, held, injected)
+            walked = (cone, cell, own, others, steps, masks, context, clamped, injected)
             if chunk < num_steps:
                 own, others = checkpoint(_walk_in, *walked, use_reentrant=False, preserve_rng_state=False)
             else:
@@ -178,20 +178,20 @@ def _walk_in(
     steps: range,
     masks: Tensor | None,
     context: Tensor | None,
-    held: Surface | None,
+    clamped: Surface | None,
     injected: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     for step in steps:
         tables = cone.steps_on(own.device)[step]
         own, lent = cell.step_in_cone(own, lent, tables, None if masks is None else masks[step], context)
-        if held is not None and injected is not None:
+        if clamped is not None and injected is not None:
             # The clamped cells are the first own ones, as far as they are still heard.
             place = torch.full((cone.graph.num_nodes,), -1, device=own.device)
             place[cone.own[0].to(own.device)] = torch.arange(injected.size(1), device=own.device)
             found = place[tables[0].target]
-            among = (found >= 0) & held.mask.to(own.device)[tables[0].target]
-            clamped = among[:, None] & (torch.arange(own.size(-1), device=own.device) < held.channels)
-            own = torch.where(clamped, injected.index_select(1, found.clamp(min=0)), own)
+            among = (found >= 0) & clamped.mask.to(own.device)[tables[0].target]
+            theirs = among[:, None] & (torch.arange(own.size(-1), device=own.device) < clamped.channels)
+            own = torch.where(theirs, injected.index_select(1, found.clamp(min=0)), own)
     return own, lent
 
 
@@ -201,7 +201,7 @@ def _check_cone(
     x: Tensor,
     num_steps: int,
     context: Tensor | None,
-    held: Surface | None,
+    clamped: Surface | None,
     *,
     looks_at_all: bool,
 ) -> None:
@@ -219,8 +219,8 @@ def _check_cone(
         raise ValueError(
             "random updates, or a context for each sample, make all cells differ: use a cone without source"
         )
-    if held is not None and bool((held.mask & ~cone.source).any()):
-        raise ValueError("the cells of a held surface differ by sample: they must be sources of the cone")
+    if clamped is not None and bool((clamped.mask & ~cone.source).any()):
+        raise ValueError("the cells of a clamped surface differ by sample: they must be sources of the cone")
 
 
 def _with_memory(cell: Cell, x: Tensor, memory: Tensor | None) -> Tensor:
@@ -236,7 +236,7 @@ def _with_memory(cell: Cell, x: Tensor, memory: Tensor | None) -> Tensor:
 
 def updates_at_random(cell: Cell) -> bool:
     """Whether each cell of each sample draws for itself whether it updates."""
-    return cell.update_rate < 1.0 and (cell.training or cell.always_random)
+    return cell.fire_rate < 1.0 and (cell.training or cell.always_random)
 
 
 def _update_masks(
@@ -246,4 +246,4 @@ def _update_masks(
         return None
     source = generator.device if generator is not None else x.device
     draws = torch.rand(num_steps, x.size(0), num_nodes, 1, generator=generator, device=source)
-    return (draws < cell.update_rate).to(x.device, x.dtype)
+    return (draws < cell.fire_rate).to(x.device, x.dtype)

@@ -45,7 +45,7 @@ def main() -> None:
 
     fitted, test = embedded["train"], embedded["test"]
     cell = GMLPCell(Lattice((3, 5, 5)), channels=32, hidden=64)
-    model = CellGraph(cell, teacher_width=teacher.width, surface_channels=4, num_steps=2)
+    model = CellGraph(cell, in_features=teacher.width, surface_channels=4, num_steps=2)
     model.fit_adapters(fitted.question, fitted.answer)
     settings = TrainSettings(max_steps=150, batch_size=32, lr=3e-3, warmup_steps=10, ema=0.9, val_every=25)
     objective = standard_objective(dialogue=1.0, surface=0.1, negatives="bank", centred=True)

@@ -44,7 +44,7 @@ def rows(count: int, seed: int) -> list[dict[str, Tensor]]:
 
 def main() -> None:
     torch.manual_seed(0)
-    network = CellGraph(GMLPCell(Lattice((3, 4, 4)), channels=8, hidden=16), teacher_width=16, num_steps=3)
+    network = CellGraph(GMLPCell(Lattice((3, 4, 4)), channels=8, hidden=16), in_features=16, num_steps=3)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     model = BertWithCube(BertConfig(vocab_size=100, max_position_embeddings=16, cube=network.config(), **sizes))
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}

@@ -23,8 +23,8 @@ from cellgraph.runs import Experiment
 class MeanCell(Cell):
     """Hears the mean over its neighbours and itself, and changes by a small network of both."""
 
-    def __init__(self, lattice: Lattice, channels: int = 16, *, hidden: int = 32, update_rate: float = 1.0) -> None:
-        super().__init__(lattice, channels, update_rate=update_rate)
+    def __init__(self, lattice: Lattice, channels: int = 16, *, hidden: int = 32, fire_rate: float = 1.0) -> None:
+        super().__init__(lattice, channels, fire_rate=fire_rate)
         self.network = nn.Sequential(nn.Linear(2 * channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
         nn.init.zeros_(self.network[-1].weight)
 
@@ -32,7 +32,7 @@ class MeanCell(Cell):
         weight = x.new_ones(self.lattice.num_directions + 1, 1, self.channels)
         return self.neighbour_sum(x, weight) / len(weight)
 
-    def change(self, x: Tensor, perceived: Tensor, context: Tensor | None = None) -> Tensor:
+    def update(self, x: Tensor, perceived: Tensor, context: Tensor | None = None) -> Tensor:
         return self.network(torch.cat([x, perceived], dim=-1))
 
 
@@ -63,12 +63,12 @@ class GrowDisc(Task):
 def main() -> None:
     torch.manual_seed(0)
     task = GrowDisc()
-    cell = MeanCell(task.lattice, update_rate=0.8)
+    cell = MeanCell(task.lattice, fire_rate=0.8)
     seeds = task.sample(4, torch.Generator())
     for every in (0, 4):
         with SavedTensors(cell) as kept:
-            task.run(cell, seeds, num_steps=16, checkpoint_every=every)
-        print(f"checkpoint_every={every}: {sum(kept.bytes_per_step()):,} bytes kept for backward")
+            task.run(cell, seeds, num_steps=16, remat_every=every)
+        print(f"remat_every={every}: {sum(kept.bytes_per_step()):,} bytes kept for backward")
 
     settings = AutomatonSettings(
         max_steps=400,

@@ -42,9 +42,9 @@ def compare(
     target: Tensor,
     num_steps: int,
     *,
-    held: Surface | None = None,
+    clamped: Surface | None = None,
     context: Tensor | None = None,
-    checkpoint_every: int = 0,
+    remat_every: int = 0,
 ) -> LightCone:
     """Outputs and all gradients in the cone and of the full rollout."""
     graph = cell.lattice
@@ -61,7 +61,7 @@ def compare(
 
     backend, cell.backend = cell.backend, "scatter"  # the reference
     whole = x.clone().requires_grad_()
-    options = {"num_steps": num_steps, "held": held, "context": context, "checkpoint_every": checkpoint_every}
+    options = {"num_steps": num_steps, "clamped": clamped, "context": context, "remat_every": remat_every}
     full = rollout(cell, whole, generator=generator(), **options).x[:, target]
     wanted = torch.autograd.grad((full * pull).sum(), [whole, *inputs], allow_unused=True)
 
@@ -99,7 +99,7 @@ def test_outputs_and_gradients_are_the_full_rollout_s(name: str, sources: str, f
     source = {"first": first, "some": random_mask(lattice, 0.1, 4), "all": None}[sources]
     for target, steps in ((lattice.layer == lattice.num_layers - 1, 3), (random_mask(lattice, 0.1, 1), 4), (~first, 2)):
         for every in (0, 2):
-            compare(cell, source, target, steps, checkpoint_every=every)
+            compare(cell, source, target, steps, remat_every=every)
 
 
 @pytest.mark.parametrize("options", [{}, {"sharing": "layer"}, {"sharing": "cell"}, {"norm_transport": True}], ids=str)
@@ -108,7 +108,7 @@ def test_any_weights_on_any_graph(options: dict) -> None:
     edges = torch.randint(30, (2, 90), generator=generator)
     graph = Graph(edges, 30, edge_direction=torch.arange(90) % 3, edge_weight="mean")
     cell = busy(graph, backend="scatter", **options)
-    compare(cell, random_mask(graph, 0.1, 2), random_mask(graph, 0.1, 3), 4, checkpoint_every=3)
+    compare(cell, random_mask(graph, 0.1, 2), random_mask(graph, 0.1, 3), 4, remat_every=3)
     if options != {"sharing": "cell"}:
         lattice = LATTICES["edges"]
         compare(busy(lattice, backend="scatter", **options), lattice.layer == 0, lattice.layer == 3, 4)
@@ -117,7 +117,7 @@ def test_any_weights_on_any_graph(options: dict) -> None:
 @pytest.mark.parametrize("fused", [False, True])
 def test_random_updates_are_those_of_the_full_rollout(fused: bool) -> None:
     lattice = LATTICES["faces"]
-    cell = busy(lattice, update_rate=0.6, step_size=0.7)
+    cell = busy(lattice, fire_rate=0.6, step_size=0.7)
     if fused and not cell.use_fused():
         pytest.skip("the fused step needs a C++ compiler")
     compare(cell.train(), None, lattice.layer == 4, 5)
@@ -125,16 +125,16 @@ def test_random_updates_are_those_of_the_full_rollout(fused: bool) -> None:
     assert compare(cell.eval(), lattice.layer == 0, lattice.layer == 4, 5).lends
 
 
-def test_held_cells_and_contexts() -> None:
+def test_clamped_cells_and_contexts() -> None:
     lattice = LATTICES["faces"]
     surface = Surface(lattice, "front", channels=3)
     for steps in (4, 7):
-        compare(busy(lattice, backend="scatter"), surface.mask, lattice.layer == 4, steps, held=surface)
+        compare(busy(lattice, backend="scatter"), surface.mask, lattice.layer == 4, steps, clamped=surface)
     cell = busy(lattice, backend="scatter", context_channels=2)
     for shape in ((1, 1), (1, lattice.num_nodes)):
         context = torch.randn(*shape, 2, dtype=torch.float64)
-        compare(cell, surface.mask, lattice.layer == 4, 5, context=context, held=surface, checkpoint_every=2)
-    compare(cell, None, lattice.layer == 4, 5, context=torch.randn(3, 1, 2, dtype=torch.float64), held=surface)
+        compare(cell, surface.mask, lattice.layer == 4, 5, context=context, clamped=surface, remat_every=2)
+    compare(cell, None, lattice.layer == 4, 5, context=torch.randn(3, 1, 2, dtype=torch.float64), clamped=surface)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -213,8 +213,8 @@ def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(ValueError, match="needs the full rollout"):
         rollout(cell, x, num_steps=8, cone=cone, trajectory=True)
     with pytest.raises(ValueError, match="use a cone without source"):
-        rollout(busy(lattice, update_rate=0.5).train(), x, num_steps=8, cone=cone)
+        rollout(busy(lattice, fire_rate=0.5).train(), x, num_steps=8, cone=cone)
     with pytest.raises(ValueError, match="GMLPCell cannot compute some of its cells alone"):
-        rollout(busy(lattice, order="sweep"), x, num_steps=8, cone=cone)
+        rollout(busy(lattice, order="sequential"), x, num_steps=8, cone=cone)
     with pytest.raises(ValueError, match="must be sources of the cone"):
-        rollout(cell, x, num_steps=8, cone=cone, held=Surface(lattice, "right"))
+        rollout(cell, x, num_steps=8, cone=cone, clamped=Surface(lattice, "right"))

@@ -15,7 +15,7 @@ from cellgraph.lattice import BOUNDARIES
 
 def small(num_steps: int = 4, *, cell: dict | None = None, **options: object) -> CellGraph:
     cell_options = {"hidden": 8, "heads": 2, **(cell or {})}
-    return CellGraph(GMLPCell(Lattice((3, 3, 3)), 6, **cell_options), teacher_width=9, num_steps=num_steps, **options)
+    return CellGraph(GMLPCell(Lattice((3, 3, 3)), 6, **cell_options), in_features=9, num_steps=num_steps, **options)
 
 
 @given(st.data())
@@ -28,15 +28,15 @@ def test_a_new_network_is_the_identity_from_face_to_face(data: st.DataObject) ->
     axis = {"front": 0, "bottom": 1, "left": 2}[ends[0]]
     hops = shape[axis] - 1 if ends[0] != ends[1] else 0
     num_steps = data.draw(st.integers(max(hops, 1), max(hops, 1) + 8))
-    injection = data.draw(st.sampled_from(["once", "held"]))
+    injection = data.draw(st.sampled_from(["once", "clamped"]))
     rate = data.draw(st.sampled_from([1.0, 0.5]))
     # With half the updates left out on average, a signal needs about twice the steps to arrive at full strength.
     num_steps = num_steps if rate == 1.0 else 2 * num_steps
     size = data.draw(st.sampled_from([1.0, 0.5]))
-    cell = GMLPCell(lattice, 5, hidden=4, heads=2, update_rate=rate, step_size=size).double()
+    cell = GMLPCell(lattice, 5, hidden=4, heads=2, fire_rate=rate, step_size=size).double()
     model = CellGraph(
         cell,
-        teacher_width=4,
+        in_features=4,
         num_steps=num_steps,
         surface_channels=2,
         adapter="linear",
@@ -57,7 +57,7 @@ def test_a_new_network_is_the_identity_from_face_to_face(data: st.DataObject) ->
 def test_a_new_network_is_the_identity_at_full_size(count: int) -> None:
     for num_steps in (10, 12, 14, 20):
         cell = GMLPCell(Lattice((11, 15, 15), count))
-        model = CellGraph(cell, teacher_width=64, num_steps=num_steps, adapter="linear").eval()
+        model = CellGraph(cell, in_features=64, num_steps=num_steps, adapter="linear").eval()
         question = torch.randn(1, 64)
         torch.testing.assert_close(
             model(question).surface, model.question_adapter.encode(question), rtol=1e-4, atol=1e-4
@@ -103,12 +103,12 @@ def test_a_rollout_too_short_is_refused_with_the_numbers() -> None:
     mask = torch.ones(3, 2, 2)
     mask[1] = 0
     with pytest.raises(ValueError, match="4 of 4 cells are cut off"):
-        CellGraph(GMLPCell(Lattice((3, 2, 2), mask=mask)), teacher_width=4)
+        CellGraph(GMLPCell(Lattice((3, 2, 2), mask=mask)), in_features=4)
 
 
 @pytest.mark.parametrize("surfaces", [{"input_nodes": ["front", "left"], "output_nodes": ["back", "right"]}])
 def test_surfaces_that_no_shift_joins_still_get_the_signal(surfaces: dict) -> None:
-    model = CellGraph(GMLPCell(Lattice((3, 3, 3)), 6, hidden=8), teacher_width=9, num_steps=6, **surfaces)
+    model = CellGraph(GMLPCell(Lattice((3, 3, 3)), 6, hidden=8), in_features=9, num_steps=6, **surfaces)
     assert model.conveyor.direction is None
     assert model(torch.randn(2, 9)).surface.abs().min() > 0
 

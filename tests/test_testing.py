@@ -12,11 +12,11 @@ from cellgraph import CellGraph, GMLPCell, Lattice, testing
 class Broken(GMLPCell):
     """A cell with a stencil that wraps around where it should not, and that looks two cells far."""
 
-    def change(self, x: Tensor, perceived: tuple[Tensor, Tensor, Tensor], context: Tensor | None = None) -> Tensor:
+    def update(self, x: Tensor, perceived: tuple[Tensor, Tensor, Tensor], context: Tensor | None = None) -> Tensor:
         u, gate, moved = perceived
         if self.backend != "scatter":
             moved = moved + 0.1 * x.roll(2, dims=1)
-        return super().change(x, (u, gate, moved), context)
+        return super().update(x, (u, gate, moved), context)
 
 
 def random_cell(kind: type[GMLPCell] = GMLPCell, **options: object) -> GMLPCell:
@@ -45,7 +45,7 @@ def test_a_broken_cell_fails() -> None:
 
 
 def test_a_new_network_passes_and_a_trained_one_does_not() -> None:
-    model = CellGraph(GMLPCell(Lattice((3, 3, 3)), 6, hidden=8), teacher_width=9, num_steps=3)
+    model = CellGraph(GMLPCell(Lattice((3, 3, 3)), 6, hidden=8), in_features=9, num_steps=3)
     testing.assert_identity_at_init(model)
     testing.randomise(model.cell)
     with pytest.raises(AssertionError, match="differs from the input surface"):

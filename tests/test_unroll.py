@@ -30,10 +30,10 @@ def gradients(cell: GMLPCell, x: Tensor, **options: object) -> list[Tensor]:
 @pytest.mark.parametrize("every", [1, 2, 3, 7, 100])
 @pytest.mark.parametrize("autocast", [False, True])
 def test_checkpointing_changes_no_bit(every: int, autocast: bool) -> None:
-    cell, x = busy(update_rate=0.5), torch.randn(2, 36, 6)
+    cell, x = busy(fire_rate=0.5), torch.randn(2, 36, 6)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         expected = gradients(cell, x, num_steps=7)
-        found = gradients(cell, x, num_steps=7, checkpoint_every=every)
+        found = gradients(cell, x, num_steps=7, remat_every=every)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
@@ -44,7 +44,7 @@ def test_checkpointing_keeps_fewer_tensors() -> None:
             rollout(busy(), torch.randn(2, 36, 6), num_steps=12, **options)
         return sum(sizes)
 
-    assert kept(checkpoint_every=4) < 0.2 * kept()
+    assert kept(remat_every=4) < 0.2 * kept()
 
 
 def test_two_rollouts_are_one_long_one() -> None:
@@ -72,17 +72,17 @@ def test_detached_memory_can_be_trained_through_for_ever() -> None:
     cell = busy(memory_channels=2)
     memory = None
     for _ in range(20):
-        out = rollout(cell, torch.randn(2, 36, 6), memory, num_steps=2, checkpoint_every=2)
+        out = rollout(cell, torch.randn(2, 36, 6), memory, num_steps=2, remat_every=2)
         out.x.square().mean().backward()
         assert out.memory is not None
         memory = out.memory.detach()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in cell.parameters())
 
 
-def test_held_cells_stay_as_injected() -> None:
+def test_clamped_cells_stay_as_injected() -> None:
     cell, surface = busy(), Surface(LATTICE, "front", channels=2)
     x = surface.inject(torch.randn(2, surface.width), num_channels=6)
-    out = rollout(cell, x, num_steps=4, held=surface, trajectory=True)
+    out = rollout(cell, x, num_steps=4, clamped=surface, trajectory=True)
     assert out.trajectory is not None
     assert out.trajectory.shape == (5, 2, 36, 6)
     assert torch.equal(out.trajectory[-1], out.x)
@@ -102,7 +102,7 @@ def test_it_stops_at_a_fixed_point_without_gradients_only() -> None:
 
 
 def test_random_updates_are_the_generators_and_of_the_right_rate() -> None:
-    cell, x = busy(update_rate=0.3), torch.randn(4, 36, 6)
+    cell, x = busy(fire_rate=0.3), torch.randn(4, 36, 6)
     one, two, other = (
         rollout(cell, x, num_steps=5, generator=torch.Generator().manual_seed(seed)).x for seed in (1, 1, 2)
     )

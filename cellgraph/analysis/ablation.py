@@ -62,7 +62,7 @@ def ablated(model: CellGraph, question: Tensor, region: Tensor, kind: str = "sil
 
     Args:
         model: The network, in evaluation mode.
-        question: Question embeddings, ``[batch, teacher_width]``.
+        question: Question embeddings, ``[batch, in_features]``.
         region: Node mask, ``[num_nodes]``.
         kind: ``"silent"``: the state of the region's cells is zero at all steps, so that nothing passes through;
             ``"passive"``: they take part in the linear transport only, without the gated update.
@@ -89,8 +89,8 @@ def ablation_costs(
 
     Args:
         model: The network, in evaluation mode.
-        question: Question embeddings, ``[num_pairs, teacher_width]``.
-        answer: Their true answers, ``[num_pairs, teacher_width]``.
+        question: Question embeddings, ``[num_pairs, in_features]``.
+        answer: Their true answers, ``[num_pairs, in_features]``.
         regions: Node masks by name.
         kinds: Ways to take a region out.
         candidates: Answers to retrieve from, the true ones first; the true ones alone by default.
@@ -115,9 +115,9 @@ def _ablated(model: CellGraph, question: Tensor, region: Tensor, kind: str) -> T
         if kind == "silent":
             x = after.masked_fill(region, 0.0)
         else:
-            moved = x + cell.update_rate * cell.neighbour_sum(x, transport)
-            if model.injection == "held":
-                moved = model.input_surface.hold(moved, x)
+            moved = x + cell.fire_rate * cell.neighbour_sum(x, transport)
+            if model.injection == "clamped":
+                moved = model.input_surface.clamp(moved, x)
             x = torch.where(region, moved.to(x.dtype), after)
     return model.answer_adapter.decode(model.output_surface.extract(x) / model.conveyor.gain(num_steps))
 

@@ -59,7 +59,7 @@ def spread(model: CellGraph, question: Tensor, sources: Tensor) -> Spread:
 
     Args:
         model: The network, in evaluation mode.
-        question: One question embedding, ``[teacher_width]``: the network is not linear, so the influence is one at
+        question: One question embedding, ``[in_features]``: the network is not linear, so the influence is one at
             this question.
         sources: Nodes of the input surface, ``[num_sources]``.
 
@@ -91,7 +91,7 @@ def influence(model: CellGraph, question: Tensor, sources: Tensor | None = None)
 
     Args:
         model: The network, in evaluation mode. A new one has the identity here.
-        question: One question embedding, ``[teacher_width]``.
+        question: One question embedding, ``[in_features]``.
         sources: Nodes of the input surface; all of them by default.
 
     Shapes:
@@ -130,7 +130,7 @@ def direction_influence(
 
     Args:
         model: The network, in evaluation mode.
-        question: One question embedding, ``[teacher_width]``.
+        question: One question embedding, ``[in_features]``.
         probes: Estimate the squared norms from so many random sign vectors a cell (Hutchinson 1990), without bias;
             by default they are exact, from one derivative a channel.
         generator: Source of the random signs.

@@ -168,7 +168,7 @@ def statistics(model: CellGraph, question: Tensor, *, beyond: int = 24) -> dict[
 
     Args:
         model: The network, in evaluation mode.
-        question: Question embeddings, ``[batch, teacher_width]``; curves are means over them.
+        question: Question embeddings, ``[batch, in_features]``; curves are means over them.
         beyond: Steps to walk on after a rollout.
     """
     num_steps = model.num_steps[1]

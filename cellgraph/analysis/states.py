@@ -21,14 +21,14 @@ def initial_state(model: CellGraph, question: Tensor) -> Tensor:
 
 
 def advance(model: CellGraph, x: Tensor) -> Tensor:
-    """State of the cells one step later, the input surface held where the model holds it.
+    """State of the cells one step later, the input surface clamped where the model clamps it.
 
     Shapes:
         - **x**, **output:** ``[batch, num_nodes, channels]``
     """
-    held = model.input_surface if model.injection == "held" else None
+    clamped = model.input_surface if model.injection == "clamped" else None
     memory = x[..., x.size(-1) - model.cell.memory_channels :]
-    return rollout(model.cell, x, memory, num_steps=1, held=held).x
+    return rollout(model.cell, x, memory, num_steps=1, clamped=clamped).x
 
 
 @torch.no_grad()
@@ -37,7 +37,7 @@ def walk(model: CellGraph, question: Tensor, *, num_steps: int | None = None) ->
 
     Args:
         model: The network, in evaluation mode.
-        question: Question embeddings, ``[batch, teacher_width]``.
+        question: Question embeddings, ``[batch, in_features]``.
         num_steps: Number of steps; the model's own by default, and any number may be asked for.
 
     Shapes:

@@ -1,4 +1,4 @@
-"""Confidence: the probability that the nearest answer is a meaningful one, learned on held-out pairs."""
+"""Confidence: the probability that the nearest answer is a relevant one, learned on held-out pairs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cellgraph.files import write_json
 
-#: Share of the answers given that are to be meaningful; the others are "I do not know".
+#: Share of the answers given that are to be relevant; the others are "I do not know".
 PRECISION = 0.8
 #: A precision measured on fewer answers than this says nothing.
 FEWEST_ANSWERED = 10
@@ -55,8 +55,8 @@ class Confidence:
 
         Args:
             features: From :func:`score_features`.
-            right: Whether the nearest answer was a meaningful one.
-            precision: Share of the known answers that is to be meaningful.
+            right: Whether the nearest answer was a relevant one.
+            precision: Share of the known answers that is to be relevant.
             equivalence: Cosine by which ``right`` was judged, for the record.
 
         Shapes:
@@ -87,7 +87,7 @@ class Confidence:
         )
 
     def probability(self, features: Tensor) -> Tensor:
-        """Probability that the nearest answer is meaningful, ``[num_questions]``, float64."""
+        """Probability that the nearest answer is relevant, ``[num_questions]``, float64."""
         return torch.sigmoid(features.double() @ torch.tensor(self.weights, dtype=torch.double) + self.bias)
 
     def known(self, probability: Tensor) -> Tensor:

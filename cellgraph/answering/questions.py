@@ -1,4 +1,4 @@
-"""Questions by category: the share of meaningful answers, system by system, and what the confidence is worth."""
+"""Questions by category: the share of relevant answers, system by system, and what the confidence is worth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cellgraph.answering.bank import AnswerBank
 from cellgraph.answering.confidence import Confidence, reliability, score_features
-from cellgraph.answering.meaning import meaningful
+from cellgraph.answering.relevance import relevant
 from cellgraph.answering.run import FinishedRun
 from cellgraph.data import QAPair
 from cellgraph.files import write_atomically, write_json
@@ -47,11 +47,11 @@ class QuestionReport:
 
     Attributes:
         rows: One for each category and system: ``category``, ``system``, ``count``, and for k = 1, 5, 10 the share of
-            questions with a meaningful answer among the first k, ``meaningful_at_k``, its interval ``..._low`` and
+            questions with a relevant answer among the first k, ``relevant_at_k``, its interval ``..._low`` and
             ``..._high``, and ``true_at_k`` for the true answer alone.
         trust: One for each category: ``category``, ``count``, share ``answered`` (not "I do not know"), share of those
             ``right`` and its interval (``None`` where nothing was answered), and ``answered_without``, the share
-            answered although every meaningful answer is taken from the bank.
+            answered although every relevant answer is taken from the bank.
         calibration_error: Expected calibration error of the confidence, see :func:`~.confidence.reliability`.
         reliability: The table behind it.
         threshold: Least confidence of an answer.
@@ -139,7 +139,7 @@ def judge_questions(
         - **predictions**, **answers:** ``[num_questions, width]``
         - **target:** ``[num_questions]``
     """
-    right = meaningful(bank, answers, target, threshold=confidence.equivalence)
+    right = relevant(bank, answers, target, threshold=confidence.equivalence)
     true = torch.zeros_like(right).scatter(1, target[:, None], True)
     named = list(dict.fromkeys(sorted(categories, key=_order)))
     members = {name: torch.tensor([category == name for category in categories]) for name in named}
@@ -153,7 +153,7 @@ def judge_questions(
             values = torch.stack([recall_at_k(some[inside], k) for k in KS], dim=1)
             row: dict[str, Any] = {"category": category, "system": system, "count": int(inside.sum())}
             for k, interval in zip(KS, bootstrap_intervals(values, num_resamples=num_resamples), strict=True):
-                row |= dict(zip(_names(f"meaningful_at_{k}"), interval, strict=True))
+                row |= dict(zip(_names(f"relevant_at_{k}"), interval, strict=True))
                 row[f"true_at_{k}"] = float(recall_at_k(exact[inside], k).mean())
             rows.append(row)
 
@@ -222,13 +222,13 @@ def judge_run(
 def markdown(report: QuestionReport) -> str:
     """The report as Markdown text."""
     lines = ["# Questions by category", "", *_caption(report), ""]
-    headings = ["category", "n", "system", *(f"meaningful@{k} [95 %]" for k in KS), *(f"true@{k}" for k in KS)]
+    headings = ["category", "n", "system", *(f"relevant@{k} [95 %]" for k in KS), *(f"true@{k}" for k in KS)]
     lines += markdown_table(
         headings,
         [
             [
                 *(escaped_markdown(row["category"]), str(row["count"]), escaped_markdown(row["system"])),
-                *(_share(row, f"meaningful_at_{k}") for k in KS),
+                *(_share(row, f"relevant_at_{k}") for k in KS),
                 *(f"{row[f'true_at_{k}']:.3f}" for k in KS),
             ]
             for row in report.rows
@@ -238,8 +238,8 @@ def markdown(report: QuestionReport) -> str:
     lines += ["", "## Confidence", ""]
     lines += [
         f'Below {said} the answer is "I do not know", chosen on the validation pairs so that {report.precision:.0%} of '
-        f"the answers given are meaningful. Expected calibration error here: {report.calibration_error:.3f}. "
-        "Without: share answered although no meaningful answer is in the bank.",
+        f"the answers given are relevant. Expected calibration error here: {report.calibration_error:.3f}. "
+        "Without: share answered although no relevant answer is in the bank.",
         "",
     ]
     lines += markdown_table(
@@ -299,7 +299,7 @@ def _share(row: dict[str, Any], name: str) -> str:
 
 def _caption(report: QuestionReport) -> list[str]:
     return [
-        f"Searched: {report.bank:,} distinct answers. meaningful@k: share of questions for which the true answer, or "
+        f"Searched: {report.bank:,} distinct answers. relevant@k: share of questions for which the true answer, or "
         f"one whose embedding has a cosine of at least {report.equivalence:.3f} with it, is among the first k; so near "
         "are only 1 in 100 training answers to any answer of an unrelated pair. true@k: the true answer alone. "
         "Bootstrap intervals over questions.",

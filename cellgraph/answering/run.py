@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cellgraph.answering.bank import AnswerBank
 from cellgraph.answering.confidence import PRECISION, Confidence, score_features
-from cellgraph.answering.meaning import equivalence_threshold, meaningful
+from cellgraph.answering.relevance import equivalence_threshold, relevant
 from cellgraph.data import QAPair, Split, read_pairs
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
@@ -94,7 +94,7 @@ class FinishedRun:
 
         Args:
             bank: The bank to be asked.
-            precision: Share of the known answers that is to be meaningful.
+            precision: Share of the known answers that is to be relevant.
         """
         key = hashlib.sha256()
         for part in (bank.fingerprint, self.teacher.fingerprint, repr(precision)):
@@ -125,11 +125,11 @@ class FinishedRun:
         return GenerativeDecoder.from_pretrained(self.folder.decoder)
 
     def _judged(self, bank: AnswerBank, pairs: list[QAPair], threshold: float) -> tuple[Tensor, Tensor]:
-        """Features of the network's nearest answers to pairs, and whether the nearest is a meaningful one."""
+        """Features of the network's nearest answers to pairs, and whether the nearest is a relevant one."""
         answers = self.embed([pair.answer for pair in pairs])
         whole = AnswerBank([*bank.texts, *(pair.answer for pair in pairs)], torch.cat([bank.embeddings, answers]))
         target = whole.position[len(bank) :]
         prediction = predict(self.model, self.embed([pair.question for pair in pairs]), batch_size=BATCH)
         scores = whole.scores(prediction.embedding)
-        right = meaningful(whole, answers, target, threshold=threshold)
+        right = relevant(whole, answers, target, threshold=threshold)
         return score_features(scores.topk(2, dim=1).values), first_right(scores, right) <= 1

@@ -26,7 +26,7 @@ class Answer:
     Attributes:
         question: The question.
         answers: Answers of the bank nearest to the network's prediction, nearest first.
-        confidence: Probability that the first of them is a meaningful answer.
+        confidence: Probability that the first of them is a relevant answer.
         known: Whether that is enough, or "I do not know".
         generated: Text of the generative decoder, where there is one.
         teacher_answers: What the teacher alone would give: answers nearest to the question itself.

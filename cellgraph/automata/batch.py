@@ -16,7 +16,7 @@ class Batch:
         x: States at the start, ``[size, num_nodes, channels]``.
         target: What the loss compares with, ``[size, ...]``, in any form the task likes.
         context: What every cell is told at every step, ``[size, 1 or num_nodes, context_channels]``: a task or goal
-            vector (1), an input that is held or a substrate of the cells (``num_nodes``).
+            vector (1), an input that is clamped or a substrate of the cells (``num_nodes``).
         kind: Number of each sample's kind, ``[size]``, where the task has several.
     """
 

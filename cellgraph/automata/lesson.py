@@ -147,8 +147,8 @@ class AutomatonLesson(Lesson):
         """The final state, and the means of the loss and of the penalties that have a weight."""
 
         def walked(x: Tensor, num_steps: int) -> Tensor:
-            every = self.settings.rollout_checkpoint_every
-            options = {"num_steps": num_steps, "checkpoint_every": every, "generator": generator}
+            every = self.settings.remat_every
+            options = {"num_steps": num_steps, "remat_every": every, "generator": generator}
             return task.run(cell, replace(batch, x=x), **options).x  # type: ignore[arg-type]
 
         count, losses, x = self.settings.supervise, [], batch.x

@@ -21,7 +21,7 @@ class AutomatonSettings(RunSettings):
         drift: Weight of the drift penalty.
         drift_steps: Further steps that it looks at.
         noise: Standard deviation of the noise on the states at the start.
-        rollout_checkpoint_every: Steps from one state that is kept for backward to the next; 0 keeps all of each.
+        remat_every: Steps from one state that is kept for backward to the next; 0 keeps all of each.
     """
 
     batch_size: int = 8
@@ -36,14 +36,14 @@ class AutomatonSettings(RunSettings):
     drift: float = 0.0
     drift_steps: int = 8
     noise: float = 0.0
-    rollout_checkpoint_every: int = 0
+    remat_every: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         # Refuses what is no number of steps.
         object.__setattr__(self, "num_steps", self.steps)
         self.require("be positive", "drift_steps", "bound")
-        self.require("not be negative", "overflow", "drift", "noise", "rollout_checkpoint_every")
+        self.require("not be negative", "overflow", "drift", "noise", "remat_every")
         if not 1 <= self.supervise <= self.steps[0]:
             raise ValueError(
                 f"training setting supervise must be 1 to {self.steps[0]}, the least number of steps, "

@@ -49,7 +49,7 @@ class Task(nn.Module, BaseTask):
 
     Attributes:
         lattice: Where the cells are.
-        held: A surface whose cells are set back to their start after each step, if any.
+        clamped: A surface whose cells are set back to their start after each step, if any.
         context_channels: Width of the context that a cell must take.
         monitor: Name of the figure of :meth:`validate` that chooses the weights to keep, the greater the better;
             ``None`` keeps those at the end. Figures on held-out data must not choose.
@@ -75,7 +75,7 @@ class Task(nn.Module, BaseTask):
     def __init__(self, lattice: Graph) -> None:
         super().__init__()
         self.lattice = lattice
-        self.held: Surface | None = None
+        self.clamped: Surface | None = None
         self.pool: SamplePool | None = None
         self.curriculum: Curriculum | None = None
 
@@ -153,11 +153,11 @@ class Task(nn.Module, BaseTask):
         batch: Batch,
         *,
         num_steps: int,
-        checkpoint_every: int = 0,
+        remat_every: int = 0,
         trajectory: bool = False,
         generator: torch.Generator | None = None,
     ) -> Rollout:
-        """Roll a cell out from a batch's states, with its context and what is held, in the dtype of the cell's weights.
+        """Roll a cell out from a batch's states, with its context and clamped cells, in the dtype of its weights.
 
         The memory channels of the states, if the cell has any, are the memory that the rollout starts from.
 
@@ -165,7 +165,7 @@ class Task(nn.Module, BaseTask):
             cell: The cell.
             batch: The samples.
             num_steps: Steps.
-            checkpoint_every: See :func:`~cellgraph.unroll`.
+            remat_every: See :func:`~cellgraph.unroll`.
             trajectory: Also return the states of all steps.
             generator: Source of the random update masks.
         """
@@ -178,8 +178,8 @@ class Task(nn.Module, BaseTask):
             memory,
             num_steps=num_steps,
             context=context,
-            held=self.held,
-            checkpoint_every=checkpoint_every,
+            clamped=self.clamped,
+            remat_every=remat_every,
             trajectory=trajectory,
             generator=generator,
         )

@@ -166,7 +166,7 @@ class CellGraphRegressor(
         ends = {1: ("left", "right"), 2: ("top", "bottom"), 3: ("front", "back")}[lattice.dim]
         return CellGraph(
             cell,
-            teacher_width=self._width,
+            in_features=self._width,
             input_nodes=ends[0],
             output_nodes=ends[1],
             surface_channels=self.surface_channels,

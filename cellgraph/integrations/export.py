@@ -55,9 +55,9 @@ class Inference(nn.Module):
         num_steps: Steps of the rollout; the upper end of the network's own by default.
 
     Shapes:
-        - **question:** ``[batch, teacher_width]``
+        - **question:** ``[batch, in_features]``
         - **memory:** ``[batch, num_nodes, memory_channels]``, for networks with memory only
-        - **output:** ``[batch, teacher_width]``, ``[batch, surface_width]`` and the memory
+        - **output:** ``[batch, in_features]``, ``[batch, surface_width]`` and the memory
 
     Raises:
         ValueError: If no signal can arrive in ``num_steps``.
@@ -70,7 +70,7 @@ class Inference(nn.Module):
         model.conveyor.check_reach(self.num_steps)
         # A copy leaves a compiled step behind.
         self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-        self.model.tolerance, self.model.checkpoint_every = 0.0, 0
+        self.model.tolerance, self.model.remat_every = 0.0, 0
         self.model.cell.backend = "stencil"
         self.has_memory = model.cell.memory_channels > 0
 
@@ -94,7 +94,7 @@ class Inference(nn.Module):
         """Random inputs, questions of unit length."""
         generator = torch.Generator().manual_seed(seed)
         cell = self.model.cell
-        question = torch.randn(batch, self.model.teacher_width, generator=generator)
+        question = torch.randn(batch, self.model.in_features, generator=generator)
         inputs = [nn.functional.normalize(question, dim=1)]
         if self.has_memory:
             inputs.append(torch.randn(batch, cell.lattice.num_nodes, cell.memory_channels, generator=generator))

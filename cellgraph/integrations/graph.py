@@ -136,8 +136,8 @@ def edge_influence(
 
     Args:
         model: The network; a copy is used, on the reference backend, in evaluation mode.
-        question: Questions, ``[batch, teacher_width]``; one at a time is walked through.
-        score: A number for each answer, ``[1, teacher_width]`` to a scalar; half the squared length by default.
+        question: Questions, ``[batch, in_features]``; one at a time is walked through.
+        score: A number for each answer, ``[1, in_features]`` to a scalar; half the squared length by default.
         num_steps: Steps of the rollout; the upper end of the network's own by default.
 
     Shapes:

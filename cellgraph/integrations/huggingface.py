@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.utils import ModelOutput
 
 from cellgraph.model import CellGraph
+from cellgraph.older import upgraded
 
 
 class CellGraphConfig(PreTrainedConfig):
@@ -28,7 +29,7 @@ class CellGraphConfig(PreTrainedConfig):
     @property
     def hidden_size(self) -> int:
         """Width of the vectors that go in and come out."""
-        return int((self.network or {})["teacher_width"])
+        return int(upgraded(self.network or {})["in_features"])
 
 
 @dataclass
@@ -64,7 +65,7 @@ class CellGraphModel(PreTrainedModel):
 
     Example:
         >>> from cellgraph import GMLPCell, Lattice
-        >>> network = CellGraph(GMLPCell(Lattice((3, 4, 4)), 8, hidden=8), teacher_width=16, num_steps=4)
+        >>> network = CellGraph(GMLPCell(Lattice((3, 4, 4)), 8, hidden=8), in_features=16, num_steps=4)
         >>> layer = CellGraphModel.from_network(network)
         >>> tokens = torch.randn(2, 5, 16)
         >>> torch.allclose(layer(tokens).last_hidden_state, tokens, atol=1e-4)

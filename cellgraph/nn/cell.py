@@ -21,7 +21,7 @@ from cellgraph.ops import AUTO, Backend, Case, NeighbourSum, candidates, check_b
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-ORDERS = ("together", "sweep")
+ORDERS = ("synchronous", "sequential")
 
 
 class Cell(nn.Module):
@@ -29,9 +29,9 @@ class Cell(nn.Module):
 
     .. math::
         z_i &= \mathrm{perceive}(x)_i \\
-        x_i &\leftarrow x_i + m_i \, \epsilon \, \mathrm{change}(x, z)_i
+        x_i &\leftarrow x_i + m_i \, \epsilon \, \mathrm{update}(x, z)_i
 
-    A cell of your own is a subclass with the two halves of an update, :meth:`perceive` and :meth:`change`; it has a
+    A cell of your own is a subclass with the two halves of an update, :meth:`perceive` and :meth:`update`; it has a
     ``neighbour_sum``, a :class:`~cellgraph.nn.NeighbourSum`, for the first. Rollouts, checkpointing, compilation,
     random updates, pools and pictures come with it.
 
@@ -41,12 +41,12 @@ class Cell(nn.Module):
         memory_channels: How many channels, the last ones, outlive a rollout.
         context_channels: Width of what cells are given beside their state, see :meth:`forward`.
         step_size: The factor :math:`\epsilon` of all changes.
-        update_rate: Probability :math:`m_i = 1` that a cell updates at a step in training (asynchronous updates,
+        fire_rate: Probability :math:`m_i = 1` that a cell updates at a step in training (asynchronous updates,
             `Mordvintsev et al. 2020 <https://distill.pub/2020/growing-ca/>`_, "Stochastic cell update"); in evaluation
-            every cell takes the expected update, :math:`m_i` = ``update_rate``.
+            every cell takes the expected update, :math:`m_i` = ``fire_rate``.
         always_random: Whether updates are random in evaluation too.
-        order: ``"together"``: all cells update at once; ``"sweep"``: within a step, classes of cells that do not hear
-            one another update one after the other, so that each sees what those before it have become (fully
+        order: ``"synchronous"``: all cells update at once; ``"sequential"``: within a step, classes of cells that do
+            not hear one another update one after the other, so that each sees what those before it have become (fully
             asynchronous, in the fixed order of a `graph colouring <https://en.wikipedia.org/wiki/Graph_coloring>`_).
         alive_channel: The channel that says whether a cell lives: one is dead, and its state zero, unless it or a
             neighbour is above ``alive_threshold`` both before and after the update (the same source, "Living cell
@@ -67,7 +67,7 @@ class Cell(nn.Module):
         ...         weight = x.new_ones(self.lattice.num_directions + 1, 1, self.channels)
         ...         return self.neighbour_sum(x, weight) / len(weight)
         ...
-        ...     def change(self, x, perceived, context=None):
+        ...     def update(self, x, perceived, context=None):
         ...         return perceived - x
         >>> from cellgraph import Lattice
         >>> Heat(Lattice((3,), boundary="periodic"), 1)(torch.tensor([[[3.0], [0.0], [0.0]]])).flatten()
@@ -106,9 +106,9 @@ class Cell(nn.Module):
         memory_channels: int = 0,
         context_channels: int = 0,
         step_size: float = 1.0,
-        update_rate: float = 1.0,
+        fire_rate: float = 1.0,
         always_random: bool = False,
-        order: str = "together",
+        order: str = "synchronous",
         alive_channel: int | None = None,
         alive_threshold: float = 0.1,
         backend: str = AUTO,
@@ -122,18 +122,18 @@ class Cell(nn.Module):
             raise ValueError(f"memory_channels must leave a channel of the {channels} free, got {memory_channels}")
         if context_channels < 0:
             raise ValueError(f"context_channels must not be negative, got {context_channels}")
-        if not 0.0 < update_rate <= 1.0:
-            raise ValueError(f"update_rate must be in (0, 1], got {update_rate}")
+        if not 0.0 < fire_rate <= 1.0:
+            raise ValueError(f"fire_rate must be in (0, 1], got {fire_rate}")
         if order not in ORDERS:
             raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
         if alive_channel is not None and not 0 <= alive_channel < channels:
             raise ValueError(f"alive_channel must be one of the {channels} channels, got {alive_channel}")
         self.channels, self.memory_channels, self.context_channels = channels, memory_channels, context_channels
-        self.step_size, self.update_rate, self.always_random = step_size, update_rate, always_random
+        self.step_size, self.fire_rate, self.always_random = step_size, fire_rate, always_random
         self.order, self.alive_channel, self.alive_threshold = order, alive_channel, alive_threshold
         self._ways: Ways | None = None
         self._taken = ""
-        if order == "sweep":
+        if order == "sequential":
             colours = lattice.colours()
             masks = colours == torch.arange(int(colours.max()) + 1)[:, None]
             self.register_buffer("colour_masks", masks[:, :, None], persistent=False)
@@ -146,11 +146,11 @@ class Cell(nn.Module):
             context: See :meth:`forward`.
 
         Returns:
-            Whatever :meth:`change` wants.
+            Whatever :meth:`update` wants.
         """
         raise NotImplementedError
 
-    def change(self, x: Tensor, perceived: Any, context: Tensor | None = None) -> Tensor:
+    def update(self, x: Tensor, perceived: Any, context: Tensor | None = None) -> Tensor:
         """The change of the state, ``[batch, num_nodes, channels]``.
 
         Args:
@@ -166,16 +166,16 @@ class Cell(nn.Module):
         Args:
             x: State of the cells, ``[batch, num_nodes, channels]``.
             update_mask: Which cells update, ``[batch, num_nodes, 1]``; all of them, at the expected
-                ``update_rate``, when absent.
+                ``fire_rate``, when absent.
             context: What cells are given beside their state and do not change: a goal or task for all of them,
-                ``[batch, 1, context_channels]``, or a substrate or held input, one for each,
+                ``[batch, 1, context_channels]``, or a substrate or a clamped input, one for each,
                 ``[batch or 1, num_nodes, context_channels]``.
         """
         if not torch.compiler.is_compiling():
             self._check_context(x, context)
             self.settle(x, context=context is not None)
         for share in self._shares(x, update_mask):
-            change = self.change(x, self.perceive(x, context), context)
+            change = self.update(x, self.perceive(x, context), context)
             after = x + (change * share).to(x.dtype)
             x = after if self.alive_channel is None else after * (self.alive(x) & self.alive(after))
         return x
@@ -324,7 +324,7 @@ class Cell(nn.Module):
         masks: Tensor | None,
         *,
         num_steps: int,
-        checkpoint_every: int = 0,
+        remat_every: int = 0,
         cone: LightCone | None = None,
         lent: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -405,16 +405,16 @@ class Cell(nn.Module):
 
     @property
     def is_plain(self) -> bool:
-        """Whether a step is no more than a change added at once: no sweep, nobody dies."""
-        return self.order == "together" and self.alive_channel is None
+        """Whether a step is no more than a change added at once: all update at once and nobody dies."""
+        return self.order == "synchronous" and self.alive_channel is None
 
     def _check_backend(self, name: str) -> None:
         check_backend(name, self.case())
 
     def _shares(self, x: Tensor, update_mask: Tensor | None) -> Iterator[Tensor | float]:
         """What share of the change the cells take, for each part of a step."""
-        share = (self.update_rate if update_mask is None else update_mask) * self.step_size
-        if self.order == "together":
+        share = (self.fire_rate if update_mask is None else update_mask) * self.step_size
+        if self.order == "synchronous":
             yield share
         else:
             for mask in self.colour_masks:

@@ -57,7 +57,7 @@ class GMLPCell(Cell):
         conveyor_rate: The share of the state that moves in a step.
         memory_channels: See :class:`Cell`. The memory is not transported at the start.
         context_channels: See :class:`Cell`; a linear map of the context is added to the positions.
-        step_size, update_rate, always_random, order, alive_channel, alive_threshold, backend: See :class:`Cell`.
+        step_size, fire_rate, always_random, order, alive_channel, alive_threshold, backend: See :class:`Cell`.
 
     Shapes:
         - **x:** ``[batch, num_nodes, channels]``
@@ -93,9 +93,9 @@ class GMLPCell(Cell):
         memory_channels: int = 0,
         context_channels: int = 0,
         step_size: float = 1.0,
-        update_rate: float = 1.0,
+        fire_rate: float = 1.0,
         always_random: bool = False,
-        order: str = "together",
+        order: str = "synchronous",
         alive_channel: int | None = None,
         alive_threshold: float = 0.1,
         backend: str = AUTO,
@@ -106,7 +106,7 @@ class GMLPCell(Cell):
             memory_channels=memory_channels,
             context_channels=context_channels,
             step_size=step_size,
-            update_rate=update_rate,
+            fire_rate=fire_rate,
             always_random=always_random,
             order=order,
             alive_channel=alive_channel,
@@ -189,7 +189,7 @@ class GMLPCell(Cell):
             x = F.rms_norm(x, x.shape[-1:])
         return u, gate, self.neighbour_sum(x, self._per_node(self.transport, 1))
 
-    def change(self, x: Tensor, perceived: tuple[Tensor, Tensor, Tensor], context: Tensor | None = None) -> Tensor:
+    def update(self, x: Tensor, perceived: tuple[Tensor, Tensor, Tensor], context: Tensor | None = None) -> Tensor:
         """The gated change, with the transport."""
         u, gate, moved = perceived
         return self._linear(u * gate.to(u.dtype), self.out_weight, self.out_bias) + moved
@@ -245,7 +245,7 @@ class GMLPCell(Cell):
         masks: Tensor | None,
         *,
         num_steps: int,
-        checkpoint_every: int = 0,
+        remat_every: int = 0,
         cone: LightCone | None = None,
         lent: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -256,7 +256,7 @@ class GMLPCell(Cell):
                 own cells.
             masks: Update masks, ``[num_steps, batch, num_nodes, 1]``.
             num_steps: Number of steps.
-            checkpoint_every: Keep for backward the state at every so many steps only; at 0 that of every step.
+            remat_every: Keep for backward the state at every so many steps only; at 0 that of every step.
                 Activations within a step are always computed again.
             cone: The cells to compute, all of them by default.
             lent: With a cone, the state of its first lent cells, ``[num_lent, channels]``.
@@ -279,9 +279,9 @@ class GMLPCell(Cell):
             x,
             masks,
             parameters,
-            share=self.step_size * self.update_rate,
+            share=self.step_size * self.fire_rate,
             num_steps=num_steps,
-            every=checkpoint_every or 1,
+            every=remat_every or 1,
             cone=cone,
             lent=lent,
         )
@@ -303,7 +303,7 @@ class GMLPCell(Cell):
         ours, others = tables
         lent_before = activate(self, lent, others.source, context)
         before = activate(self, own, ours.source, context).beside(lent_before.rows(ours.lender))
-        rate = self.update_rate * self.step_size
+        rate = self.fire_rate * self.step_size
         share = rate if update_mask is None else update_mask.index_select(1, ours.target) * self.step_size
         return advance(self, before, ours, share), advance(self, lent_before, others, rate)
 
@@ -312,7 +312,7 @@ class GMLPCell(Cell):
     ) -> Tensor:
         uv = self._uv(x, context)
         # A rate is folded into the weights, which are small; only a mask has to reach the kernel.
-        rate = self.step_size * (self.update_rate if update_mask is None else 1.0)
+        rate = self.step_size * (self.fire_rate if update_mask is None else 1.0)
         return step(
             uv,
             x,

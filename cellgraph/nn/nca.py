@@ -39,7 +39,7 @@ class NCACell(Cell):
         norm: ``"rms"``: what is perceived is the state divided by its root mean square over the channels
             (`Zhang and Sennrich 2019 <https://arxiv.org/abs/1910.07467>`_), so that the change does not grow with the
             state; ``"none"``.
-        memory_channels, context_channels, step_size, update_rate, always_random, order, alive_channel,
+        memory_channels, context_channels, step_size, fire_rate, always_random, order, alive_channel,
             alive_threshold, backend: See :class:`Cell`.
 
     Raises:
@@ -48,7 +48,7 @@ class NCACell(Cell):
     Example:
         >>> import torch
         >>> from cellgraph import Lattice
-        >>> cell = NCACell(Lattice((8, 8), 8), 16, update={"name": "mlp", "hidden": 64}, update_rate=0.5)
+        >>> cell = NCACell(Lattice((8, 8), 8), 16, update={"name": "mlp", "hidden": 64}, fire_rate=0.5)
         >>> x = torch.randn(2, 64, 16)
         >>> torch.equal(cell(x), x)  # a new cell does nothing
         True
@@ -66,9 +66,9 @@ class NCACell(Cell):
         memory_channels: int = 0,
         context_channels: int = 0,
         step_size: float = 1.0,
-        update_rate: float = 1.0,
+        fire_rate: float = 1.0,
         always_random: bool = False,
-        order: str = "together",
+        order: str = "synchronous",
         alive_channel: int | None = None,
         alive_threshold: float = 0.1,
         backend: str = "auto",
@@ -79,7 +79,7 @@ class NCACell(Cell):
             memory_channels=memory_channels,
             context_channels=context_channels,
             step_size=step_size,
-            update_rate=update_rate,
+            fire_rate=fire_rate,
             always_random=always_random,
             order=order,
             alive_channel=alive_channel,
@@ -106,7 +106,7 @@ class NCACell(Cell):
             x = F.rms_norm(x, x.shape[-1:])
         return self.perception(x, self.neighbour_sum)
 
-    def change(self, x: Tensor, perceived: Tensor, context: Tensor | None = None) -> Tensor:
+    def update(self, x: Tensor, perceived: Tensor, context: Tensor | None = None) -> Tensor:
         """What the update makes of that."""
         return self.updating(x, perceived, context)
 

@@ -106,11 +106,11 @@ class Surface(nn.Module):
         found = row[self.mask]
         return Places(found[found >= 0], (found >= 0).nonzero().squeeze(1), len(nodes))
 
-    def hold(self, x: Tensor, injected: Tensor) -> Tensor:
+    def clamp(self, x: Tensor, injected: Tensor) -> Tensor:
         """The state ``x`` with the surface set back to what was injected; both ``[batch, num_nodes, channels]``."""
-        held = torch.zeros_like(x, dtype=torch.bool).index_fill(1, self.index, True)
-        held = held & (torch.arange(x.size(-1), device=x.device) < self.channels)
-        return torch.where(held, injected, x)
+        clamped = torch.zeros_like(x, dtype=torch.bool).index_fill(1, self.index, True)
+        clamped = clamped & (torch.arange(x.size(-1), device=x.device) < self.channels)
+        return torch.where(clamped, injected, x)
 
     def extract(self, x: Tensor) -> Tensor:
         """The vector that the surface holds.

@@ -14,14 +14,14 @@ class Transported(Cell):
     r"""A cell and a learned linear transport of the state beside it, as a :class:`~cellgraph.nn.GMLPCell` has its own.
 
     .. math::
-        x_i \leftarrow x_i + m_i \, \epsilon \, \Big(r \odot \mathrm{change}(x, z)_i + \sum_k a_k \odot x_{i + o_k}\Big)
+        x_i \leftarrow x_i + m_i \, \epsilon \, \Big(r \odot \mathrm{update}(x, z)_i + \sum_k a_k \odot x_{i + o_k}\Big)
 
     A new cell shall only transport. One whose change starts at zero, as a :class:`~cellgraph.nn.NCACell`'s does, starts
     with r = 1; the change of any other is weighed by r = 0 and let in by training ("ReZero is All You Need",
     `Bachlechner et al. 2020 <https://arxiv.org/abs/2003.04887>`_).
 
     Args:
-        cell: The cell. It is taken by its :meth:`~Cell.perceive` and :meth:`~Cell.change`.
+        cell: The cell. It is taken by its :meth:`~Cell.perceive` and :meth:`~Cell.update`.
 
     Raises:
         ValueError: If the cell has a ``forward`` of its own, which would not be called.
@@ -42,7 +42,7 @@ class Transported(Cell):
             raise ValueError(
                 f"a transport stands beside perceive and change, {type(cell).__name__} has its own forward"
             )
-        names = ["memory_channels", "context_channels", "step_size", "update_rate", "always_random"]
+        names = ["memory_channels", "context_channels", "step_size", "fire_rate", "always_random"]
         names += ["order", "alive_channel", "alive_threshold", "backend"]
         super().__init__(cell.lattice, cell.channels, **{name: getattr(cell, name) for name in names})
         self.inner = cell
@@ -58,10 +58,10 @@ class Transported(Cell):
         """What the cell perceives, and what the transport brings, ``[batch, num_nodes, channels]``."""
         return self.inner.perceive(x, context), self.neighbour_sum(x, self.transport)
 
-    def change(self, x: Tensor, perceived: tuple[Any, Tensor], context: Tensor | None = None) -> Tensor:
+    def update(self, x: Tensor, perceived: tuple[Any, Tensor], context: Tensor | None = None) -> Tensor:
         """The cell's change, weighed, with the transport."""
         inner, moved = perceived
-        return self.rate * self.inner.change(x, inner, context) + moved
+        return self.rate * self.inner.update(x, inner, context) + moved
 
     def parameter_counts(self) -> dict[str, int]:
         """Number of parameters of the cell and of the transport."""
@@ -76,7 +76,7 @@ class Transported(Cell):
         )
         given = context if self.context_channels else None
         x = x.to(self.inner.dtype)
-        return not self.inner.change(x, self.inner.perceive(x, given), given).any()
+        return not self.inner.update(x, self.inner.perceive(x, given), given).any()
 
 
 @torch.no_grad()

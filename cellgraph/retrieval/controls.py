@@ -31,9 +31,9 @@ class AdaptersAlone(Pretrained):
         answer_adapter: From surface to answer embedding.
 
     Shapes:
-        - **question:** ``[batch, teacher_width]``
+        - **question:** ``[batch, in_features]``
         - **output.surface:** ``[batch, surface_width]``
-        - **output.embedding:** ``[batch, teacher_width]``
+        - **output.embedding:** ``[batch, in_features]``
 
     Raises:
         ValueError: If the adapters' surfaces differ in width.
@@ -117,9 +117,9 @@ class LinearMLP(AdaptersAlone):
         hidden: Width of the hidden layer: :meth:`hidden_for` gives the one that matches a lattice.
 
     Shapes:
-        - **question:** ``[batch, teacher_width]``
+        - **question:** ``[batch, in_features]``
         - **output.surface:** ``[batch, surface_width]``
-        - **output.embedding:** ``[batch, teacher_width]``
+        - **output.embedding:** ``[batch, in_features]``
 
     Raises:
         ValueError: If ``hidden`` is not positive or the adapters' surfaces differ in width.

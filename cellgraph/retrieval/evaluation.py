@@ -26,7 +26,7 @@ class Prediction:
     """What a system answers to the held-out questions.
 
     Attributes:
-        embedding: Predicted answer embeddings, ``[num_pairs, teacher_width]``.
+        embedding: Predicted answer embeddings, ``[num_pairs, in_features]``.
         surface: Predicted surfaces, ``[num_pairs, surface_width]``, where the system has one.
         parameters: Numbers fitted or trained.
         seconds_train: Wall-clock time of doing so.
@@ -114,8 +114,8 @@ def evaluate(
         seed: Seed of the bootstrap.
 
     Shapes:
-        - **answers:** ``[num_pairs, teacher_width]``
-        - **answers_train:** ``[num_train_pairs, teacher_width]``
+        - **answers:** ``[num_pairs, in_features]``
+        - **answers_train:** ``[num_train_pairs, in_features]``
 
     Raises:
         ValueError: If there are no held-out or training pairs or no predictions, an embedding is not finite or of
@@ -221,7 +221,7 @@ def predict(
         num_steps: Steps of the rollout, if not the model's own.
 
     Shapes:
-        - **question:** ``[num_pairs, teacher_width]``
+        - **question:** ``[num_pairs, in_features]``
     """
     question = _checked("held-out questions", question)
     parameter = next(model.parameters())

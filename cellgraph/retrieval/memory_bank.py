@@ -49,7 +49,7 @@ class MemoryBank(nn.Module):
         """Take the mean of the training answers, and the answers themselves where they are to be negatives.
 
         Args:
-            answer: All training answers, ``[num_answers, teacher_width]``.
+            answer: All training answers, ``[num_answers, in_features]``.
             group: Number of each answer among the distinct ones, ``[num_answers]``; without it only the mean is taken.
         """
         answer = at_least_float32(answer)

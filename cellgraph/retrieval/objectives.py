@@ -32,7 +32,7 @@ class Predicted:
         num_steps: Steps of a rollout, in the mean.
 
     Shapes:
-        - **embedding**, **answer:** ``[rows, teacher_width]``
+        - **embedding**, **answer:** ``[rows, in_features]``
         - **surface**, **target_surface:** ``[rows, surface_width]``
         - **states:** ``[rows, num_nodes, channels]``; ``None`` for models without cells
         - **group:** ``[rows]``, equal for equal answers
@@ -131,7 +131,7 @@ class Objective(nn.Module):
         return any(getattr(function, "needs_states", False) for function in self.functions.values())
 
     def fit(self, answer: Tensor, group: Tensor) -> None:
-        """Show the terms all training answers, ``[num_answers, teacher_width]``, and the number of each among the
+        """Show the terms all training answers, ``[num_answers, in_features]``, and the number of each among the
         distinct ones, ``[num_answers]``."""
         for term in self.terms.values():
             getattr(term, "fit", lambda answer, group: None)(answer, group)

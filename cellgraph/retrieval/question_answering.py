@@ -78,7 +78,7 @@ class QuestionAnswering(Retrieval):
     def check(self, make: Callable[..., CellGraph], settings: TrainSettings) -> None:
         """Refuse a network that cannot be made, and settings that fit no part of it or of its baselines."""
         with torch.random.fork_rng([]):
-            model = copy.deepcopy(make)(teacher_width=self.teacher.width)
+            model = copy.deepcopy(make)(in_features=self.teacher.width)
         trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         learned = [name for name, _ in self.objective.named_parameters()]
         check_multipliers(settings.lr_multipliers, [*trained, *learned])
@@ -155,7 +155,7 @@ class QuestionAnswering(Retrieval):
 
         Args:
             model: The trained network.
-            question: Embeddings of the questions, ``[num_questions, teacher_width]``.
+            question: Embeddings of the questions, ``[num_questions, in_features]``.
             job: The experiment; trained baselines are kept in its folder.
             seconds_train: Time that training the network took.
         """
@@ -205,7 +205,7 @@ class QuestionAnswering(Retrieval):
         assert self.pairs is not None
         lightning.seed_everything(settings.seed, verbose=False)
         # A copy: what makes it holds a cell, which another network must not share.
-        model = copy.deepcopy(make)(teacher_width=self.teacher.width)
+        model = copy.deepcopy(make)(in_features=self.teacher.width)
         return model, model.fit_adapters(self.pairs.question, self.pairs.answer, start=self.start)
 
     @property

@@ -11,9 +11,9 @@ import yaml
 from cellgraph.automata import Automaton
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
+from cellgraph.older import upgraded
 from cellgraph.runs.building import build_experiment, is_automaton
 from cellgraph.runs.experiment import Experiment
-from cellgraph.runs.older import upgraded
 
 
 def load(run: str | os.PathLike[str]) -> CellGraph | Automaton:

@@ -88,7 +88,7 @@ def train(
         >>> import torch
         >>> from cellgraph import CellGraph, GMLPCell, Lattice
         >>> from cellgraph.retrieval import EmbeddedPairs, Retrieval, TrainSettings, standard_objective
-        >>> model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 8, hidden=8), teacher_width=6, num_steps=2)
+        >>> model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 8, hidden=8), in_features=6, num_steps=2)
         >>> pairs = EmbeddedPairs(torch.randn(20, 6), torch.randn(20, 6))
         >>> settings = TrainSettings(max_steps=2, batch_size=5, warmup_steps=0, accelerator="cpu")
         >>> result = train(model, Retrieval(standard_objective(), pairs, pairs), settings, progress=False)

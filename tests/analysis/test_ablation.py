@@ -12,7 +12,7 @@ from cellgraph.analysis.ablation import ablated, ablation_costs, block_regions, 
 
 def network(**options) -> CellGraph:
     cell = GMLPCell(Lattice((3, 3, 3)), channels=4, hidden=8, heads=2, sharing=options.pop("sharing", "shared"))
-    model = CellGraph(cell, teacher_width=12, num_steps=4, **options).eval()
+    model = CellGraph(cell, in_features=12, num_steps=4, **options).eval()
     with torch.no_grad():
         for weight in cell.parameters():
             weight.add_(0.2 * torch.randn_like(weight))
@@ -23,7 +23,7 @@ QUESTION = torch.randn(5, 12, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("kind", ["silent", "passive"])
-@pytest.mark.parametrize("options", [{}, {"injection": "held"}, {"sharing": "layer"}])
+@pytest.mark.parametrize("options", [{}, {"injection": "clamped"}, {"sharing": "layer"}])
 def test_nothing_taken_out_is_the_network(kind, options):
     model = network(**options)
     nowhere = torch.zeros(27, dtype=torch.bool)
@@ -31,7 +31,7 @@ def test_nothing_taken_out_is_the_network(kind, options):
         torch.testing.assert_close(ablated(model, QUESTION, nowhere, kind), model(QUESTION).embedding)
 
 
-@pytest.mark.parametrize("options", [{}, {"injection": "held"}, {"sharing": "layer"}, {"sharing": "cell"}])
+@pytest.mark.parametrize("options", [{}, {"injection": "clamped"}, {"sharing": "layer"}, {"sharing": "cell"}])
 def test_a_passive_lattice_is_one_without_the_gated_update(options):
     model = network(**options)
     linear = copy.deepcopy(model)

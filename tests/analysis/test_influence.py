@@ -26,7 +26,7 @@ def network(lattice: Lattice, num_steps: int, *, injection: str = "once", memory
     ends = {1: ("left", "right"), 2: ("top", "bottom"), 3: ("front", "back")}[lattice.dim]
     model = CellGraph(
         cell,
-        teacher_width=WIDTH,
+        in_features=WIDTH,
         input_nodes=ends[0],
         output_nodes=ends[1],
         surface_channels=2,
@@ -57,7 +57,7 @@ def blocks(jacobian: Tensor, outputs: int, out_channels: int) -> Tensor:
     ("lattice", "num_steps", "options"),
     [
         (Lattice((3, 3, 4)), 2, {}),
-        (Lattice((3, 3, 4)), 5, {"injection": "held", "memory": 1}),
+        (Lattice((3, 3, 4)), 5, {"injection": "clamped", "memory": 1}),
         (Lattice((3, 4, 4), 26, boundary=("open", "periodic", "open")), 2, {}),
         (Lattice((4, 5), 8), 4, {}),
         (Lattice((6,)), 5, {}),
@@ -93,7 +93,7 @@ def test_influence_agrees_with_finite_differences():
 
 def test_a_new_network_hands_each_input_cell_on():
     lattice = Lattice((4, 3, 3), boundary=("open", "periodic", "periodic"))
-    model = CellGraph(GMLPCell(lattice, channels=4, hidden=8), teacher_width=WIDTH, num_steps=6).eval()
+    model = CellGraph(GMLPCell(lattice, channels=4, hidden=8), in_features=WIDTH, num_steps=6).eval()
     torch.testing.assert_close(influence(model, torch.randn(WIDTH)), torch.eye(9), atol=1e-5, rtol=0)
 
 
@@ -185,7 +185,7 @@ def test_receptive_radius_is_a_weighted_root_mean_square():
 
 def test_lateral_distances_leave_the_way_of_the_signal_out():
     lattice = Lattice((4, 3, 6), boundary=("open", "open", "periodic"))
-    model = CellGraph(GMLPCell(lattice, channels=4, hidden=8), teacher_width=WIDTH, num_steps=4)
+    model = CellGraph(GMLPCell(lattice, channels=4, hidden=8), in_features=WIDTH, num_steps=4)
     apart = lateral_distances(model)
     assert apart.diagonal().tolist() == [0.0] * 18
     assert float(apart[0, 5]) == 1  # once round the periodic width
@@ -195,7 +195,7 @@ def test_lateral_distances_leave_the_way_of_the_signal_out():
 @pytest.mark.slow
 def test_fused_steps_have_the_same_influence():
     lattice = Lattice((3, 4, 4))
-    model = CellGraph(GMLPCell(lattice, channels=16, hidden=32), teacher_width=WIDTH, num_steps=3).eval()
+    model = CellGraph(GMLPCell(lattice, channels=16, hidden=32), in_features=WIDTH, num_steps=3).eval()
     torch.nn.init.normal_(model.cell.out_weight, std=0.1)
     question = torch.randn(WIDTH)
     wanted = influence(model, question)

@@ -67,7 +67,7 @@ def test_a_checkpointed_rollout_keeps_one_state_a_chunk() -> None:
     cell = GMLPCell(Lattice((3, 4, 4)), 8, hidden=16, heads=2)
     state = 2 * 48 * 8 * 4
     with SavedTensors(cell) as kept:
-        rollout(cell, torch.randn(2, 48, 8), num_steps=6, checkpoint_every=3)
+        rollout(cell, torch.randn(2, 48, 8), num_steps=6, remat_every=3)
     assert kept.bytes_per_step() == [state, 0, 0, state]
 
 

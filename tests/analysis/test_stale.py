@@ -14,10 +14,10 @@ from cellgraph.analysis import StaleGraph, StaleGraphs
 LATTICE = Lattice((3, 3))
 
 
-def train(cell: GMLPCell, *, detach: bool, updates: int = 3, checkpoint_every: int = 0) -> None:
+def train(cell: GMLPCell, *, detach: bool, updates: int = 3, remat_every: int = 0) -> None:
     memory: Tensor | None = None
     for update in range(updates):
-        run = rollout(cell, torch.ones(1, 9, 4), memory, num_steps=2 + update, checkpoint_every=checkpoint_every)
+        run = rollout(cell, torch.ones(1, 9, 4), memory, num_steps=2 + update, remat_every=remat_every)
         assert run.memory is not None
         run.x.square().sum().backward()
         memory = run.memory.detach() if detach else run.memory
@@ -30,19 +30,19 @@ def cell() -> GMLPCell:
     return cell
 
 
-@pytest.mark.parametrize("checkpoint_every", [0, 2])
-def test_a_detached_memory_is_silent(cell: GMLPCell, checkpoint_every: int) -> None:
+@pytest.mark.parametrize("remat_every", [0, 2])
+def test_a_detached_memory_is_silent(cell: GMLPCell, remat_every: int) -> None:
     with StaleGraphs(cell) as carried, warnings.catch_warnings():
         warnings.simplefilter("error")
-        train(cell, detach=True, checkpoint_every=checkpoint_every)
+        train(cell, detach=True, remat_every=remat_every)
     assert carried.found == []
 
 
-@pytest.mark.parametrize("checkpoint_every", [0, 2])
-def test_a_forgotten_detach_is_named_before_autograd_fails(cell: GMLPCell, checkpoint_every: int) -> None:
+@pytest.mark.parametrize("remat_every", [0, 2])
+def test_a_forgotten_detach_is_named_before_autograd_fails(cell: GMLPCell, remat_every: int) -> None:
     message = "step 0 of update 1 still carries the graph of step 1 of update 0"
     with StaleGraphs(cell) as carried, pytest.warns(UserWarning, match=message), pytest.raises(RuntimeError):
-        train(cell, detach=False, checkpoint_every=checkpoint_every)
+        train(cell, detach=False, remat_every=remat_every)
     assert carried.found == [StaleGraph(update=1, step=0, from_update=0, from_step=1)]
 
 

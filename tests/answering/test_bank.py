@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cellgraph.answering import AnswerBank
 from cellgraph.answering.bank import read_answers
-from cellgraph.answering.meaning import equivalence_threshold, meaningful
+from cellgraph.answering.relevance import equivalence_threshold, relevant
 from cellgraph.data import QAPair
 from cellgraph.retrieval import first_right
 
@@ -118,7 +118,7 @@ def test_rank_of_the_first_right_answer() -> None:
 def test_right_are_the_true_answer_and_its_like() -> None:
     embeddings = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [-1.0, 0.0]])
     bank = AnswerBank(list("abcd"), embeddings)
-    right = meaningful(bank, embeddings[[0, 2]], torch.tensor([0, 2]), threshold=0.95)
+    right = relevant(bank, embeddings[[0, 2]], torch.tensor([0, 2]), threshold=0.95)
     assert right.tolist() == [[True, True, False, False], [False, False, True, False]]
     # Its own answer is right whatever the threshold.
-    assert meaningful(bank, embeddings[:1], torch.tensor([0]), threshold=2.0).tolist() == [[True, False, False, False]]
+    assert relevant(bank, embeddings[:1], torch.tensor([0]), threshold=2.0).tolist() == [[True, False, False, False]]

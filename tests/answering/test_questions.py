@@ -81,11 +81,11 @@ def test_the_table_is_what_counting_gives(tmp_path: Path) -> None:
             row = rows[category, name]
             assert row["count"] == len(some)
             for k in (1, 5, 10):
-                meaningful = np.mean([right[i, order[i, :k]].any() for i in some])
-                assert row[f"meaningful_at_{k}"] == pytest.approx(meaningful)
+                relevant = np.mean([right[i, order[i, :k]].any() for i in some])
+                assert row[f"relevant_at_{k}"] == pytest.approx(relevant)
                 assert row[f"true_at_{k}"] == pytest.approx(np.mean([i in order[i, :k] for i in some]))
-                assert row[f"meaningful_at_{k}_low"] <= meaningful + 1e-9
-                assert row[f"meaningful_at_{k}_high"] >= meaningful - 1e-9
+                assert row[f"relevant_at_{k}_low"] <= relevant + 1e-9
+                assert row[f"relevant_at_{k}_high"] >= relevant - 1e-9
 
     scores = systems["noisy"].double().numpy() @ unit.T / systems["noisy"].double().norm(dim=1, keepdim=True).numpy()
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from cellgraph import RunFolder
 from cellgraph.answering import AnswerBank, FinishedRun, Session
-from cellgraph.answering.meaning import meaningful
+from cellgraph.answering.relevance import relevant
 from cellgraph.answering.terminal import show_answer
 from cellgraph.cli import main
 from cellgraph.cli.evaluate import read_questions
@@ -133,7 +133,7 @@ def test_the_confidence_is_learned_among_the_answers_that_will_be_asked(folder: 
             predicted = run.model(run.embed([pair.question for pair in validation])).embedding
         scores = wanted.scores(predicted)
         target = torch.tensor([wanted.texts.index(pair.answer) for pair in validation])
-        expected = meaningful(wanted, run.embed([pair.answer for pair in validation]), target, threshold=threshold)
+        expected = relevant(wanted, run.embed([pair.answer for pair in validation]), target, threshold=threshold)
         assert torch.equal(right, first_right(scores, expected) <= 1)
         assert torch.allclose(features[:, 0], scores.amax(1), atol=1e-6)
     kept = set(folder.glob("answering/confidence-*.json"))

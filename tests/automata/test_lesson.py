@@ -45,7 +45,7 @@ class Slow(Majority):
 def run(folder, resume=False):
     torch.manual_seed(0)
     task = Slow(9, channels=4, size=8)
-    cell = NCACell(task.lattice, 4, update={"name": "mlp", "hidden": 8}, update_rate=0.5, memory_channels=1)
+    cell = NCACell(task.lattice, 4, update={"name": "mlp", "hidden": 8}, fire_rate=0.5, memory_channels=1)
     settings = AutomatonSettings(max_steps=20, batch_size=3, num_steps=(2, 5), supervise=2, overflow=0.1, drift=0.1,
                                  drift_steps=2, noise=0.1, ema=0.9, lr=0.02, normalise=True, val_every=7,
                                  checkpoint_every=4, log_every=2, accelerator="cpu", seed=3)
@@ -70,7 +70,7 @@ class Line(Cell):
     def perceive(self, x, context=None):
         return None
 
-    def change(self, x, perceived, context=None):
+    def update(self, x, perceived, context=None):
         return self.weight.expand_as(x)
 
 
@@ -217,7 +217,7 @@ def test_validations_change_nothing_else():
     def trained(every):
         torch.manual_seed(0)
         task = Majority(5, channels=4)
-        cell = NCACell(task.lattice, 4, update_rate=0.5, always_random=True)
+        cell = NCACell(task.lattice, 4, fire_rate=0.5, always_random=True)
         train_automaton(cell, task, settings(val_every=every), progress=False)
         return [p.detach().clone() for p in cell.parameters()]
 

@@ -86,7 +86,7 @@ def test_every_choice_composes_and_names_what_there_is(group: str, name: str) ->
 @pytest.mark.parametrize("lattice", sorted(name for group, name in CHOICES if group == "lattice"))
 def test_every_lattice_makes_a_network_that_carries_the_surface(lattice: str) -> None:
     config = composed(f"lattice={lattice}")
-    model: CellGraph = build(plain(config.model))(teacher_width=16).eval()
+    model: CellGraph = build(plain(config.model))(in_features=16).eval()
     assert isinstance(model.lattice, Lattice)
     question = torch.randn(1, 16)
     torch.testing.assert_close(model(question).embedding, question, rtol=1e-3, atol=1e-4)

@@ -12,7 +12,7 @@ class ReferenceCell:
     """The update of a cell whose weights are shared, on a full lattice with open boundaries."""
 
     def __init__(self, cell: GMLPCell) -> None:
-        assert (cell.sharing, cell.memory_channels, cell.update_rate) == ("shared", 0, 1.0)
+        assert (cell.sharing, cell.memory_channels, cell.fire_rate) == ("shared", 0, 1.0)
         self.shape, self.offsets = cell.lattice.shape, cell.lattice.offsets
         self.w = {name: weight.detach().double().numpy() for name, weight in cell.named_parameters()}
         self.per_head = cell.hidden // cell.heads

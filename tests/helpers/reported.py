@@ -35,7 +35,7 @@ def network(lattice: Lattice, **options) -> CellGraph:
     ends = {1: ("left", "right"), 2: ("top", "bottom"), 3: ("front", "back")}[lattice.dim]
     model = CellGraph(
         GMLPCell(lattice, channels=4, hidden=8, heads=2),
-        teacher_width=WIDTH,
+        in_features=WIDTH,
         input_nodes=ends[0],
         output_nodes=ends[1],
         num_steps=3,

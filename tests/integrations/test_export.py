@@ -24,7 +24,7 @@ def network(
 ) -> CellGraph:
     lattice = lattice or Lattice((3, 3, 3), boundary=("open", "periodic", "open"))
     gmlp = GMLPCell(lattice, 6, **{"hidden": 8, "heads": 2, **(cell or {})})
-    model = CellGraph(gmlp, teacher_width=7, num_steps=num_steps, **options)  # type: ignore[arg-type]
+    model = CellGraph(gmlp, in_features=7, num_steps=num_steps, **options)  # type: ignore[arg-type]
     randomise(model, std=0.3)
     return model
 
@@ -36,12 +36,12 @@ def masked() -> Lattice:
 
 
 NETWORKS = {
-    "memory, held": lambda: network(cell={"memory_channels": 2}, injection="held"),
-    "mask, layers, rate": lambda: network(masked(), cell={"sharing": "layer", "update_rate": 0.5}, num_steps=(4, 5)),
+    "memory, clamped": lambda: network(cell={"memory_channels": 2}, injection="clamped"),
+    "mask, layers, rate": lambda: network(masked(), cell={"sharing": "layer", "fire_rate": 0.5}, num_steps=(4, 5)),
     "2-D, scatter, own cells": lambda: network(
         Lattice((3, 4), 8), cell={"backend": "scatter", "sharing": "cell"}, input_nodes="top", output_nodes="bottom"
     ),
-    "tolerance, conv": lambda: network(cell={"backend": "conv"}, tolerance=1e9, checkpoint_every=2),
+    "tolerance, conv": lambda: network(cell={"backend": "conv"}, tolerance=1e9, remat_every=2),
 }
 
 
@@ -73,7 +73,7 @@ def test_a_torch_program_gives_what_the_network_gives(name: str, tmp_path: Path)
 
 
 @pytest.mark.skipif(not HAS_ONNX, reason="onnx, onnxscript and onnxruntime are not installed (extra onnx)")
-@pytest.mark.parametrize("name", ["memory, held", pytest.param("mask, layers, rate", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["memory, clamped", pytest.param("mask, layers, rate", marks=pytest.mark.slow)])
 def test_an_onnx_model_gives_what_the_network_gives(name: str, tmp_path: Path) -> None:
     model = NETWORKS[name]().eval()
     report = export_onnx(model, tmp_path / "cube.onnx", num_steps=6)

@@ -28,7 +28,7 @@ class Counter(Cell):
         source, target = self.edge_index
         return x.new_zeros(x.shape).index_reduce(1, target, x[:, source], "amax")
 
-    def change(self, x, perceived, context=None):
+    def update(self, x, perceived, context=None):
         return perceived + 1 - x + (0 if context is None else context)
 
 
@@ -48,7 +48,7 @@ def test_step_size_and_mask_scale_the_change(kind):
 
 @pytest.mark.parametrize("graph", [Lattice((4, 5)), Graph(torch.tensor(list(networkx.petersen_graph().edges)).T)])
 def test_a_sweep_shows_later_classes_what_earlier_ones_became(graph):
-    cell = Counter(graph, 1, order="sweep")
+    cell = Counter(graph, 1, order="sequential")
     x = torch.randint(9, (1, graph.num_nodes, 1)).float()
     expected = x[0, :, 0].tolist()
     into = [[s for s, t in graph.edge_index.T.tolist() if t == node] for node in range(graph.num_nodes)]
@@ -91,7 +91,7 @@ def test_a_context_reaches_the_cells_it_is_given_to_and_the_gradient_comes_back(
     assert grad[0].abs().sum() > 0
     assert grad[1].abs().sum() == 0
     torch.testing.assert_close(cell(x, None, context.expand(2, 12, 3)), y)
-    run = rollout(cell, x, num_steps=3, context=context, checkpoint_every=2)
+    run = rollout(cell, x, num_steps=3, context=context, remat_every=2)
     state = x
     for _ in range(3):
         state = cell(state, None, context)
@@ -100,12 +100,12 @@ def test_a_context_reaches_the_cells_it_is_given_to_and_the_gradient_comes_back(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_checkpointed_random_rollouts_have_the_same_bits(kind):
-    cell = KINDS[kind](Lattice((3, 4), 8), update_rate=0.5).train()
+    cell = KINDS[kind](Lattice((3, 4), 8), fire_rate=0.5).train()
     randomise(cell)
     found = []
     for every in (0, 2):
         x = torch.randn(2, 12, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
-        run = rollout(cell, x, num_steps=5, checkpoint_every=every, generator=torch.Generator().manual_seed(2))
+        run = rollout(cell, x, num_steps=5, remat_every=every, generator=torch.Generator().manual_seed(2))
         found.append([run.x, *torch.autograd.grad(run.x.square().sum(), (x, *cell.parameters()), allow_unused=True)])
     for one, other in zip(*found, strict=True):
         assert (one is None and other is None) or torch.equal(one, other)
@@ -114,7 +114,7 @@ def test_checkpointed_random_rollouts_have_the_same_bits(kind):
 def test_always_random_is_random_in_evaluation_and_expected_updates_are_not():
     lattice = Lattice((30, 30))
     for always in (False, True):
-        cell = Counter(lattice, 1, update_rate=0.5, always_random=always).eval()
+        cell = Counter(lattice, 1, fire_rate=0.5, always_random=always).eval()
         y = rollout(cell, torch.zeros(1, 900, 1), num_steps=1).x
         assert set(y.unique().tolist()) == ({0.0, 1.0} if always else {0.5})
 
@@ -131,7 +131,9 @@ def test_compiled_equals_eager(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_configuration_builds_the_same_cell(kind):
     lattice = Lattice((3, 4), 8)
-    cell = KINDS[kind](lattice, update_rate=0.5, order="sweep", alive_channel=2, context_channels=1, memory_channels=2)
+    cell = KINDS[kind](
+        lattice, fire_rate=0.5, order="sequential", alive_channel=2, context_channels=1, memory_channels=2
+    )
     twin = type(cell)(lattice, **cell.config())
     twin.load_state_dict(cell.state_dict())
     x, context = torch.randn(1, 12, 8), torch.randn(1, 1, 1)
@@ -150,7 +152,7 @@ class Own(Cell):
     def perceive(self, x, context=None):
         return self.neighbour_sum(x, x.new_ones(self.lattice.num_directions + 1, 1, 2))
 
-    def change(self, x, perceived, context=None):
+    def update(self, x, perceived, context=None):
         return self.scale * self.inside(perceived) + self.bias
 
 
@@ -220,7 +222,7 @@ def test_a_cell_without_parameters_says_where_it_is():
         ({"channels": 0}, "channels must be positive, got 0"),
         ({"channels": 4, "memory_channels": 4}, "leave a channel of the 4 free"),
         ({"channels": 4, "context_channels": -1}, "context_channels must not be negative"),
-        ({"channels": 4, "update_rate": 0.0}, r"update_rate must be in \(0, 1\]"),
+        ({"channels": 4, "fire_rate": 0.0}, r"fire_rate must be in \(0, 1\]"),
         ({"channels": 4, "order": "random"}, "order must be one of"),
         ({"channels": 4, "alive_channel": 4}, "alive_channel must be one of the 4 channels, got 4"),
     ],

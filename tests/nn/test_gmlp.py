@@ -54,7 +54,7 @@ def by_the_book(cell: GMLPCell, x: Tensor) -> Tensor:
                 s = s + w[k] * v[j]
                 t = t + cell.transport[k, g] * x[:, j]
         update = (u[i] * s) @ cell.out_weight[g].T + cell.out_bias[g]
-        new.append(x[:, i] + cell.update_rate * (t + update))
+        new.append(x[:, i] + cell.fire_rate * (t + update))
     return torch.stack(new, 1)
 
 
@@ -65,7 +65,7 @@ def test_a_step_is_the_equations(sharing: str, backend: str) -> None:
         pytest.skip("conv shares its weights between cells")
     if backend == "segment" and find_backend("segment").needs():
         pytest.skip("torch_scatter is not installed")
-    cell = busy(sharing=sharing, backend=backend, update_rate=0.7)
+    cell = busy(sharing=sharing, backend=backend, fire_rate=0.7)
     x = torch.randn(2, 24, 6, dtype=torch.float64)
     torch.testing.assert_close(cell(x), by_the_book(cell, x))
 
@@ -172,7 +172,7 @@ def test_a_new_cell_moves_nothing() -> None:
         ({"memory_channels": 6}, "leave a channel of the 6 free, got 6"),
         ({"sharing": "row"}, "got 'row'"),
         ({"sharing": "layer", "backend": "conv"}, "'conv' shares its weights between all cells, use 'stencil'"),
-        ({"update_rate": 0.0}, r"\(0, 1\], got 0.0"),
+        ({"fire_rate": 0.0}, r"\(0, 1\], got 0.0"),
     ],
 )
 def test_bad_arguments_are_named(options: dict, message: str) -> None:

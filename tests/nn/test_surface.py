@@ -39,7 +39,7 @@ def test_a_union_of_faces_counts_each_cell_once() -> None:
 def test_hold_sets_back_the_surface_and_nothing_else() -> None:
     surface = Surface(LATTICE, "front", channels=2)
     x, injected = torch.randn(2, 24, 5), torch.randn(2, 24, 5)
-    held = surface.hold(x, injected)
+    held = surface.clamp(x, injected)
     expected = x.clone()
     expected[:, :12, :2] = injected[:, :12, :2]
     assert torch.equal(held, expected)

@@ -256,11 +256,11 @@ def test_they_are_with_masks_and_checkpoints_too(backend: str, every: int, rate:
     x = torch.randn(2, NODES, 8, dtype=torch.float64)
     results = []
     for name in ("scatter", backend):
-        cell = cell_on(name, update_rate=rate, step_size=0.5).train()
+        cell = cell_on(name, fire_rate=rate, step_size=0.5).train()
 
         def penalty(x: Tensor, cell: GMLPCell = cell) -> Tensor:
             generator = torch.Generator().manual_seed(1)
-            last = rollout(cell, x, num_steps=3, checkpoint_every=every, generator=generator).x
+            last = rollout(cell, x, num_steps=3, remat_every=every, generator=generator).x
             return last.pow(3).sum()
 
         start = x.clone().requires_grad_()
@@ -288,7 +288,7 @@ def test_a_network_has_a_hessian_on_every_backend(backend: str) -> None:
     for name in ("scatter", backend):
         cell = cell_on(name, lattice)
         cell.backend = "auto" if name == "fused" else name
-        model = CellGraph(cell, teacher_width=2, num_steps=3, adapter="linear").eval()
+        model = CellGraph(cell, in_features=2, num_steps=3, adapter="linear").eval()
         randomise(model)
         model.double()
         if name == "fused":

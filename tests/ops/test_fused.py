@@ -55,7 +55,7 @@ def walk_and_pull(cell: GMLPCell, x: Tensor, pull: Tensor, **options: object) ->
 @pytest.mark.parametrize("name", LATTICES)
 def test_states_and_gradients_are_the_reference_s(name: str, batch: int) -> None:
     lattice = LATTICES[name]
-    cell = busy(lattice, backend="scatter" if name != "cube" else "stencil", update_rate=0.7).double()
+    cell = busy(lattice, backend="scatter" if name != "cube" else "stencil", fire_rate=0.7).double()
     x = torch.randn(batch, lattice.num_nodes, 16, dtype=torch.float64)
     pull = torch.randn_like(x)
     for training in (True, False):
@@ -113,12 +113,12 @@ def test_gradcheck() -> None:
 @pytest.mark.parametrize("every", [1, 2, 3, 4, 9])
 def test_checkpointing_changes_no_bit(every: int) -> None:
     lattice = LATTICES["edges"]
-    cell = busy(lattice, backend="fused", update_rate=0.5)
+    cell = busy(lattice, backend="fused", fire_rate=0.5)
     x, pull = torch.randn(2, 3, lattice.num_nodes, 16)
     for bf16 in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             results = [
-                walk_and_pull(cell, x, pull, checkpoint_every=k, generator=torch.Generator().manual_seed(1))
+                walk_and_pull(cell, x, pull, remat_every=k, generator=torch.Generator().manual_seed(1))
                 for k in (0, every)
             ]
         assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
@@ -132,10 +132,11 @@ def test_steps_one_by_one_are_the_steps_at_once() -> None:
     assert torch.equal(rollout(cell, x, num_steps=5, trajectory=True).x, at_once)
     with torch.no_grad():
         assert torch.equal(rollout(cell, x, num_steps=5).x, at_once)
-    held = Surface(lattice, "front")
-    want = rollout(cell, x, num_steps=5, held=held).x
+    clamped = Surface(lattice, "front")
+    want = rollout(cell, x, num_steps=5, clamped=clamped).x
     assert not torch.equal(want, at_once)
-    torch.testing.assert_close(rollout(twin(cell, "stencil"), x, num_steps=5, held=held).x, want, rtol=1e-4, atol=1e-5)
+    found = rollout(twin(cell, "stencil"), x, num_steps=5, clamped=clamped).x
+    torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -169,7 +170,7 @@ def test_where_it_does_not_fit_the_plain_step_runs() -> None:
 
 
 def test_taken_once_and_the_network_stays_the_identity() -> None:
-    model = CellGraph(GMLPCell(Lattice((3, 4, 4)), 16, hidden=16), teacher_width=16, num_steps=3)
+    model = CellGraph(GMLPCell(Lattice((3, 4, 4)), 16, hidden=16), in_features=16, num_steps=3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert model.cell.use_fused()

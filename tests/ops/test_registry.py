@@ -121,7 +121,10 @@ def test_whatever_is_a_candidate_computes_the_reference(case):
         (lambda: GMLPCell(LATTICE, 8, hidden=8, sharing="layer", backend="conv"), "'conv' shares its weights"),
         (lambda: GMLPCell(LATTICE, 8, hidden=8, sharing="cell", backend="fused"), "'fused' shares its weights"),
         (lambda: GMLPCell(LATTICE, 8, hidden=8, norm_transport=True, backend="fused"), "got norm_transport=True"),
-        (lambda: GMLPCell(LATTICE, 8, hidden=8, order="sweep", backend="fused"), "plain steps only.*order='sweep'"),
+        (
+            lambda: GMLPCell(LATTICE, 8, hidden=8, order="sequential", backend="fused"),
+            "plain steps only.*'sequential'",
+        ),
         (lambda: NCACell(LATTICE, 8, backend="quantum"), "backend must be one of .*'scatter'.*got 'quantum'"),
     ],
 )
@@ -165,7 +168,7 @@ def test_candidates_of_a_cell_are_those_its_step_fits():
     fused = "fused" in [backend.name for backend in candidates(Case(LATTICE))]
     for cell, whole in (
         (GMLPCell(LATTICE, 16, hidden=16), fused),
-        (GMLPCell(LATTICE, 16, hidden=16, order="sweep"), False),
+        (GMLPCell(LATTICE, 16, hidden=16, order="sequential"), False),
         (GMLPCell(LATTICE, 16, hidden=12, heads=4), False),  # no whole vectors
         (NCACell(LATTICE, 16), False),
     ):
@@ -173,7 +176,7 @@ def test_candidates_of_a_cell_are_those_its_step_fits():
 
 
 def saved_with(backend: str, folder: Path) -> None:
-    CellGraph(GMLPCell(Lattice((3, 4, 4)), 8, hidden=8), teacher_width=16, num_steps=3).save_pretrained(folder)
+    CellGraph(GMLPCell(Lattice((3, 4, 4)), 8, hidden=8), in_features=16, num_steps=3).save_pretrained(folder)
     path = folder / "config.json"
     config = json.loads(path.read_text())
     config["cell"]["backend"] = backend

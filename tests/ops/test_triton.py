@@ -101,7 +101,7 @@ def test_a_narrow_sum_is_rounded_once(dtype: torch.dtype, bits: int, shared: boo
     ("boundary", "masked", "neighbourhood"),
     [("open", False, 6), (("open", "periodic", "open"), True, 18), ("periodic", False, 26)],
 )
-@pytest.mark.parametrize("options", [{}, {"update_rate": 0.7}, {"sharing": "layer"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"fire_rate": 0.7}, {"sharing": "layer"}], ids=str)
 def test_a_cell_equals_the_reference(
     boundary: str, masked: bool, neighbourhood: int, options: dict[str, object]
 ) -> None:

@@ -38,7 +38,7 @@ def test_ten_thousand_updates_with_persistent_memory_stay_flat(tmp_path):
     rows = torch.randn(10_000, 6)
     dialogue = EmbeddedPairs(rows, rows.roll(1, 0), dialogue=["endless"] * 10_000)
     cell = GMLPCell(Lattice((3, 3, 3)), 8, hidden=8, heads=2, memory_channels=2)
-    model = Watched(cell, teacher_width=6, num_steps=3)
+    model = Watched(cell, in_features=6, num_steps=3)
     settings = TrainSettings(max_steps=10_000, batch_size=1, window=1, accelerator="cpu", checkpoint_every=500)
     # Nothing else keeps a memory from growing over thousands of turns that no gradient connects.
     objective = standard_objective(internal=1.0, dialogue=0.0)

@@ -13,7 +13,7 @@ from cellgraph.retrieval import Batch, EmbeddedPairs, TrainSettings, standard_ob
 def seen(noise: float, *, training: bool) -> torch.Tensor:
     """The questions that reach the model."""
     pairs = EmbeddedPairs(torch.zeros(400, 64), torch.randn(400, 64))
-    model = CellGraph(GMLPCell(Lattice((2, 8, 8)), 4, hidden=4, heads=1), teacher_width=64, num_steps=1)
+    model = CellGraph(GMLPCell(Lattice((2, 8, 8)), 4, hidden=4, heads=1), in_features=64, num_steps=1)
     learner = module(model, standard_objective(), pairs, pairs, noise=noise).train(training)
     questions = []
     model.register_forward_pre_hook(lambda _, inputs: questions.append(inputs[0]))

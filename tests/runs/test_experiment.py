@@ -74,7 +74,7 @@ def test_dialogues_train_with_memory_and_turns(tmp_path: Path) -> None:
 def test_controls_learn_at_the_rates_of_the_network(tmp_path: Path) -> None:
     settings = replace(SETTINGS, lr_multipliers={"cell": 3.0, "answer_adapter.decoder": 0.1})
     task = make(tmp_path).question_answering()
-    model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 6, hidden=8), teacher_width=8, num_steps=2)
+    model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 6, hidden=8), in_features=8, num_steps=2)
     adapters = model.question_adapter, model.answer_adapter
     alone = task.stage_settings(ADAPTERS_ALONE, AdaptersAlone(*adapters), settings)
     assert alone.lr_multipliers == {"answer_adapter.decoder": 0.1}

@@ -21,7 +21,7 @@ SETTINGS = TrainSettings(max_steps=6, batch_size=5, warmup_steps=1, val_every=3,
 
 
 def lattice_model(channels=8):
-    return CellGraph(GMLPCell(Lattice((2, 3, 3)), channels, hidden=8), teacher_width=6, num_steps=2)
+    return CellGraph(GMLPCell(Lattice((2, 3, 3)), channels, hidden=8), in_features=6, num_steps=2)
 
 
 def run(folder, model=None, settings=SETTINGS, **options):

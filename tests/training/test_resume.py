@@ -49,8 +49,8 @@ class Slow(CellGraph):
         return super().forward(torch.nn.functional.dropout(question, 0.1, self.training), memory, **options)
 
 torch.manual_seed(0)
-cell = GMLPCell(Lattice((2, 3, 3)), 8, hidden=8, heads=2, update_rate=0.7, memory_channels=2)
-model = Slow(cell, teacher_width=6, num_steps=(2, 5))
+cell = GMLPCell(Lattice((2, 3, 3)), 8, hidden=8, heads=2, fire_rate=0.7, memory_channels=2)
+model = Slow(cell, in_features=6, num_steps=(2, 5))
 question, answer = torch.randn(39, 6), torch.randn(39, 6)
 names = [str(row // 3) for row in range(39)]
 pairs = EmbeddedPairs(question, answer, dialogue=names)

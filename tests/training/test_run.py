@@ -51,7 +51,7 @@ class Line(torch.nn.Module):
 
 def lattice_model(**options):
     cell = GMLPCell(Lattice((2, 3, 3)), 8, hidden=8, heads=2, **options)
-    return CellGraph(cell, teacher_width=WIDTH, num_steps=(2, 4))
+    return CellGraph(cell, in_features=WIDTH, num_steps=(2, 4))
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_training_learns_a_linear_map(pairs):
 
 
 def test_the_lattice_trains_through_the_same_call(pairs):
-    model = lattice_model(update_rate=0.8)
+    model = lattice_model(fire_rate=0.8)
     model.fit_adapters(pairs[0].question, pairs[0].answer)
     settings = quick(max_steps=60, lr=0.01, ema=0.99, val_every=20)
     result = train_pairs(model, standard_objective(internal=0.1), *pairs, settings=settings, progress=False)
@@ -308,7 +308,7 @@ def test_two_runs_are_equal_and_seeds_matter(pairs):
         torch.manual_seed(0)
         settings = quick(seed=seed, max_steps=4)
         return train_pairs(
-            lattice_model(update_rate=0.5), standard_objective(), *pairs, settings=settings, progress=False
+            lattice_model(fire_rate=0.5), standard_objective(), *pairs, settings=settings, progress=False
         ).model.state_dict()
 
     one, same, other = weights(1), weights(1), weights(2)

@@ -17,7 +17,7 @@ from cellgraph.training.schedule import parameter_groups, warmup_decay
 
 @pytest.fixture
 def module():
-    model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 8, hidden=8), teacher_width=6, num_steps=2)
+    model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 8, hidden=8), in_features=6, num_steps=2)
     multipliers = {"question_adapter": 0.5, "question_adapter.encoder.bias": 0.25}
     return on_pairs.module(
         model,

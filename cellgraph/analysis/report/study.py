@@ -85,8 +85,8 @@ def study(
     Args:
         model: The network, in evaluation mode.
         pairs: The held-out pairs.
-        question: Their question embeddings, ``[num_pairs, teacher_width]``.
-        answer: Their answer embeddings, ``[num_pairs, teacher_width]``.
+        question: Their question embeddings, ``[num_pairs, in_features]``.
+        answer: Their answer embeddings, ``[num_pairs, in_features]``.
         curves: What training logged, from :func:`~cellgraph.analysis.plots.read_metrics`.
         effort: How much to measure; the default is a full report.
         seed: Seed of everything random.

@@ -71,8 +71,8 @@ class Subject:
     Attributes:
         model: The network, in evaluation mode.
         pairs: The held-out pairs.
-        question: Their question embeddings, ``[num_pairs, teacher_width]``.
-        answer: Their answer embeddings, ``[num_pairs, teacher_width]``.
+        question: Their question embeddings, ``[num_pairs, in_features]``.
+        answer: Their answer embeddings, ``[num_pairs, in_features]``.
         effort: How much to measure.
         seed: Seed of everything random.
 

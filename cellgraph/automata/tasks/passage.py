@@ -23,9 +23,9 @@ class Passage(Task):
     Cellular Automata Accelerated in JAX" <https://arxiv.org/abs/2410.02651>`_ ("Self-autoencoding MNIST digits").
 
     The layer in the middle has no cells but those of a square hole: all that the back half ever hears has come
-    through them. The image is held: cells of the front face are told their pixel at every step. Beside it, every cell
-    is told a few numbers of its own, the same for all images and learned with the cell, so that one shared rule acts
-    differently by place. The loss looks at the first channel of the back face alone:
+    through them. The image is clamped: cells of the front face are told their pixel at every step. Beside it, every
+    cell is told a few numbers of its own, the same for all images and learned with the cell, so that one shared rule
+    acts differently by place. The loss looks at the first channel of the back face alone:
 
     .. math:: \ell(x) = \frac{1}{64} \sum_{i \in \mathrm{back}} (x_{i,0} - t_i)^2
 

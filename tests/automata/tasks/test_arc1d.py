@@ -41,7 +41,7 @@ class Oracle(Cell):
     def perceive(self, x, context=None):
         return None
 
-    def change(self, x, perceived, context=None):
+    def update(self, x, perceived, context=None):
         return self.answer - x
 
 

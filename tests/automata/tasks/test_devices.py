@@ -41,7 +41,7 @@ def automaton(kind: str, folder: Path) -> Automaton:
     batch = task.sample(2, torch.Generator().manual_seed(0))
     told = 0 if batch.context is None else batch.context.size(-1)
     perception = "stencil" if kind in ("voronoi", "arc1d") else "filters"
-    cell = NCACell(task.lattice, batch.x.size(-1), perception=perception, context_channels=told, update_rate=0.5)
+    cell = NCACell(task.lattice, batch.x.size(-1), perception=perception, context_channels=told, fire_rate=0.5)
     randomise(cell, std=0.1)
     return Automaton(cell, task)
 

@@ -23,7 +23,7 @@ class Still(Cell):
     def perceive(self, x, context=None):
         return x
 
-    def change(self, x, perceived, context=None):
+    def update(self, x, perceived, context=None):
         return self.weight[0] * x
 
 

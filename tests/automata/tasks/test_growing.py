@@ -22,7 +22,7 @@ class Painter(Cell):
     def perceive(self, x, context=None):
         return x
 
-    def change(self, x, perceived, context=None):
+    def update(self, x, perceived, context=None):
         return self.goal - x
 
 

@@ -24,7 +24,7 @@ class ByHand(Cell):
         weight[-1] = 1.0
         return self.neighbour_sum(x, weight)
 
-    def change(self, x: Tensor, perceived: Tensor, context: Tensor | None = None) -> Tensor:
+    def update(self, x: Tensor, perceived: Tensor, context: Tensor | None = None) -> Tensor:
         return (2 - (perceived - 6).abs()).clamp(0, 1) - x
 
 

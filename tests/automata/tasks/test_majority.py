@@ -18,7 +18,7 @@ class Count(Cell):
         weight[0, :, 2] = 1
         return self.neighbour_sum(x, weight)
 
-    def change(self, x, perceived, context=None):
+    def update(self, x, perceived, context=None):
         change = torch.zeros_like(x)
         heard = perceived[..., 2] * (x[..., 3] > 0) + x[..., 0] * (x[..., 3] == 0)
         change[..., 2] = heard - x[..., 2]

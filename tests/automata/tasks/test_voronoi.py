@@ -25,7 +25,7 @@ class ByHand(Cell):
         weight[-1] = 0.0
         return self.neighbour_sum(x, weight)
 
-    def change(self, x: Tensor, perceived: Tensor, context: Tensor | None = None) -> Tensor:
+    def update(self, x: Tensor, perceived: Tensor, context: Tensor | None = None) -> Tensor:
         return torch.where(perceived > 0.42, 1 - 2 * x, 0.0)
 
 
@@ -102,7 +102,7 @@ def test_validation_counts_whole_states_and_its_states_are_not_those_judged():
         def perceive(self, x, context=None):
             return x
 
-        def change(self, x, perceived, context=None):
+        def update(self, x, perceived, context=None):
             return -self.weight * x
 
     task = Voronoi(6, size=40)

@@ -1,4 +1,4 @@
-"""Meaningful answers: the true one, and those that the teacher cannot tell from it."""
+"""Relevant answers: the true one, and those that the teacher cannot tell from it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def equivalence_threshold(pairs: Sequence[QAPair], answers: Tensor, *, accidents
     return float(strangers.quantile(1 - accidents)) if len(strangers) else 1.0
 
 
-def meaningful(bank: AnswerBank, answers: Tensor, target: Tensor, *, threshold: float) -> Tensor:
+def relevant(bank: AnswerBank, answers: Tensor, target: Tensor, *, threshold: float) -> Tensor:
     """Which answers of the bank would be right: the true one and those at or above the threshold.
 
     Args:
