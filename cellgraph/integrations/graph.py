@@ -151,11 +151,12 @@ def edge_influence(
     layer.register_message_forward_hook(lambda _, inputs, message: mask[:, None] * message)
     rows = []
     with torch.enable_grad():
-        for row in question.split(1):
+        # Of no questions ``split`` makes one part, an empty one.
+        for row in question.split(1) if len(question) else ():
             embedding = twin(row, num_steps=num_steps, states=True).embedding
             value = embedding.square().sum() / 2 if score is None else score(embedding).sum()
             rows.append(torch.autograd.grad(value, mask)[0])
-    return torch.stack(rows)
+    return torch.stack(rows) if rows else mask.new_zeros(0, len(mask)).detach()
 
 
 def _edge_set(edge_index: Tensor, num_nodes: int) -> Tensor:
