@@ -11,7 +11,7 @@ train: $(VENV)/.train
 	$(VENV)/bin/cellgraph train $(ARGS)
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile --max-worker-restart 0 $(ARGS)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor
 
+from cellgraph.numbers import plain_numbers
+
 #: Added to the variance by every normalisation, as in the published configuration.
 EPSILON = 1e-12
 
@@ -23,6 +25,7 @@ class BertEncoder:
         heads: Number of attention heads.
     """
 
+    @plain_numbers
     def __init__(self, weights: Mapping[str, Tensor], *, heads: int) -> None:
         self.weights, self.heads = weights, heads
         self.num_layers = sum(name.endswith("attention.self.query.weight") for name in weights)

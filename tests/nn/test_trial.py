@@ -17,6 +17,7 @@ from cellgraph.nn.trial import Trial, Way
 from cellgraph.ops import choice as races
 from cellgraph.ops import find_backend
 from cellgraph.ops.choice import kept_choices
+from cellgraph.ops.fused import load_operators
 from cellgraph.ops.fused.backend import Fused
 from cellgraph.testing import randomise
 
@@ -26,6 +27,7 @@ EAGER = {"fused": 1.0, "stencil": 5.0, "conv": 9.0, "scatter": 7.0, "segment": 7
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_operators()  # they would be built anew in that cache
     monkeypatch.setenv("CELLGRAPH_CACHE", str(tmp_path))
 
 

@@ -186,6 +186,7 @@ def test_weights_of_their_own_are_refused() -> None:
 
 def test_without_a_compiler_a_warning_and_the_plain_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    monkeypatch.setattr(build, "_is_loaded", lambda: False)
     load_operators.cache_clear()
     try:
         cell = GMLPCell(LATTICES["faces"], 16, hidden=16)
@@ -204,6 +205,7 @@ def test_a_failing_compiler_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch,
     broken.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "fatal error: no such header" >&2\nexit 1\n')
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
+    monkeypatch.setattr(build, "_is_loaded", lambda: False)
     monkeypatch.setenv("CELLGRAPH_CACHE", str(tmp_path))
     load_operators.cache_clear()
     try:
@@ -212,6 +214,13 @@ def test_a_failing_compiler_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch,
         assert not list((tmp_path / "operators").iterdir())
     finally:
         load_operators.cache_clear()
+
+
+def test_a_second_library_is_not_loaded_into_a_process(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("CELLGRAPH_CACHE", str(tmp_path))
+    load_operators.cache_clear()
+    assert load_operators()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

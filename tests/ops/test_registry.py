@@ -53,6 +53,7 @@ def doubling(monkeypatch):
 @pytest.fixture
 def no_compiler(monkeypatch):
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    monkeypatch.setattr(build, "_is_loaded", lambda: False)
     load_operators.cache_clear()
     yield
     load_operators.cache_clear()

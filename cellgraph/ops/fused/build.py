@@ -42,6 +42,8 @@ def load_operators() -> bool:
         ValueError: If ``$CELLGRAPH_ISA`` names an instruction set that is not known or that the processor lacks.
     """
     target = chosen_instruction_set()
+    if _is_loaded():
+        return True
     compiler = find_compiler()
     if compiler is None:
         warnings.warn("the fused step needs a C++ compiler, found none: the step runs without it", stacklevel=3)
@@ -68,6 +70,11 @@ def describe_build() -> str:
     target = chosen_instruction_set()
     origin = f"forced by {VARIABLE}" if os.environ.get(VARIABLE) else "the widest of this processor"
     return f"{target.name} ({origin})"
+
+
+def _is_loaded() -> bool:
+    """Whether this process has the operators already: to register them again would end it."""
+    return hasattr(torch.ops.cellgraph, "gmlp_steps")
 
 
 def _library(compiler: str, target: InstructionSet) -> Path:
