@@ -127,8 +127,10 @@ class Lineup:
         if small.num_cells >= setting.num_cells * contender.share:
             return
         probe = build(small, self.device)
-        probe.warm_up(self.device, slot=0.0, longest=self.longest)
         cells = setting.batch * setting.num_cells * contender.share / (small.num_cells * probe.share)
-        if (seconds := cells * probe.call_seconds) > self.longest:
-            allowed = f"more than the {self.longest:g} s that a call may take (--longest)"
-            raise ValueError(f"a single step would take {seconds:.1f} s, {allowed}")
+        for _ in range(2):  # whatever else the machine does can make one call slow, and rarely two
+            probe.warm_up(self.device, slot=0.0, longest=self.longest)
+            if (seconds := cells * probe.call_seconds) <= self.longest:
+                return
+        allowed = f"more than the {self.longest:g} s that a call may take (--longest)"
+        raise ValueError(f"a single step would take {seconds:.1f} s, {allowed}")

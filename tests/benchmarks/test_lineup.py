@@ -71,7 +71,7 @@ def test_what_is_slow_beyond_measure_is_only_tried_on_a_small_lattice(workshop) 
     found = lineup(1000.0, longest=1.0)
     assert found.add(named("slow"), workshop.build(30.0)) is None
     assert {cells for _, cells, _ in workshop.calls} == {256}
-    assert workshop.clock == pytest.approx(3 * 3.0)
+    assert workshop.clock == pytest.approx(2 * 3 * 3.0)  # it is given a second chance
     (skipped,) = found.report.skipped
     assert skipped["reason"] == "a single step would take 30.0 s, more than the 1 s that a call may take (--longest)"
 
