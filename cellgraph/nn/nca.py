@@ -37,10 +37,10 @@ class NCACell(Cell):
             beside its ``name``, see :mod:`cellgraph.nn.perception`.
         update: ``"mlp"`` or ``"gru"``, likewise, see :mod:`cellgraph.nn.update`.
         norm: ``"rms"``: what is perceived is the state divided by its root mean square over the channels
-            (`Zhang and Sennrich 2019 <https://arxiv.org/abs/1910.07467>`_), so that the change does not grow with the
+            (`Zhang and Sennrich 2019 <https://arxiv.org/abs/1910.07467>`_), so that the update does not grow with the
             state; ``"none"``.
-        memory_channels, context_channels, step_size, fire_rate, always_random, order, alive_channel,
-            alive_threshold, backend: See :class:`Cell`.
+        memory_channels, context_channels, step_size, fire_rate, always_random: See :class:`Cell`.
+        order, alive_channel, alive_threshold, backend: See :class:`Cell`.
 
     Raises:
         ValueError: If a name is unknown or a part refuses its arguments.
