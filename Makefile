@@ -21,7 +21,7 @@ lint: $(VENV)/.test
 	$(VENV)/bin/lint-imports
 
 docs: $(VENV)/.docs
-	$(VENV)/bin/python -m sphinx -q -W --keep-going -j auto docs build/docs $(ARGS)
+	$(VENV)/bin/python -m sphinx -q -W --keep-going -j auto $(ARGS) docs build/docs
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

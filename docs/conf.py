@@ -20,7 +20,10 @@ author = "the cellgraph authors"
 copyright = author
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+if not tags.has("quick"):  # noqa: F821 - Sphinx gives it
+    # The sources, coloured, are half of the work.
+    extensions.append("sphinx.ext.viewcode")
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_math_renderer = "mathml"
