@@ -7,12 +7,18 @@ import itertools
 import os
 import re
 import shlex
+import socket
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from cellgraph.files import write_atomically
 
 LAST, BEST = "last.ckpt", "best.ckpt"
+#: What keeps a folder to one process, and who that is.
+LOCK, HOLDER = ".lock", ".holder"
 
 #: Values that Hydra reads as the strings they are without quotes: a slash keeps numbers and words like null apart.
 _PLAIN = re.compile(r"[\w.-]*/[\w./-]*", re.ASCII)
@@ -98,10 +104,36 @@ class RunFolder:
 
     def release(self) -> None:
         """Give the folder back where nothing but the claim is in it."""
+        claim = (self.config.name, LOCK, HOLDER)
         with contextlib.suppress(OSError):
-            if [file.name for file in self.path.iterdir()] == [self.config.name]:
-                self.config.unlink()
+            there = list(self.path.iterdir())
+            if self.config in there and all(file.name in claim for file in there):
+                for file in there:
+                    file.unlink()
                 self.path.rmdir()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[RunFolder]:
+        """Keep the folder, made where absent, to this process while it trains in it; what locks it may lock it again.
+
+        The system gives the lock back when the process ends, however that comes.
+
+        Raises:
+            ValueError: If another process has it.
+            OSError: If the folder cannot be written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock, holder = FileLock(self.path.resolve() / LOCK, is_singleton=True), self.path / HOLDER
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            who = holder.read_text() if holder.exists() else "another process"
+            raise ValueError(f"{self} is in use by {who}: wait for it, or stop it") from None
+        try:
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            yield self
+        finally:
+            lock.release()
 
     @property
     def has_run(self) -> bool:

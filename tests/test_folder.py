@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -89,6 +95,59 @@ def test_of_many_at_the_same_moment_one_gets_it(tmp_path: Path, monkeypatch: pyt
         winners = [number for number, process in enumerate(processes) if process.exitcode == 0]
         assert len(winners) == 1
         assert content(path) == {"config.yaml": f"seed: {winners[0]}\n".encode() * 1000}
+
+
+HOLD = "import sys; from cellgraph.folder import RunFolder\nwith RunFolder(sys.argv[1]).locked(): print(1, flush=True); input()"
+
+
+@contextlib.contextmanager
+def held_elsewhere(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The folder is another process's."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", HOLD, path], **pipes) as other:  # type: ignore[call-overload]
+        assert other.stdout is not None
+        assert other.stdout.readline() == "1\n"
+        yield other
+        other.kill()
+
+
+def test_a_folder_is_one_process_s_and_says_whose(tmp_path: Path) -> None:
+    folder = RunFolder.claim(tmp_path / "run", "seed: 1\n")
+    with held_elsewhere(folder.path) as other:
+        before = content(tmp_path)
+        refusal = f"run is in use by process {other.pid} on {socket.gethostname()}: wait for it, or stop it"
+        with pytest.raises(ValueError, match=refusal), folder.locked():
+            pass
+        assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, None])
+def test_a_lock_ends_with_its_process_however_that_ends(tmp_path: Path, ending: int | None) -> None:
+    with held_elsewhere(tmp_path) as other:
+        if ending is None:
+            other.communicate("\n")
+        else:
+            other.send_signal(ending)
+        other.wait()
+        with RunFolder(tmp_path).locked():
+            pass
+
+
+def test_who_has_a_lock_may_lock_again_and_an_error_gives_it_back(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), RunFolder(tmp_path).locked() as folder:
+        with RunFolder(tmp_path / "." / "run" / "..").locked():
+            pass
+        assert subprocess.run([sys.executable, "-c", HOLD, folder], input="\n", text=True, check=False).returncode == 1
+        raise KeyError
+    assert subprocess.run([sys.executable, "-c", HOLD, tmp_path], input="\n", text=True, check=False).returncode == 0
+
+
+def test_a_claim_is_given_back_with_its_lock(tmp_path: Path) -> None:
+    folder = RunFolder.claim(tmp_path / "run", "")
+    with folder.locked():
+        pass
+    folder.release()
+    assert not folder.path.exists()
 
 
 @given(st.text(alphabet="ab1/\\\"'=,[]{}()$:#~ \té?*&;|<>!%", max_size=12))

@@ -31,13 +31,14 @@ def main(arguments: Sequence[str]) -> None:
     torch.manual_seed(given.seed)
     decoder = GenerativeDecoder(train_tokenizer(texts["train"]), run.teacher.width)
     decoder.standardise(embeddings["train"])
-    fitting.fit_decoder(
-        decoder,
-        (embeddings["train"], decoder.tokens(texts["train"])),
-        (embeddings["validation"], decoder.tokens(texts["validation"])),
-        folder=folder,
-        settings=fitting.DecoderSettings(max_epochs=given.max_epochs, seed=given.seed),
-    )
+    with run.folder.locked():
+        fitting.fit_decoder(
+            decoder,
+            (embeddings["train"], decoder.tokens(texts["train"])),
+            (embeddings["validation"], decoder.tokens(texts["validation"])),
+            folder=folder,
+            settings=fitting.DecoderSettings(max_epochs=given.max_epochs, seed=given.seed),
+        )
     questions = run.embed([pair.question for pair in run.pairs.test])
     sources = {
         "true answer": embeddings["test"],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cellgraph.folder import RunFolder
 from cellgraph.runs import Experiment, build_experiment, load_experiment
@@ -22,6 +25,30 @@ def run_folder(resume: str | None, new: str) -> str:
 
 
 OmegaConf.register_new_resolver("cellgraph.run_folder", run_folder, replace=True)
+
+
+class SweepClaim(Callback):
+    """Takes a folder for a sweep before Hydra writes into it, as each of its runs takes its own."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Claim the folder by the file that Hydra keeps the sweep's configuration in."""
+        place, overrides = Path(config.hydra.sweep.dir), config.hydra.overrides.hydra
+        name = place.name
+        for number in itertools.count(2):
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                (place / "multirun.yaml").touch(exist_ok=False)
+                break
+            except FileExistsError:
+                if _chosen("sweep.dir", overrides):
+                    # Of what a callback raises, Hydra makes a warning.
+                    sys.exit(f"{sys.argv[0]}: {place} holds a sweep already: choose another folder")
+                place = place.with_name(f"{name}-{number}")
+        if place.name != name:
+            with open_dict(config):
+                # From these the runs' configurations are made.
+                config.hydra.sweep.dir = str(place)
+                overrides.append(f"hydra.sweep.dir={place}")
 
 
 @contextlib.contextmanager
@@ -45,10 +72,15 @@ def settled(config: DictConfig) -> Iterator[tuple[Experiment, bool]]:
     training.precision = used_precision(training.precision, training.accelerator)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     # Without a folder of the user's choice another name is as good, where a second run starts in the same second.
-    chosen = "sweep.dir" if HydraConfig.get().mode == RunMode.MULTIRUN else "run.dir"
-    spare = not any(o.startswith(f"hydra.{chosen}=") for o in HydraConfig.get().overrides.hydra)
+    key = "sweep.dir" if HydraConfig.get().mode == RunMode.MULTIRUN else "run.dir"
+    spare = not _chosen(key, HydraConfig.get().overrides.hydra)
     folder = RunFolder.claim(place, OmegaConf.to_yaml(config, resolve=True), spare=spare)
     try:
         yield build_experiment(plain, folder), False
     finally:
         folder.release()
+
+
+def _chosen(key: str, overrides: Iterable[str]) -> bool:
+    """Whether the user chose a folder: Hydra's own setting of that name was overridden."""
+    return any(override.startswith(f"hydra.{key}=") for override in overrides)

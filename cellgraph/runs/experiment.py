@@ -61,24 +61,26 @@ class Experiment:
             resume: Go on from the folder's last checkpoint, or begin where there is none yet.
 
         Raises:
-            ValueError: If the folder holds a trained run and ``resume`` was not asked for, or a setting does not fit.
+            ValueError: If the folder holds a trained run and ``resume`` was not asked for, another process trains in
+                it, or a setting does not fit.
             Interrupted: After SIGINT or SIGTERM.
         """
-        if self.folder.last.exists() and not resume:
-            raise ValueError(f"{self.folder} holds a run already: resume it or choose another folder")
-        check_accelerator(self.settings.accelerator)
-        self.task.check(self.model, self.settings)
-        job = self._job(self.folder.command("train", resume=self.folder))
-        self.task.prepare(job)
-        model = self.task.build(self.model, job)
-        job.say(f"precision: {self.settings.precision}")
-        go_on = resume and self.folder.last.exists()
-        result = train(model, self.task, self.settings, folder=self.folder, resume=go_on, go_on=job.go_on)
-        self.score = result.metrics.get(f"val/{self.task.monitor}", self.score)
-        self.task.save(model, self.folder)
-        write_json(self.folder.training, result.to_dict())
-        plot_run(self.folder.metrics, self.folder)
-        return self.task.judge(model, job, result.to_dict())
+        with self.folder.locked():
+            if self.folder.last.exists() and not resume:
+                raise ValueError(f"{self.folder} holds a run already: resume it or choose another folder")
+            check_accelerator(self.settings.accelerator)
+            self.task.check(self.model, self.settings)
+            job = self._job(self.folder.command("train", resume=self.folder))
+            self.task.prepare(job)
+            model = self.task.build(self.model, job)
+            job.say(f"precision: {self.settings.precision}")
+            go_on = resume and self.folder.last.exists()
+            result = train(model, self.task, self.settings, folder=self.folder, resume=go_on, go_on=job.go_on)
+            self.score = result.metrics.get(f"val/{self.task.monitor}", self.score)
+            self.task.save(model, self.folder)
+            write_json(self.folder.training, result.to_dict())
+            plot_run(self.folder.metrics, self.folder)
+            return self.task.judge(model, job, result.to_dict())
 
     def evaluate(self) -> Any:
         """Judge the trained model of the folder again: write, show and return the figures.

@@ -80,7 +80,7 @@ def train(
 
     Raises:
         ValueError: If a setting or a sample does not fit, the folder holds a run already and ``resume`` was not asked
-            for, there is none to resume, or a loss is not finite.
+            for, there is none to resume, another process trains in it, or a loss is not finite.
         OSError: If the folder cannot be written.
         Interrupted: After SIGINT or SIGTERM, with a checkpoint in the folder.
 
@@ -98,8 +98,8 @@ def train(
     settings = settings if settings is not None else task.Settings()
     if resume and folder is None:
         raise ValueError("resume=True needs the folder of the run, got none")
-    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as path, isolate_rng():
-        place = RunFolder(path)
+    temporary = tempfile.TemporaryDirectory() if folder is None else nullcontext(folder)
+    with temporary as path, RunFolder(path).locked() as place, isolate_rng():
         if not resume and place.last.exists():
             raise ValueError(f"{place} holds a run already ({place.last.name}): resume it or choose another folder")
         first_step = int(read_checkpoint(place.last)["global_step"]) if resume else 0

@@ -10,8 +10,12 @@ from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.analysis.ablation import ablated, ablation_costs, block_regions, layer_regions
 
 
+CELL = {"sharing": "shared", "fire_rate": 1.0, "step_size": 1.0}
+
+
 def network(**options) -> CellGraph:
-    cell = GMLPCell(Lattice((3, 3, 3)), channels=4, hidden=8, heads=2, sharing=options.pop("sharing", "shared"))
+    cell_options = {name: options.pop(name, value) for name, value in CELL.items()}
+    cell = GMLPCell(Lattice((3, 3, 3)), channels=4, hidden=8, heads=2, **cell_options)
     model = CellGraph(cell, in_features=12, num_steps=4, **options).eval()
     with torch.no_grad():
         for weight in cell.parameters():
@@ -31,7 +35,18 @@ def test_nothing_taken_out_is_the_network(kind, options):
         torch.testing.assert_close(ablated(model, QUESTION, nowhere, kind), model(QUESTION).embedding)
 
 
-@pytest.mark.parametrize("options", [{}, {"injection": "clamped"}, {"sharing": "layer"}, {"sharing": "cell"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"injection": "clamped"},
+        {"sharing": "layer"},
+        {"sharing": "cell"},
+        {"fire_rate": 0.5},
+        {"step_size": 0.5},
+        {"fire_rate": 0.8, "step_size": 0.25},
+    ],
+)
 def test_a_passive_lattice_is_one_without_the_gated_update(options):
     model = network(**options)
     linear = copy.deepcopy(model)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import socket
 from pathlib import Path
 
 import pytest
 from processes import run, run_inside
 from safetensors.torch import load_file
+
+from cellgraph import RunFolder
 
 FAST = ("experiment=majority", "task.width=9", "training.max_steps=6", "training.batch_size=4", "training.val_every=3")
 SMALL = ("cell.channels=4", "update.hidden=8", "training.num_steps=[3,5]", "pool=persistent", "pool.size=8")
@@ -49,3 +53,44 @@ def test_a_finished_run_is_judged_again(finished: tuple[Path, str]) -> None:
     assert done.returncode == 0, done.stderr
     assert (folder / "automaton.safetensors").read_bytes() == before
     assert json.loads((folder / "evaluation.json").read_text())["held_out"] == figures
+
+
+def test_a_sweep_trains_each_and_its_folder_is_not_taken_twice(tmp_path: Path) -> None:
+    sweep = ("automaton", "-m", *FAST, *SMALL, "hydra.sweep.dir=sweep", "seed=0,1")
+    done = run_inside(tmp_path, *sweep)
+    assert done.returncode == 0, done.stderr
+    weights = [load_file(tmp_path / "sweep" / job / "automaton.safetensors") for job in ("0", "1")]
+    name = "cell.updating.inner.weight"
+    assert not weights[0][name].equal(weights[1][name])
+    alone = run_inside(tmp_path, "automaton", *FAST, *SMALL, "hydra.run.dir=alone", "seed=1")
+    assert alone.returncode == 0, alone.stderr
+    assert load_file(tmp_path / "alone" / "automaton.safetensors")[name].equal(weights[1][name])
+
+    before = {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*") if path.is_file()}
+    again = run_inside(tmp_path, *sweep, "task.width=7")
+    assert again.returncode == 1
+    assert again.stderr == "cellgraph automaton: sweep holds a sweep already: choose another folder\n"
+    assert {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*") if path.is_file()} == before
+
+
+def test_sweeps_that_start_in_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    # As if the name were the second's: it is none of the command line's.
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    named = "# @package _global_\ndefaults: [majority]\nhydra: {sweep: {dir: now}}\n"
+    (tmp_path / "conf" / "experiment" / "named.yaml").write_text(named)
+    for _ in range(2):
+        sweep = ("-m", "experiment=named", *FAST[1:], *SMALL, "training.max_steps=1", "training.val_every=1", "seed=0")
+        done = run_inside(tmp_path, "automaton", "--config-dir=conf", *sweep)
+        assert done.returncode == 0, done.stderr
+    places = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("automaton.safetensors"))
+    assert places == ["now-2/0/automaton.safetensors", "now/0/automaton.safetensors"]
+    assert (tmp_path / "now-2" / "multirun.yaml").stat().st_size > 0
+
+
+def test_two_processes_do_not_go_on_with_one_run(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    with RunFolder(folder).locked():
+        done = run(folder.parent, "automaton", "resume=run")
+    assert (done.returncode, done.stdout) == (1, "")
+    where = f"process {os.getpid()} on {socket.gethostname()}"
+    assert done.stderr == f"cellgraph automaton: run is in use by {where}: wait for it, or stop it\n"
