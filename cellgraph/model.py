@@ -20,7 +20,7 @@ from cellgraph.older import upgraded
 from cellgraph.ops import AUTO, usable_backend
 from cellgraph.pretrained import Pretrained
 from cellgraph.transport import Conveyor
-from cellgraph.unroll import rollout, updates_at_random
+from cellgraph.unroll import rollout
 
 INJECTIONS = ("once", "clamped")
 STARTS = ("identity", "ridge")
@@ -227,7 +227,7 @@ class CellGraph(Pretrained):
     def _cone(self, num_steps: int) -> tuple[LightCone | None, Places | None]:
         if self.cell.memory_channels or not self.cell.fits_cone or (self.tolerance and not self.training):
             return None, None
-        random = updates_at_random(self.cell)
+        random = self.cell.updates_at_random
         key = num_steps, random
         if key not in self._cones:
             source = None if random else self.input_surface.mask

@@ -215,7 +215,7 @@ def _check_cone(
         raise ValueError(f"x must be [batch, {len(cone.own[0])}, channels] with this cone, got {list(x.shape)}")
     if cone.source is None:
         return
-    if updates_at_random(cell) or (context is not None and context.size(0) > 1):
+    if cell.updates_at_random or (context is not None and context.size(0) > 1):
         raise ValueError(
             "random updates, or a context for each sample, make all cells differ: use a cone without source"
         )
@@ -234,16 +234,7 @@ def _with_memory(cell: Cell, x: Tensor, memory: Tensor | None) -> Tensor:
     return torch.cat([x[..., : x.size(-1) - cell.memory_channels], memory.to(x.dtype)], dim=-1)
 
 
-def updates_at_random(cell: Cell) -> bool:
-    """Whether each cell of each sample draws for itself whether it updates."""
-    return cell.fire_rate < 1.0 and (cell.training or cell.always_random)
-
-
 def _update_masks(
     cell: Cell, x: Tensor, num_nodes: int, num_steps: int, generator: torch.Generator | None
 ) -> Tensor | None:
-    if not updates_at_random(cell):
-        return None
-    source = generator.device if generator is not None else x.device
-    draws = torch.rand(num_steps, x.size(0), num_nodes, 1, generator=generator, device=source)
-    return (draws < cell.fire_rate).to(x.device, x.dtype)
+    return cell.dynamics.draw(x, num_nodes, num_steps, generator) if cell.updates_at_random else None

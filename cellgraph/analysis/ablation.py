@@ -115,7 +115,7 @@ def _ablated(model: CellGraph, question: Tensor, region: Tensor, kind: str) -> T
         if kind == "silent":
             x = after.masked_fill(region, 0.0)
         else:
-            moved = x + cell.fire_rate * cell.step_size * cell.neighbour_sum(x, transport)
+            moved = x + cell.dynamics.share() * cell.neighbour_sum(x, transport)
             if model.injection == "clamped":
                 moved = model.input_surface.clamp(moved, x)
             x = torch.where(region, moved.to(x.dtype), after)

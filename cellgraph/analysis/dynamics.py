@@ -60,7 +60,7 @@ def stencil_weights(model: CellGraph) -> Stencil:
     return Stencil(
         torch.nn.functional.pad(offsets, (3 - lattice.dim, 0)),
         cell.transport[:, :, :moved].mean((1, 2)),
-        _conveyor_weights(model.conveyor, lattice.num_directions, cell.fire_rate * cell.step_size),
+        _conveyor_weights(model.conveyor, lattice.num_directions, cell.dynamics.share()),
         cell.gate_weight.mean(1).T,
     )
 

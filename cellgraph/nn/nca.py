@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,8 +11,14 @@ from torch import Tensor, nn
 from cellgraph.graph import Graph
 from cellgraph.nn.cell import Cell
 from cellgraph.nn.perception import AttentionPerception, FilterPerception, StencilPerception
+from cellgraph.nn.rebuilding import hands_on
 from cellgraph.nn.update import GRUUpdate, MLPUpdate
 from cellgraph.numbers import plain, plain_numbers
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from cellgraph.nn.cell import CellOptions
 
 PERCEPTIONS: dict[str, type[nn.Module]] = {
     "filters": FilterPerception,
@@ -39,8 +45,7 @@ class NCACell(Cell):
         norm: ``"rms"``: what is perceived is the state divided by its root mean square over the channels
             (`Zhang and Sennrich 2019 <https://arxiv.org/abs/1910.07467>`_), so that the update does not grow with the
             state; ``"none"``.
-        memory_channels, context_channels, step_size, fire_rate, always_random: See :class:`Cell`.
-        order, alive_channel, alive_threshold, backend: See :class:`Cell`.
+        options: Those of every :class:`Cell`.
 
     Raises:
         ValueError: If a name is unknown or a part refuses its arguments.
@@ -55,6 +60,7 @@ class NCACell(Cell):
     """
 
     @plain_numbers
+    @hands_on(Cell.__init__)
     def __init__(
         self,
         lattice: Graph,
@@ -63,29 +69,9 @@ class NCACell(Cell):
         perception: str | Mapping[str, Any] = "filters",
         update: str | Mapping[str, Any] = "mlp",
         norm: str = "none",
-        memory_channels: int = 0,
-        context_channels: int = 0,
-        step_size: float = 1.0,
-        fire_rate: float = 1.0,
-        always_random: bool = False,
-        order: str = "synchronous",
-        alive_channel: int | None = None,
-        alive_threshold: float = 0.1,
-        backend: str = "auto",
+        **options: Unpack[CellOptions],
     ) -> None:
-        super().__init__(
-            lattice,
-            channels,
-            memory_channels=memory_channels,
-            context_channels=context_channels,
-            step_size=step_size,
-            fire_rate=fire_rate,
-            always_random=always_random,
-            order=order,
-            alive_channel=alive_channel,
-            alive_threshold=alive_threshold,
-            backend=backend,
-        )
+        super().__init__(lattice, channels, **options)
         if norm not in NORMS:
             raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
         self.norm = norm
@@ -93,11 +79,11 @@ class NCACell(Cell):
             "perception": _options("perception", perception, PERCEPTIONS),
             "update": _options("update", update, UPDATES),
         }
-        name, options = _split(self.parts["perception"])
-        self.perception: Any = PERCEPTIONS[name](lattice, channels, **options)
-        name, options = _split(self.parts["update"])
+        name, given = _split(self.parts["perception"])
+        self.perception: Any = PERCEPTIONS[name](lattice, channels, **given)
+        name, given = _split(self.parts["update"])
         self.updating: Any = UPDATES[name](
-            self.perception.out_channels, channels, context_channels=context_channels, **options
+            self.perception.out_channels, channels, context_channels=self.context_channels, **given
         )
 
     def perceive(self, x: Tensor, context: Tensor | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -42,9 +43,14 @@ class Transported(Cell):
             raise ValueError(
                 f"a transport stands beside perceive and change, {type(cell).__name__} has its own forward"
             )
-        names = ["memory_channels", "context_channels", "step_size", "fire_rate", "always_random"]
-        names += ["order", "alive_channel", "alive_threshold", "backend"]
-        super().__init__(cell.lattice, cell.channels, **{name: getattr(cell, name) for name in names})
+        super().__init__(
+            cell.lattice,
+            cell.channels,
+            memory_channels=cell.memory_channels,
+            context_channels=cell.context_channels,
+            backend=cell.backend,
+            **asdict(cell.dynamics),
+        )
         self.inner = cell
         self.transport = nn.Parameter(torch.zeros(cell.lattice.num_directions + 1, 1, cell.channels))
         self.rate = nn.Parameter(torch.full((cell.channels,), 1.0 if self._starts_at_zero() else 0.0))

@@ -9,7 +9,6 @@ import torch
 from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.analysis.ablation import ablated, ablation_costs, block_regions, layer_regions
 
-
 CELL = {"sharing": "shared", "fire_rate": 1.0, "step_size": 1.0}
 
 

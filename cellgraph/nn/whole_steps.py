@@ -1,0 +1,149 @@
+"""Whole steps: the gated cell's step by operators that compute all of it, where one fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from cellgraph.cone import LightCone
+from cellgraph.nn.cell import Cell
+from cellgraph.nn.partial import activation
+from cellgraph.ops import AUTO, Backend, Case, candidates, find_backend, fitting_backends
+from cellgraph.ops.fused import FusedSteps
+from cellgraph.ops.transforms import is_transformed
+
+if TYPE_CHECKING:
+    from cellgraph.nn.gmlp import GMLPCell
+
+
+class WholeSteps(Cell):
+    """What a :class:`~cellgraph.nn.GMLPCell` knows of operators that take its steps: which fit, how they are called."""
+
+    hidden: int
+    sharing: str
+    norm_transport: bool
+    position: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
+    in_weight: Tensor
+    in_bias: Tensor
+    gate_norm_weight: Tensor
+    gate_norm_bias: Tensor
+    wide_gate_weight: Tensor
+    gate_bias: Tensor
+    out_weight: Tensor
+    out_bias: Tensor
+    transport: Tensor
+
+    _fused_steps: FusedSteps | None = None
+
+    def forward(self, x: Tensor, update_mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """One step of all the cells at once, see :meth:`Cell.forward`."""
+        if not torch.compiler.is_compiling():
+            self.settle(x, context=context is not None)
+        if context is None and self.fuses(x) and not (update_mask is not None and update_mask.requires_grad):
+            return self.walk(x, None if update_mask is None else update_mask[None], num_steps=1)[0]
+        gated_step = self.neighbour_sum.running.gated_step(self.channels, self.hidden) if self.is_standard else None
+        if gated_step is not None:
+            return self._gated_step(gated_step, x, update_mask, context)
+        return super().forward(x, update_mask, context)
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether a step is one that operators of whole steps compute: plain, with weights that all cells share and a
+        transport of the state itself."""
+        return self.sharing == "shared" and self.dynamics.is_plain and not self.norm_transport
+
+    def case(self, x: Tensor | None = None) -> Case:
+        """What the cell asks of a backend, see :meth:`Cell.case`."""
+        return replace(super().case(x), shared=self.sharing == "shared")
+
+    def candidates(self, x: Tensor) -> list[Backend]:
+        """The backends that can take a step from such a state, see :meth:`Cell.candidates`."""
+        stepping = self.is_standard and FusedSteps.fits(x, self.channels, self.hidden)
+        return [backend for backend in candidates(self.case(x)) if stepping or not backend.takes_steps]
+
+    def use_fused(self) -> bool:
+        """From here on take steps by the fused operator wherever it fits, see :meth:`fuses`, whether or not it is the
+        fastest (see :meth:`compile_step`), unless another backend was asked for; whether that can be.
+
+        It computes the same function in a compiled C++ library, built at its first use on a machine. Without a
+        compiler a warning says so and nothing changes.
+        """
+        if self.backend == AUTO and self.is_standard:
+            stepping = next((backend for backend in fitting_backends(self.case()) if backend.takes_steps), None)
+            if stepping is not None and stepping.load():
+                self.neighbour_sum.chosen, self._ways = stepping, None
+        return self.is_standard and self.neighbour_sum.chosen.takes_steps
+
+    def fuses(self, x: Tensor) -> bool:
+        """Whether steps from such a state are taken by the fused operator."""
+        chosen = self.neighbour_sum.chosen
+        fits = chosen.takes_steps and self.is_standard and FusedSteps.fits(x, self.channels, self.hidden)
+        return fits and not is_transformed() and chosen.load()
+
+    def walk(
+        self,
+        x: Tensor,
+        masks: Tensor | None,
+        *,
+        num_steps: int,
+        remat_every: int = 0,
+        cone: LightCone | None = None,
+        lent: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Take several steps by the fused operator, see :meth:`Cell.walk`."""
+        if self._fused_steps is None:
+            self._fused_steps = FusedSteps(self.lattice)
+        parameters = [
+            self.position,
+            *(self.norm_weight[0], self.norm_bias[0], self.in_weight[0], self.in_bias[0]),
+            *(self.gate_norm_weight[0], self.gate_norm_bias[0], self.wide_gate_weight[:, 0], self.gate_bias[0]),
+            *(self.out_weight[0], self.out_bias[0], self.transport[:, 0]),
+        ]
+        return self._fused_steps.walk(
+            x,
+            None if masks is None else self.dynamics.share(masks),
+            parameters,
+            share=self.dynamics.share(),
+            num_steps=num_steps,
+            every=remat_every or 1,
+            cone=cone,
+            lent=lent,
+        )
+
+    def _gated_step(
+        self, step: Callable[..., Tensor], x: Tensor, update_mask: Tensor | None, context: Tensor | None
+    ) -> Tensor:
+        uv = activation(cast("GMLPCell", self), x, context)
+        # A rate is folded into the weights, which are small; only a mask has to reach the kernel.
+        rate = self.dynamics.share() if update_mask is None else self.step_size
+        return step(
+            uv,
+            x,
+            self.gate_norm_weight[0],
+            self.gate_norm_bias[0],
+            self.wide_gate_weight,
+            self.gate_bias[0],
+            (rate * self.out_weight[0]).to(uv.dtype),
+            rate * self.out_bias[0],
+            rate * self.transport,
+            update_mask,
+            self.neighbour_sum.neighbours,
+        )
+
+    def _check_backend(self, name: str) -> None:
+        super()._check_backend(name)
+        if name == AUTO or not find_backend(name).takes_steps:
+            return
+        if not self.is_standard:
+            raise ValueError(
+                f"backend {name!r} takes plain steps only, got norm_transport={self.norm_transport}, "
+                f"order={self.order!r}, alive_channel={self.alive_channel}"
+            )
+        if not find_backend(name).load():
+            raise ValueError(f"backend {name!r} could not be built here")
