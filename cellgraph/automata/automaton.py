@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from cellgraph.nn import Cell
 from cellgraph.unroll import Rollout, rollout
+
+if TYPE_CHECKING:
+    from cellgraph.automata.task import Task
 
 
 class Automaton(nn.Module):
@@ -27,7 +30,7 @@ class Automaton(nn.Module):
         torch.Size([2, 9, 4])
     """
 
-    def __init__(self, cell: Cell, task: nn.Module) -> None:
+    def __init__(self, cell: Cell, task: Task) -> None:
         super().__init__()
         self.cell, self.task = cell, task
 

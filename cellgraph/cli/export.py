@@ -6,28 +6,32 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from cellgraph.automata import Automaton, AutomatonSettings
 from cellgraph.integrations.export import export_onnx, export_torch
-from cellgraph.model import CellGraph
-from cellgraph.runs import load
+from cellgraph.runs import load, load_experiment
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Write a run's network as ONNX or for torch.export, checked for equal output."""
+    """Write a run's model as ONNX or for torch.export, checked for equal output."""
     parser = argparse.ArgumentParser(prog="cellgraph export", description=main.__doc__)
     parser.add_argument("run", type=Path, help="run folder of `cellgraph train`")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="write an ONNX model")
     parser.add_argument("--torch", type=Path, metavar="FILE", help="write a program that torch.export.load reads")
-    parser.add_argument("--num-steps", type=int, metavar="N", help="steps of the rollout, the network's own by default")
+    parser.add_argument(
+        "--num-steps", type=int, metavar="N", help="steps of the rollout, by default the most of training"
+    )
     options = parser.parse_args(arguments)
     wanted = [(export_onnx, options.onnx), (export_torch, options.torch)]
     if not any(path for _, path in wanted):
         parser.error("expected --onnx FILE, --torch FILE or both")
-    model = load(options.run)
-    if not isinstance(model, CellGraph):
-        raise ValueError(f"{options.run} is the run of an automaton: only networks of question answering are exported")
+    model, steps = load(options.run), options.num_steps
+    if isinstance(model, Automaton) and steps is None:
+        settings = load_experiment(options.run).settings
+        assert isinstance(settings, AutomatonSettings)
+        steps = settings.steps[1]
     for write, path in wanted:
         if path is not None:
-            report = write(model, path, num_steps=options.num_steps)
+            report = write(model, path, num_steps=steps)
             print(
                 f"{path}: {report.num_bytes / 1e6:.1f} MB, {', '.join(report.inputs)} -> {', '.join(report.outputs)}, "
                 f"differs by at most {report.difference:.1e}"

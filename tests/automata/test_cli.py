@@ -9,10 +9,11 @@ import socket
 from pathlib import Path
 
 import pytest
+import torch
 from processes import run, run_inside
 from safetensors.torch import load_file
 
-from cellgraph import RunFolder
+from cellgraph import RunFolder, load
 
 FAST = ("experiment=majority", "task.width=9", "training.max_steps=6", "training.batch_size=4", "training.val_every=3")
 SMALL = ("cell.channels=4", "update.hidden=8", "training.num_steps=[3,5]", "pool=persistent", "pool.size=8")
@@ -55,6 +56,30 @@ def test_a_finished_run_is_judged_again(finished: tuple[Path, str]) -> None:
     assert json.loads((folder / "evaluation.json").read_text())["held_out"] == figures
 
 
+def test_a_run_is_exported_and_the_program_is_the_automaton(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    done = run_inside(folder.parent, "export", "run", "--torch", "cells.pt2")
+    assert done.returncode == 0, done.stderr
+    assert "state -> next_state, differs by at most " in done.stdout
+    automaton = load(folder)
+    x = automaton.task.sample(3, torch.Generator().manual_seed(5)).x
+    (found,) = torch.export.load(folder.parent / "cells.pt2").module()(x)
+    # The most steps of training.
+    torch.testing.assert_close(found, automaton(x, num_steps=5).x, rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_is_reported_with_its_pictures_and_figures(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    done = run_inside(folder.parent, "report", "run", "--quick")
+    assert (done.returncode, done.stdout) == (0, "the report is run/report/report.html\n"), done.stderr
+    figures = json.loads((folder / "report" / "report.json").read_text())
+    assert figures["held_out"] == json.loads((folder / "evaluation.json").read_text())["held_out"]
+    assert figures["pictures"] == ["majority.png"]
+    assert (folder / "report" / "majority.png").read_bytes() == (folder / "majority.png").read_bytes()
+    assert set(figures["parameters"]) == {name for name, _ in load(folder).named_parameters()}
+    assert "majority.png" in (folder / "report" / "report.html").read_text()
+
+
 def test_a_sweep_trains_each_and_its_folder_is_not_taken_twice(tmp_path: Path) -> None:
     sweep = ("automaton", "-m", *FAST, *SMALL, "hydra.sweep.dir=sweep", "seed=0,1")
     done = run_inside(tmp_path, *sweep)
@@ -93,4 +118,4 @@ def test_two_processes_do_not_go_on_with_one_run(finished: tuple[Path, str]) -> 
         done = run(folder.parent, "automaton", "resume=run")
     assert (done.returncode, done.stdout) == (1, "")
     where = f"process {os.getpid()} on {socket.gethostname()}"
-    assert done.stderr == f"cellgraph automaton: run is in use by {where}: wait for it, or stop it\n"
+    assert done.stderr == f"cellgraph automaton: {folder} is in use by {where}: wait for it, or stop it\n"

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph import CellGraph, GMLPCell, Graph, Lattice, NCACell
+from cellgraph.automata import Automaton, Batch, Task
 from cellgraph.integrations import export
 from cellgraph.integrations.export import export_onnx, export_torch
+from cellgraph.nn import Surface
 from cellgraph.testing import randomise
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+NEEDS_ONNX = pytest.mark.skipif(not HAS_ONNX, reason="onnx, onnxscript and onnxruntime are not installed (extra onnx)")
 
 
 def network(
@@ -72,7 +77,7 @@ def test_a_torch_program_gives_what_the_network_gives(name: str, tmp_path: Path)
         )
 
 
-@pytest.mark.skipif(not HAS_ONNX, reason="onnx, onnxscript and onnxruntime are not installed (extra onnx)")
+@NEEDS_ONNX
 @pytest.mark.parametrize("name", ["memory, clamped", pytest.param("mask, layers, rate", marks=pytest.mark.slow)])
 def test_an_onnx_model_gives_what_the_network_gives(name: str, tmp_path: Path) -> None:
     model = NETWORKS[name]().eval()
@@ -103,6 +108,80 @@ assert "torch" not in sys.modules
             np.testing.assert_allclose(found[key], wanted.detach().numpy(), rtol=1e-5, atol=1e-5)
 
 
+class Whatever(Task):
+    """Random states and contexts."""
+
+    def __init__(self, lattice: Graph, *, clamped: Surface | None = None) -> None:
+        super().__init__(lattice)
+        self.clamped, self.context_channels = clamped, 2
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        draw = functools.partial(torch.randn, generator=generator)
+        return Batch(draw(size, self.lattice.num_nodes, 4), context=draw(size, 1, 2))
+
+    def loss(self, x: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return x.square().mean((1, 2))
+
+
+RANDOM = {"fire_rate": 0.5, "always_random": True}
+RING = Graph(torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]]))
+CELLS = {
+    "random, living": (
+        Lattice((4, 4), 8),
+        lambda graph, **options: NCACell(graph, 4, alive_channel=3, **options),
+        RANDOM,
+    ),
+    "graph, one after another": (
+        RING,
+        lambda graph, **options: NCACell(graph, 4, perception="stencil", update="gru", memory_channels=1, **options),
+        {"order": "sequential", **RANDOM},
+    ),
+    "attention": (Lattice((3, 5)), lambda graph, **options: NCACell(graph, 4, perception="attention", **options), {}),
+    "gated, clamped": (
+        Lattice((4, 4)),
+        lambda graph, **options: GMLPCell(graph, 4, hidden=8, **options),
+        {"fire_rate": 0.5},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("write", [export_torch, pytest.param(export_onnx, marks=NEEDS_ONNX)])
+def test_a_program_of_steps_gives_what_the_automaton_gives(name: str, write: Callable, tmp_path: Path) -> None:
+    graph, make, options = CELLS[name]
+    clamped = Surface(graph, "top", channels=2) if "clamped" in name else None
+    task = Whatever(graph, clamped=clamped)
+    cell = make(graph, context_channels=2, **options)
+    randomise(cell, std=0.3)
+    automaton = Automaton(cell, task).eval()
+    report = write(automaton, tmp_path / "cells", num_steps=3)
+    assert report.difference <= 1e-5
+    batch = task.sample(7, torch.Generator().manual_seed(9))
+    draws = (torch.rand(3, 7, graph.num_nodes, 1) < 0.5).float()
+    given = {"state": batch.x, "context": batch.context, "update_masks": draws}
+    wanted = batch.x
+    for step in range(3):
+        wanted = cell(wanted, draws[step] if options == RANDOM or "order" in options else None, batch.context)
+        wanted = wanted if clamped is None else clamped.clamp(wanted, batch.x)
+    inputs = [given[name] for name in report.inputs]
+    assert len(inputs) == (3 if "always_random" in options else 2)
+    if write is export_torch:
+        (found,) = torch.export.load(tmp_path / "cells").module()(*inputs)
+    else:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(tmp_path / "cells", providers=["CPUExecutionProvider"])
+        named = {name: x.numpy() for name, x in zip(report.inputs, inputs, strict=True)}
+        found = torch.as_tensor(session.run(None, named)[0])
+    torch.testing.assert_close(found, wanted.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_an_automaton_is_exported_for_a_number_of_steps(tmp_path: Path) -> None:
+    task = Whatever(Lattice((4,)))
+    with pytest.raises(ValueError, match="num_steps must be given"):
+        export_torch(Automaton(NCACell(task.lattice, 4, context_channels=2), task), tmp_path / "cells.pt2")
+
+
 def test_torch_export_takes_a_network_as_it_is(tmp_path: Path) -> None:
     model = network(cell={"memory_channels": 2}).eval()
     # Marked as compiled: the compiled step must not get in the way, and is not built here.
@@ -126,7 +205,7 @@ def test_a_program_that_differs_is_not_written(tmp_path: Path, monkeypatch: pyte
         return made(inference)
 
     monkeypatch.setattr(export, "_program", changed)
-    with pytest.raises(ValueError, match=r"differs from the network by 1\.0e-03, expected at most 1\.0e-05"):
+    with pytest.raises(ValueError, match=r"differs from the model by 1\.0e-03, expected at most 1\.0e-05"):
         export_torch(model, tmp_path / "cube.pt2")
     assert not list(tmp_path.iterdir())
 

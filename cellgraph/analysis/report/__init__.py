@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,17 +14,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
-from cellgraph.analysis.plots import read_metrics
+from cellgraph.analysis.plots import Curve, read_metrics
+from cellgraph.analysis.report.automaton import AutomatonStudy, render_automaton
+from cellgraph.analysis.report.drawing import Picture
 from cellgraph.analysis.report.page import render
 from cellgraph.analysis.report.study import STAGES, Study, study
 from cellgraph.analysis.report.subject import QUICK, Effort
+from cellgraph.automata import Automaton
 from cellgraph.data import QAPair
 from cellgraph.files import write_atomically, write_json
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.retrieval import EmbeddedPairs
 
-__all__ = ["QUICK", "STAGES", "Effort", "Study", "report_run", "study", "write_report"]
+__all__ = ["QUICK", "STAGES", "Effort", "Study", "report_automaton", "report_run", "study", "write_report"]
 
 PAGE, NUMBERS = "report.html", "report.json"
 
@@ -62,9 +66,7 @@ def report_run(
     folder.mkdir(parents=True, exist_ok=True)
     model = CellGraph.from_pretrained(source.model)
     model.compile_step(compiling=False)
-    if not source.metrics.is_file():
-        raise ValueError(f"{source} holds no log of its training: {source.metrics.name} is missing")
-    curves = read_metrics(source.metrics)
+    curves = _curves(source)
     columns = (TextColumn("{task.description:<16}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console or Console()) as bar:
         task = bar.add_task(next(iter(STAGES)), total=sum(STAGES.values()) + PICTURES_SHARE)
@@ -84,19 +86,55 @@ def report_run(
         )
 
 
+def report_automaton(
+    model: Automaton,
+    run: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    num_steps: int,
+    quick: bool = False,
+) -> Path:
+    """Study the automaton of a run folder and write the report.
+
+    Args:
+        model: The automaton, in evaluation mode.
+        run: The run folder, with ``metrics.csv``.
+        folder: Where the report goes.
+        num_steps: Steps of a rollout.
+        quick: Measure less.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: If the run holds no log.
+        OSError: If the folder cannot be written.
+    """
+    source = RunFolder(run)
+    told = json.loads(source.evaluation.read_text()) if source.evaluation.exists() else {}
+    samples, rounds = (2, 2) if quick else (8, 4)
+    result = AutomatonStudy.measure(
+        model, _curves(source), told.get("held_out", {}), num_steps=num_steps, samples=samples, rounds=rounds
+    )
+    title = f"What the automaton does: {source.path.resolve().name}"
+    return write_report(result, folder, title=title, page=render_automaton)
+
+
 def write_report(
-    result: Study,
-    folder: str | Path,
+    result: Any,
+    folder: str | os.PathLike[str],
     *,
     title: str = "What the lattice learned",
+    page: Callable[[Any, Mapping[str, Picture], str], str] = render,
     progress: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write ``report.html``, ``report.json``, the pictures and the animation of a study into a folder.
 
     Args:
-        result: What :func:`study` measured.
+        result: What :func:`study` measured, or another study with ``numbers`` and ``pictures()``.
         folder: Where the files go; made if it is missing.
         title: Heading of the page.
+        page: Makes the page of the study, its pictures by name, and the title.
         progress: Called after each picture.
 
     Returns:
@@ -112,8 +150,14 @@ def write_report(
         write_atomically(folder / picture.file, picture.content)
         progress()
     write_json(folder / NUMBERS, plain(result.numbers))
-    write_atomically(folder / PAGE, render(result, pictures, title).encode())
+    write_atomically(folder / PAGE, page(result, pictures, title).encode())
     return folder / PAGE
+
+
+def _curves(run: RunFolder) -> dict[str, Curve]:
+    if not run.metrics.is_file():
+        raise ValueError(f"{run} holds no log of its training: {run.metrics.name} is missing")
+    return read_metrics(run.metrics)
 
 
 def plain(value: Any) -> Any:

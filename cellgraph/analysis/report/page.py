@@ -29,13 +29,14 @@ TEXT_LENGTH = 110
 _SYMBOLS = {"o": "circle", "^": "triangle-up", "s": "square"}
 
 
-def render(study: Study, pictures: Mapping[str, Picture], title: str) -> str:
-    """The page as HTML: no request leaves it, which its content security policy forbids as well.
+def fill(template: str, pictures: Mapping[str, Picture], title: str, **more: Any) -> str:
+    """A page as HTML: no request leaves it, which its content security policy forbids as well.
 
     Args:
-        study: What was measured.
+        template: Name of its template beside this module.
         pictures: Its pictures by name.
-        title: Heading of the page.
+        title: Its heading.
+        more: What else the template has a use for.
     """
     environment = Environment(
         loader=PackageLoader("cellgraph.analysis.report", "."),
@@ -45,18 +46,30 @@ def render(study: Study, pictures: Mapping[str, Picture], title: str) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"fixed": _fixed, "percent": _percent, "thousands": lambda n: f"{n:,}"}
-    return environment.get_template("page.html.j2").render(
-        title=title,
-        version=cellgraph.__version__,
+    return environment.get_template(template).render(
+        title=title, version=cellgraph.__version__, palette=PALETTE, pictures=pictures, **more
+    )
+
+
+def render(study: Study, pictures: Mapping[str, Picture], title: str) -> str:
+    """The page of a network's study.
+
+    Args:
+        study: What was measured.
+        pictures: Its pictures by name.
+        title: Heading of the page.
+    """
+    return fill(
+        "page.html.j2",
+        pictures,
+        title,
         s=study.numbers,
-        pictures=pictures,
         learned=[name for name, claim in study.patterns.numbers["claims"].items() if claim.startswith("learned")],
         statistics=STATISTICS,
         systems=SYSTEMS,
         everything=EVERYTHING,
         kept=ALL_BUT_TRANSPORT,
         level=LEVEL,
-        palette=PALETTE,
         plotly=get_plotlyjs(),
         data={"cube": _cube(study), "map": _map(study)},
     )
