@@ -193,7 +193,7 @@ def annotations(function: object) -> set[str]:
 
 #: Constructors that must keep what they are given (scikit-learn compares it by identity), have a check of their own, or
 #: are called by the library alone.
-AS_GIVEN = {"CellGraphRegressor", "Lattice", "Batch", "Interrupted", "GracefulStop", "Ways", "BertEncoder"}
+AS_GIVEN = {"CellGraphRegressor", "Lattice", "Batch", "Interrupted", "GracefulStop", "Ways"}
 
 
 def test_every_constructor_of_the_library_takes_other_libraries_numbers():
