@@ -12,7 +12,7 @@ from torch import Tensor
 from cellgraph import nn
 from cellgraph.cone import LightCone
 from cellgraph.lattice import Lattice
-from cellgraph.nn import AutoencoderAdapter, Cell, LinearAdapter, PCAAdapter, Surface, regress
+from cellgraph.nn import AutoencoderAdapter, Cell, LinearAdapter, LinearPath, PCAAdapter, Readout, Surface, regress
 from cellgraph.nn.surface import Places
 from cellgraph.nn.transported import Transported
 from cellgraph.numbers import integer, plain_numbers, span
@@ -23,6 +23,7 @@ from cellgraph.transport import Conveyor
 from cellgraph.unroll import rollout
 
 INJECTIONS = ("once", "clamped")
+PATHS = ("none", "linear")
 STARTS = ("identity", "ridge")
 #: Above this share of the cell updates the full rollout is as fast as its light cone; compiled, which the cone's step
 #: is not, it is so sooner (3.2 x slower than the cone at a share of 1 / 11, 1.8 x faster than itself uncompiled).
@@ -67,8 +68,15 @@ class CellGraph(Pretrained):
         e \xrightarrow{\text{encode}} s \xrightarrow{\text{inject}} x_0 \xrightarrow{\text{rollout}} x_T
         \xrightarrow{\text{extract}} s' \xrightarrow{\text{decode}} e'
 
-    A new network is a :class:`~cellgraph.transport.Conveyor`: it carries the input surface to the output surface
-    unchanged, so training starts from what the adapters alone would say.
+    A new lattice is a :class:`~cellgraph.transport.Conveyor`: it carries the input surface to the output surface
+    unchanged. With ``path="none"`` the signal goes through it alone, and training starts from what the adapters would
+    say without it. With ``path="linear"`` it stands beside a linear map from question to answer,
+
+    .. math::
+        \hat a = \mathrm{path}(q) + \mathrm{readout}(x_T), \qquad x_0 = \mathrm{inject}(\mathrm{encode}(q)),
+
+    where the readout takes all the channels of the cells that it reads, and is zero at the start: training starts from
+    the linear map, and the cells are free to compute something else.
 
     Args:
         cell: The cell, with its lattice.
@@ -76,6 +84,10 @@ class CellGraph(Pretrained):
         input_nodes: Cells that take the question: a face's name, several, or a node mask.
         output_nodes: Cells that give the answer.
         surface_channels: Number of values each surface cell takes and gives.
+        path: ``"linear"``: a :class:`~cellgraph.nn.LinearPath` beside the lattice, off which a
+            :class:`~cellgraph.nn.Readout` reads; ``"none"``: the lattice carries all of the signal.
+        readout: The cells that are read, with a linear path: ``"surface"``, those of the output; ``"all"``; or as
+            ``output_nodes``.
         adapter: ``"linear"``, ``"pca"`` or ``"autoencoder"``, see :mod:`cellgraph.nn`; or keyword arguments of the
             adapter beside its ``name``.
         num_steps: Steps of a rollout; two numbers are the least and the most of a range that training draws from and
@@ -110,6 +122,8 @@ class CellGraph(Pretrained):
         input_nodes: Any = "front",
         output_nodes: Any = "back",
         surface_channels: int = 1,
+        path: str = "none",
+        readout: Any = "surface",
         adapter: str | Mapping[str, Any] = "pca",
         num_steps: int | Sequence[int] = 12,
         injection: str = "once",
@@ -131,8 +145,9 @@ class CellGraph(Pretrained):
                 f"surface_channels must fit the {cell.channels - cell.memory_channels} channels of the state that "
                 f"are not memory, got {surface_channels}"
             )
-        if injection not in INJECTIONS:
-            raise ValueError(f"injection must be one of {INJECTIONS}, got {injection!r}")
+        for what, word, words in (("injection", injection, INJECTIONS), ("path", path, PATHS)):
+            if word not in words:
+                raise ValueError(f"{what} must be one of {words}, got {word!r}")
         self.num_steps = span("num_steps", num_steps)
         self.injection, self.remat_every, self.tolerance = injection, remat_every, tolerance
         options = {"name": adapter} if isinstance(adapter, str) else dict(adapter)
@@ -145,6 +160,15 @@ class CellGraph(Pretrained):
         self.answer_adapter = ADAPTERS[name](in_features, self.input_surface.width, **options)
         self.answer_adapter.load_state_dict(self.question_adapter.state_dict())
         self.answer_adapter.encoder.requires_grad_(False)
+        self.path: LinearPath | None = None
+        self.readout: Readout | None = None
+        self.readout_nodes = readout
+        if path == "linear":
+            # Its encoder gives the surface of an answer; nothing is decoded.
+            self.answer_adapter.requires_grad_(False)
+            read = _mask(lattice, readout, self.output_surface)
+            self.path = LinearPath(in_features)
+            self.readout = Readout(read, cell.channels - cell.memory_channels, in_features)
 
         surfaces = self.input_surface, self.output_surface
         clamped = injection == "clamped"
@@ -189,8 +213,7 @@ class CellGraph(Pretrained):
             if not torch.compiler.is_compiling():
                 num_steps = integer("num_steps", num_steps)
             self.conveyor.check_reach(num_steps)
-        # Under autocast the adapter's output is bfloat16; the state is kept in the parameters' dtype.
-        surface = self.question_adapter.encode(question).to(self.cell.dtype)
+        surface = self.encode(question)
         looks_at_all = states or trajectory or memory is not None
         cone, places = (None, None) if looks_at_all else self._cone(num_steps)
         run = rollout(
@@ -205,16 +228,41 @@ class CellGraph(Pretrained):
             generator=generator,
             cone=cone,
         )
-        extracted = self.output_surface.extract(run.x) if cone is None else self.output_surface.read(run.x)
-        extracted = extracted / self.conveyor.gain(run.num_steps)
+        cells = run.x if cone is not None else run.x.index_select(1, self.read_index)
+        embedding, extracted = self.decode(cells, question, num_steps=run.num_steps)
         return CellGraphOutput(
-            embedding=self.answer_adapter.decode(extracted),
+            embedding=embedding,
             surface=extracted,
             states=run.x if cone is None else None,
             memory=run.memory,
             num_steps=run.num_steps,
             trajectory=run.trajectory,
         )
+
+    def encode(self, question: Tensor) -> Tensor:
+        """The surface that questions are injected as, ``[batch, surface_width]``."""
+        embedding = question if self.path is None else self.path.question(question)
+        # Under autocast the adapter's output is bfloat16; the state is kept in the parameters' dtype.
+        return self.question_adapter.encode(embedding).to(self.cell.dtype)
+
+    def decode(self, cells: Tensor, question: Tensor, *, num_steps: int) -> tuple[Tensor, Tensor]:
+        """The answers, and their surfaces, that the last states of the cells that are read stand for.
+
+        Args:
+            cells: The states, ``[batch, num_read, channels]``, see :attr:`read_index`.
+            question: The questions, ``[batch, in_features]``.
+            num_steps: Number of steps that were taken.
+        """
+        if self.path is None or self.readout is None:
+            extracted = self.output_surface.read(cells) / self.conveyor.gain(num_steps)
+            return self.answer_adapter.decode(extracted), extracted
+        answer = self.path(self.path.question(question)) + self.readout(cells)
+        return self.path.embedding(answer), self.answer_adapter.encode(answer)
+
+    @property
+    def read_index(self) -> Tensor:
+        """Numbers of the cells that the answer is read off."""
+        return self.output_surface.index if self.readout is None else self.readout.index
 
     def cone(self, num_steps: int) -> LightCone | None:
         """The light cone that a call takes which asks for the answer alone; ``None`` where the full rollout runs.
@@ -231,7 +279,9 @@ class CellGraph(Pretrained):
         key = num_steps, random
         if key not in self._cones:
             source = None if random else self.input_surface.mask
-            cone = LightCone(self.lattice, self.output_surface.mask, num_steps, source=source)
+            read = torch.zeros(self.lattice.num_nodes, dtype=torch.bool)
+            read[self.read_index.cpu()] = True
+            cone = LightCone(self.lattice, read, num_steps, source=source)
             self._cones[key] = cone, self.input_surface.places(cone.own[0])
         most = WORTHWHILE_COMPILED if self.cell.will_compile else WORTHWHILE
         return self._cones[key] if self._cones[key][0].share < most else (None, None)
@@ -239,7 +289,7 @@ class CellGraph(Pretrained):
     def target_surface(self, answer: Tensor) -> Tensor:
         """The surface that stands for an answer embedding: fixed, without gradient."""
         with torch.no_grad():
-            return self.answer_adapter.encode(answer)
+            return self.answer_adapter.encode(answer if self.path is None else self.path.answer(answer))
 
     @torch.no_grad()
     def fit_adapters(self, question: Tensor, answer: Tensor, *, start: str = "identity") -> dict[str, float]:
@@ -259,6 +309,8 @@ class CellGraph(Pretrained):
         """
         if start not in STARTS:
             raise ValueError(f"start must be one of {STARTS}, got {start!r}")
+        if self.path is not None:
+            return self._fit_path(self.path, question, answer, start)
         self.answer_adapter.fit(answer)
         self.question_adapter.load_state_dict(self.answer_adapter.state_dict())
         errors = {
@@ -272,10 +324,25 @@ class CellGraph(Pretrained):
             self.question_adapter.move(target.mean(0) - self.question_adapter.encode(question).mean(0))
         return errors
 
+    def _fit_path(self, path: LinearPath, question: Tensor, answer: Tensor, start: str) -> dict[str, float]:
+        path.fit(question, answer)
+        if start == "ridge":
+            path.regress(question, answer)
+        scaled = {"question": path.question(question), "answer": path.answer(answer)}
+        adapters = {"question": self.question_adapter, "answer": self.answer_adapter}
+        for name, adapter in adapters.items():
+            adapter.fit(scaled[name])
+        return {f"{name}_reconstruction_error": adapters[name].reconstruction_error(scaled[name]) for name in adapters}
+
     def parameter_counts(self) -> dict[str, int]:
-        """Number of parameters of the cells' parts and of the adapters' parts in use."""
-        adapters = (*self.question_adapter.encoder.parameters(), *self.answer_adapter.decoder.parameters())
-        return self.cell.parameter_counts() | {"adapters": sum(p.numel() for p in adapters)}
+        """Number of parameters of the cells' parts and of the parts in use of what stands around them."""
+        parts: dict[str, tuple[torch.nn.Module, ...]] = {
+            "adapters": (self.question_adapter.encoder, self.answer_adapter.decoder)
+        }
+        if self.path is not None and self.readout is not None:
+            parts = {"adapters": (self.question_adapter.encoder,), "readout": (self.readout,), "path": (self.path,)}
+        counts = {name: sum(p.numel() for part in found for p in part.parameters()) for name, found in parts.items()}
+        return self.cell.parameter_counts() | counts
 
     def compile_step(self, *, compiling: bool = True) -> None:
         """Make the step fast, in place, see :meth:`Cell.compile_step <cellgraph.nn.Cell.compile_step>`."""
@@ -291,6 +358,8 @@ class CellGraph(Pretrained):
             "input_nodes": self.input_surface.config()["nodes"],
             "output_nodes": self.output_surface.config()["nodes"],
             "surface_channels": self.input_surface.channels,
+            "path": "none" if self.path is None else "linear",
+            "readout": self.readout_nodes.tolist() if isinstance(self.readout_nodes, Tensor) else self.readout_nodes,
             "adapter": self.adapter_options,
             "num_steps": list(self.num_steps),
             "injection": self.injection,
@@ -318,6 +387,13 @@ class CellGraph(Pretrained):
             return most
         device = generator.device if generator is not None else "cpu"
         return int(torch.randint(least, most + 1, (), generator=generator, device=device))
+
+
+def _mask(lattice: Lattice, nodes: Any, output: Surface) -> Tensor:
+    """The cells that are read."""
+    if isinstance(nodes, str) and nodes in ("surface", "all"):
+        return output.mask if nodes == "surface" else torch.ones(lattice.num_nodes, dtype=torch.bool)
+    return Surface(lattice, nodes).mask
 
 
 def built_cell(lattice: Lattice, config: Mapping[str, Any]) -> Cell:

@@ -35,8 +35,11 @@ def upgraded(node: Any) -> Any:
     if not isinstance(node, Mapping):
         return node
     # Of a network, which has an adapter, not of its training, where the word still means what it did.
-    renamed = RENAMED | ({"checkpoint_every": "remat_every"} if "adapter" in node else {})
-    return {renamed.get(key, key): _value(key, value) for key, value in node.items()}
+    network = "adapter" in node
+    renamed = RENAMED | ({"checkpoint_every": "remat_every"} if network else {})
+    found = {renamed.get(key, key): _value(key, value) for key, value in node.items()}
+    # Before there was a path beside it the lattice carried all of the signal.
+    return {**found, "path": found.get("path", "none")} if network else found
 
 
 def _value(key: str, value: Any) -> Any:

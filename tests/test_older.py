@@ -68,7 +68,10 @@ def test_a_run_of_an_automaton_of_the_first_version_is_built(tmp_path: Path) -> 
 
 def test_training_keeps_the_word_that_a_network_has_another_one_for() -> None:
     run = {"model": {"adapter": "pca", "checkpoint_every": 2}, "training": {"checkpoint_every": 20}}
-    assert upgraded(run) == {"model": {"adapter": "pca", "remat_every": 2}, "training": {"checkpoint_every": 20}}
+    assert upgraded(run) == {
+        "model": {"adapter": "pca", "remat_every": 2, "path": "none"},
+        "training": {"checkpoint_every": 20},
+    }
 
 
 def test_what_this_version_writes_is_left_as_it_is() -> None:

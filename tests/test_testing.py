@@ -48,5 +48,5 @@ def test_a_new_network_passes_and_a_trained_one_does_not() -> None:
     model = CellGraph(GMLPCell(Lattice((3, 3, 3)), 6, hidden=8), in_features=9, num_steps=3)
     testing.assert_identity_at_init(model)
     testing.randomise(model.cell)
-    with pytest.raises(AssertionError, match="differs from the input surface"):
+    with pytest.raises(AssertionError, match="differs from what a new network"):
         testing.assert_identity_at_init(model)

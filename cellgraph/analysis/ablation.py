@@ -119,7 +119,7 @@ def _ablated(model: CellGraph, question: Tensor, region: Tensor, kind: str) -> T
             if model.injection == "clamped":
                 moved = model.input_surface.clamp(moved, x)
             x = torch.where(region, moved.to(x.dtype), after)
-    return model.answer_adapter.decode(model.output_surface.extract(x) / model.conveyor.gain(num_steps))
+    return model.decode(x.index_select(1, model.read_index), question, num_steps=num_steps)[0]
 
 
 def _scores(prediction: Tensor, answer: Tensor, bank: Tensor) -> tuple[float, float]:

@@ -16,8 +16,7 @@ CHUNK_SIZE = 2
 
 def initial_state(model: CellGraph, question: Tensor) -> Tensor:
     """State that the questions are injected as, ``[batch, num_nodes, channels]``."""
-    surface = model.question_adapter.encode(question).to(model.cell.dtype)
-    return model.input_surface.inject(surface, num_channels=model.cell.channels)
+    return model.input_surface.inject(model.encode(question), num_channels=model.cell.channels)
 
 
 def advance(model: CellGraph, x: Tensor) -> Tensor:
@@ -67,8 +66,10 @@ def new_network(model: CellGraph, *, backend: str | None = None, seed: int = 0) 
         torch.manual_seed(seed)
         fresh = CellGraph(built_cell(model.lattice, cell), **config)
     fresh.to(model.cell.dtype)
-    fresh.question_adapter.load_state_dict(model.question_adapter.state_dict())
-    fresh.answer_adapter.load_state_dict(model.answer_adapter.state_dict())
+    for name in ("question_adapter", "answer_adapter", "path"):
+        part = getattr(model, name)
+        if part is not None:
+            getattr(fresh, name).load_state_dict(part.state_dict())
     return fresh.eval()
 
 

@@ -2,6 +2,7 @@ from .adapter import AutoencoderAdapter, LinearAdapter, PCAAdapter, regress
 from .cell import Cell, NeighbourSum
 from .gmlp import GMLPCell
 from .nca import NCACell
+from .path import LinearPath, Readout
 from .perception import AttentionPerception, FilterPerception, StencilPerception
 from .surface import Surface
 from .update import GRUUpdate, MLPUpdate
@@ -14,10 +15,12 @@ __all__ = [
     "GMLPCell",
     "GRUUpdate",
     "LinearAdapter",
+    "LinearPath",
     "MLPUpdate",
     "NCACell",
     "NeighbourSum",
     "PCAAdapter",
+    "Readout",
     "StencilPerception",
     "Surface",
     "regress",

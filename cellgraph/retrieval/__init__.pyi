@@ -1,6 +1,6 @@
 from .baselines import Baseline, Identity, MeanAnswer, Procrustes, Ridge, closed_forms
 from .bootstrap import Interval, bootstrap_interval, bootstrap_intervals, paired_difference
-from .controls import AdaptersAlone, LinearMLP
+from .controls import AdaptersAlone, Control, LinearMLP, PathAlone
 from .embedded import Batch, EmbeddedPairs
 from .evaluation import Evaluation, Prediction, evaluate, predict, predict_closed_forms
 from .lesson import PairLesson
@@ -28,6 +28,7 @@ __all__ = [
     "AdaptersAlone",
     "Baseline",
     "Batch",
+    "Control",
     "DialogueLoader",
     "EmbeddedPairs",
     "Evaluation",
@@ -39,6 +40,7 @@ __all__ = [
     "NearestAnswers",
     "Objective",
     "PairLesson",
+    "PathAlone",
     "Predicted",
     "Prediction",
     "Procrustes",

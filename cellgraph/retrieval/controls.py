@@ -5,19 +5,97 @@ A table without the row "adapters alone" proves nothing: it tells what the linea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from cellgraph.model import ADAPTERS, CellGraphOutput
-from cellgraph.nn import LinearAdapter
+from cellgraph.model import ADAPTERS, CellGraph, CellGraphOutput
+from cellgraph.nn import LinearAdapter, LinearPath
 from cellgraph.numbers import plain_numbers
 from cellgraph.pretrained import Pretrained
 
 
-class AdaptersAlone(Pretrained):
+class Control(Pretrained):
+    """A network without a lattice, called as :class:`~cellgraph.model.CellGraph` is.
+
+    Args:
+        answer_adapter: Its encoder gives the surface of an answer, and does not move. Not copied.
+
+    Shapes:
+        - **question:** ``[batch, in_features]``
+        - **output.surface:** ``[batch, surface_width]``
+        - **output.embedding:** ``[batch, in_features]``
+    """
+
+    #: The kinds of controls by name.
+    kinds: ClassVar[dict[str, type[Control]]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        Control.kinds[cls.__name__] = cls
+
+    def __init__(self, answer_adapter: LinearAdapter) -> None:
+        super().__init__()
+        self.answer_adapter = answer_adapter
+        # It sets the target.
+        self.answer_adapter.encoder.requires_grad_(False)
+
+    def config(self) -> dict[str, Any]:
+        """All that it takes to build the model again, as plain types."""
+        name = next(name for name, kind in ADAPTERS.items() if type(self.answer_adapter) is kind)
+        return {"kind": type(self).__name__, "adapter": {"name": name, **self.answer_adapter.config()}}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Control:
+        """A new model of the kind that :meth:`config` names."""
+        options = dict(config)
+        adapter = dict(options.pop("adapter"))
+        kind = ADAPTERS[adapter.pop("name")]
+        return Control.kinds[options.pop("kind")].new(lambda: kind(**adapter), **options)
+
+    @classmethod
+    def new(cls, adapter: Callable[[], LinearAdapter], **options: Any) -> Control:
+        """A new one, its parts made by ``adapter``."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        question: Tensor,
+        memory: Tensor | None = None,
+        *,
+        num_steps: int | None = None,
+        generator: torch.Generator | None = None,
+        states: bool = False,
+        trajectory: bool = False,
+    ) -> CellGraphOutput:
+        """Answer questions; the keyword arguments steer a lattice and mean nothing here.
+
+        Raises:
+            ValueError: If a memory is given.
+        """
+        if memory is not None:
+            raise ValueError(f"{type(self).__name__} has no memory, got one of shape {list(memory.shape)}")
+        embedding, surface = self.answer(question)
+        return CellGraphOutput(embedding=embedding, surface=surface)
+
+    def answer(self, question: Tensor) -> tuple[Tensor, Tensor]:
+        """The answers and their surfaces."""
+        raise NotImplementedError
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Number of parameters, by part."""
+        raise NotImplementedError
+
+    def target_surface(self, answer: Tensor) -> Tensor:
+        """The surface that stands for an answer embedding, without gradient: what training aims at."""
+        with torch.no_grad():
+            return self.answer_adapter.encode(answer)
+
+
+class AdaptersAlone(Control):
     r"""The model with the identity in the lattice's place.
 
     .. math::
@@ -40,29 +118,18 @@ class AdaptersAlone(Pretrained):
     """
 
     def __init__(self, question_adapter: LinearAdapter, answer_adapter: LinearAdapter) -> None:
-        super().__init__()
+        super().__init__(answer_adapter)
         if question_adapter.out_features != answer_adapter.out_features:
             raise ValueError(
                 f"both adapters need one surface width, got {question_adapter.out_features} "
                 f"and {answer_adapter.out_features}"
             )
         self.question_adapter = question_adapter
-        self.answer_adapter = answer_adapter
-        # Only its decoder is in use; its encoder sets the target, which must not move.
-        self.answer_adapter.encoder.requires_grad_(False)
-
-    def config(self) -> dict[str, Any]:
-        """All that it takes to build the model again, as plain types."""
-        name = next(name for name, kind in ADAPTERS.items() if type(self.question_adapter) is kind)
-        return {"adapter": {"name": name, **self.question_adapter.config()}}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> AdaptersAlone:
-        """A new model from what :meth:`config` gave."""
-        options = dict(config)
-        adapter = dict(options.pop("adapter"))
-        kind = ADAPTERS[adapter.pop("name")]
-        return cls(kind(**adapter), kind(**adapter), **options)
+    def new(cls, adapter: Callable[[], LinearAdapter], **options: Any) -> AdaptersAlone:
+        """A new one, its adapters made by ``adapter``."""
+        return cls(adapter(), adapter(), **options)
 
     @property
     def surface_width(self) -> int:
@@ -73,34 +140,14 @@ class AdaptersAlone(Pretrained):
         """Number of parameters of the adapters' parts in use."""
         return {"adapters": _count(self.question_adapter.encoder) + _count(self.answer_adapter.decoder)}
 
-    def forward(
-        self,
-        question: Tensor,
-        memory: Tensor | None = None,
-        *,
-        num_steps: int | None = None,
-        generator: torch.Generator | None = None,
-        states: bool = False,
-        trajectory: bool = False,
-    ) -> CellGraphOutput:
-        """Answer questions; the keyword arguments steer a lattice and mean nothing here.
-
-        Raises:
-            ValueError: If a memory is given.
-        """
-        if memory is not None:
-            raise ValueError(f"{type(self).__name__} has no memory, got one of shape {list(memory.shape)}")
+    def answer(self, question: Tensor) -> tuple[Tensor, Tensor]:
+        """The answers and their surfaces."""
         surface = self.transform(self.question_adapter.encode(question))
-        return CellGraphOutput(embedding=self.answer_adapter.decode(surface), surface=surface)
+        return self.answer_adapter.decode(surface), surface
 
     def transform(self, surface: Tensor) -> Tensor:
         """What stands in the lattice's place: from input surface to output surface."""
         return surface
-
-    def target_surface(self, answer: Tensor) -> Tensor:
-        """The surface that stands for an answer embedding, without gradient: what training aims at."""
-        with torch.no_grad():
-            return self.answer_adapter.encode(answer)
 
 
 class LinearMLP(AdaptersAlone):
@@ -131,12 +178,7 @@ class LinearMLP(AdaptersAlone):
         if hidden < 1:
             raise ValueError(f"hidden must be positive, got {hidden}")
         self.hidden = hidden
-        output = nn.Linear(hidden, self.surface_width)
-        nn.init.zeros_(output.weight)
-        nn.init.zeros_(output.bias)
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(self.surface_width), nn.Linear(self.surface_width, hidden), nn.GELU(), output
-        )
+        self.mlp = _perceptron(self.surface_width, hidden)
 
     @staticmethod
     def hidden_for(num_parameters: int, surface_width: int) -> int:
@@ -176,6 +218,85 @@ class LinearMLP(AdaptersAlone):
     def extra_repr(self) -> str:
         """The hidden width."""
         return f"hidden={self.hidden}"
+
+
+class PathAlone(Control):
+    r"""The model with a linear path and no lattice beside it, or a two-layer perceptron in its place.
+
+    .. math::
+        \hat a = \mathrm{path}(z) + W_2\, \mathrm{GELU}(W_1\, \mathrm{LayerNorm}(z) + b_1) + b_2
+
+    Args:
+        path: The path; not copied.
+        answer_adapter: Gives the surface of an answer; not copied.
+        hidden: Width of the perceptron's hidden layer; 0 is none.
+
+    Raises:
+        ValueError: If ``hidden`` is negative.
+    """
+
+    @plain_numbers
+    def __init__(self, path: LinearPath, answer_adapter: LinearAdapter, *, hidden: int = 0) -> None:
+        super().__init__(answer_adapter)
+        if hidden < 0:
+            raise ValueError(f"hidden must not be negative, got {hidden}")
+        self.answer_adapter.requires_grad_(False)
+        self.path, self.hidden = path, hidden
+        self.mlp = _perceptron(path.linear.in_features, hidden) if hidden else None
+
+    @classmethod
+    def new(cls, adapter: Callable[[], LinearAdapter], **options: Any) -> PathAlone:
+        """A new one, its answer adapter made by ``adapter``."""
+        answer_adapter = adapter()
+        return cls(LinearPath(answer_adapter.in_features), answer_adapter, **options)
+
+    def config(self) -> dict[str, Any]:
+        """All that it takes to build the model again, as plain types."""
+        return {**super().config(), "hidden": self.hidden}
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Number of parameters of the path and of the perceptron."""
+        counts = {"path": _count(self.path)}
+        return counts if self.mlp is None else counts | {"mlp": _count(self.mlp)}
+
+    def answer(self, question: Tensor) -> tuple[Tensor, Tensor]:
+        """The answers and their surfaces."""
+        z = self.path.question(question)
+        y = self.path(z) if self.mlp is None else self.path(z) + self.mlp(z)
+        return self.path.embedding(y), self.answer_adapter.encode(y)
+
+    def target_surface(self, answer: Tensor) -> Tensor:
+        """The surface that stands for an answer embedding, without gradient: what training aims at."""
+        return super().target_surface(self.path.answer(answer))
+
+    def extra_repr(self) -> str:
+        """The hidden width."""
+        return f"hidden={self.hidden}"
+
+
+def alone(model: CellGraph) -> Control:
+    """A network without its lattice: what is left has the same parts, not copies of them."""
+    if model.path is not None:
+        return PathAlone(model.path, model.answer_adapter)
+    return AdaptersAlone(model.question_adapter, model.answer_adapter)
+
+
+def with_perceptron(model: CellGraph) -> Control:
+    """A network with a perceptron of as many parameters in its lattice's place, on copies of the same parts."""
+    counts, adapter = model.parameter_counts(), copy.deepcopy(model.answer_adapter)
+    if model.path is not None:
+        hidden = LinearMLP.hidden_for(sum(counts.values()) - counts["path"], model.in_features)
+        return PathAlone(copy.deepcopy(model.path), adapter, hidden=hidden)
+    hidden = LinearMLP.hidden_for(sum(counts.values()) - counts["adapters"], model.input_surface.width)
+    return LinearMLP(copy.deepcopy(model.question_adapter), adapter, hidden=hidden)
+
+
+def _perceptron(width: int, hidden: int) -> nn.Sequential:
+    """Two layers behind a norm; the last one starts at zero."""
+    output = nn.Linear(hidden, width)
+    nn.init.zeros_(output.weight)
+    nn.init.zeros_(output.bias)
+    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), output)
 
 
 def _count(module: nn.Module) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from cellgraph.model import CellGraph
 from cellgraph.retrieval.baselines import Baseline, closed_forms
 from cellgraph.retrieval.bootstrap import Interval, bootstrap_intervals, paired_difference
-from cellgraph.retrieval.controls import AdaptersAlone
+from cellgraph.retrieval.controls import Control
 from cellgraph.retrieval.metrics import chance_level, cosine, distinct_answers, ranks, recall_at_k, reciprocal_ranks
 
 RECALLS = (1, 5, 10)
@@ -204,7 +204,7 @@ def predict_closed_forms(
 
 @torch.no_grad()
 def predict(
-    model: CellGraph | AdaptersAlone,
+    model: CellGraph | Control,
     question: Tensor,
     *,
     batch_size: int = 64,

@@ -17,7 +17,7 @@ from cellgraph.data import QAPair, Split, read_pairs, save_pairs
 from cellgraph.files import write_json
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
-from cellgraph.retrieval.controls import AdaptersAlone, LinearMLP
+from cellgraph.retrieval.controls import Control, alone, with_perceptron
 from cellgraph.retrieval.embedded import EmbeddedPairs
 from cellgraph.retrieval.evaluation import Evaluation, Prediction, evaluate, predict, predict_closed_forms
 from cellgraph.retrieval.nearest import nearest_answers
@@ -33,7 +33,7 @@ PARTS = ("train", "validation", "test")
 
 #: Names of the trained systems in the table.
 LATTICE, ADAPTERS_ALONE, LINEAR_MLP = "lattice", "adapters alone", "linear + MLP"
-CONTROLS: dict[str, type[AdaptersAlone]] = {ADAPTERS_ALONE: AdaptersAlone, LINEAR_MLP: LinearMLP}
+CONTROLS = ADAPTERS_ALONE, LINEAR_MLP
 
 #: The first stage of training, which has a folder of its own as the trained baselines have.
 FIRST = "first"
@@ -169,28 +169,25 @@ class QuestionAnswering(Retrieval):
         with torch.compiler.set_stance("force_eager"):
             return predictions | {LATTICE: predict(model, question, seconds_train=first + seconds_train)}
 
-    def controls(self, job: Job) -> tuple[float, dict[str, tuple[AdaptersAlone, float]]]:
+    def controls(self, job: Job) -> tuple[float, dict[str, tuple[Control, float]]]:
         """Seconds of the first stage, and the trained baselines with their seconds: from the run folder what it has.
 
         They have the network's adapters, start, loss, stages and number of updates, but no lattice.
         """
-        kept = {name: self._kept(name, kind, job) for name, kind in CONTROLS.items()}
-        first = self._kept(FIRST, AdaptersAlone, job) if self._has_first else (None, 0.0)
+        kept = {name: self._kept(name, job) for name in CONTROLS}
+        first = self._kept(FIRST, job) if self._has_first else (None, 0.0)
         if first is not None and None not in kept.values():
             return first[1], {name: found for name, found in kept.items() if found is not None}
         assert self.make is not None
         model, _ = self._new_model(self.make, job.settings)
-        counts = model.parameter_counts()
-        hidden = LinearMLP.hidden_for(sum(counts.values()) - counts["adapters"], model.input_surface.width)
         # New weights are drawn here, in one order, whether or not a stage is trained or read.
-        adapters = model.question_adapter, model.answer_adapter
-        mlp = LinearMLP(*copy.deepcopy(adapters), hidden=hidden)
+        perceptron = with_perceptron(model)
         seconds = self._first_stage(model, job)
-        mlp.load_state_dict(AdaptersAlone(*adapters).state_dict(), strict=False)
-        controls = {ADAPTERS_ALONE: AdaptersAlone(*copy.deepcopy(adapters)), LINEAR_MLP: mlp}
+        perceptron.load_state_dict(alone(model).state_dict(), strict=False)
+        controls = {ADAPTERS_ALONE: copy.deepcopy(alone(model)), LINEAR_MLP: perceptron}
         return seconds, {name: (control, self._stage(name, control, job)) for name, control in controls.items()}
 
-    def stage_settings(self, name: str, control: AdaptersAlone, settings: TrainSettings) -> TrainSettings:
+    def stage_settings(self, name: str, control: Control, settings: TrainSettings) -> TrainSettings:
         """The settings of the whole network, what they say of its cells said of the control's own parts."""
         trained = [name for name, _ in (*control.named_parameters(), *self.objective.named_parameters())]
         parts = {name.split(".")[0] for name, _ in control.named_parameters() if "adapter" not in name}
@@ -216,13 +213,13 @@ class QuestionAnswering(Retrieval):
         """The adapters of a new network by themselves; the seconds that it took."""
         if not self._has_first:
             return 0.0
-        seconds = self._stage(FIRST, AdaptersAlone(model.question_adapter, model.answer_adapter), job)
+        seconds = self._stage(FIRST, alone(model), job)
         model.train()
         return seconds
 
-    def _stage(self, name: str, model: AdaptersAlone, job: Job) -> float:
+    def _stage(self, name: str, model: Control, job: Job) -> float:
         """Train what stands beside the network, or read it where it has been by the same settings; the seconds."""
-        kept = self._kept(name, type(model), job)
+        kept = self._kept(name, job)
         if kept is not None:
             model.load_state_dict(kept[0].state_dict())
             return kept[1]
@@ -234,16 +231,16 @@ class QuestionAnswering(Retrieval):
         shutil.rmtree(stage.checkpoints)
         return result.seconds
 
-    def _kept(self, name: str, kind: type[AdaptersAlone], job: Job) -> tuple[AdaptersAlone, float] | None:
+    def _kept(self, name: str, job: Job) -> tuple[Control, float] | None:
         """What was trained beside the network and the seconds that it took, where it was, and by the same settings."""
         stage = job.folder.stage(name)
         if not stage.training.exists():
             return None
-        kept, model = json.loads(stage.training.read_text()), kind.from_pretrained(stage.model)
+        kept, model = json.loads(stage.training.read_text()), Control.from_pretrained(stage.model)
         wanted = self._described(name, model, job)
         return (model, float(kept["seconds"])) if wanted.items() <= kept.items() else None
 
-    def _described(self, name: str, model: AdaptersAlone, job: Job) -> dict[str, Any]:
+    def _described(self, name: str, model: Control, job: Job) -> dict[str, Any]:
         """What a stage depends on, as it comes back from JSON."""
         settings = dataclasses.asdict(self.stage_settings(name, model, job.settings))
         described = {"settings": settings, "objective": repr(self.objective), "start": self.start}

@@ -13,8 +13,15 @@ import torch
 
 from cellgraph import CellGraph, GMLPCell, Lattice, RunFolder
 from cellgraph.data import QAPair, Split
-from cellgraph.retrieval import AdaptersAlone, LinearMLP, QuestionAnswering, TrainSettings, standard_objective
-from cellgraph.retrieval import question_answering as question_answering
+from cellgraph.retrieval import (
+    AdaptersAlone,
+    LinearMLP,
+    QuestionAnswering,
+    TrainSettings,
+    controls,
+    question_answering,
+    standard_objective,
+)
 from cellgraph.retrieval.question_answering import ADAPTERS_ALONE, LINEAR_MLP
 from cellgraph.runs import Experiment
 from cellgraph.teacher import EmbeddingCache, LSATeacher
@@ -153,7 +160,7 @@ def test_a_stopped_baseline_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                     signal.raise_signal(signal.SIGTERM)
             return super().transform(surface)
 
-    monkeypatch.setattr(question_answering, "LinearMLP", Stop)
+    monkeypatch.setattr(controls, "LinearMLP", Stop)
     with pytest.raises(Interrupted) as caught:
         make(tmp_path / "stopped").run()
     assert caught.value.code == 143

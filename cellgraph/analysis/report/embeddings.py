@@ -20,6 +20,7 @@ from cellgraph.analysis.embeddings import (
 from cellgraph.analysis.plots import PALETTE
 from cellgraph.analysis.report.drawing import AMOUNT, Picture, blank, side_by_side, thin, titled
 from cellgraph.analysis.report.subject import Numbers, Subject
+from cellgraph.retrieval.controls import alone
 from cellgraph.retrieval.metrics import ranks, reciprocal_ranks
 
 #: What is laid out on the plane: colour and mark.
@@ -51,7 +52,7 @@ class Embeddings:
         """Compare questions, what the adapters alone say and what the lattice says with the answers."""
         model, chosen = subject.model, subject.some(subject.effort.projected)
         question, answer = subject.question[chosen], subject.answer[chosen]
-        adapters = model.answer_adapter.decode(model.question_adapter.encode(question))
+        adapters = alone(model)(question).embedding
         predicted = torch.cat([model(part).embedding for part in question.split(2)])
         systems = {"question": question, "adapters": adapters, "lattice": predicted}
         cosines = {name: cosine_matrix(x, answer) for name, x in systems.items()}
