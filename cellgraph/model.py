@@ -65,8 +65,8 @@ class CellGraph(Pretrained):
     r"""Question embedding to answer embedding through a lattice of cells.
 
     .. math::
-        e \xrightarrow{\text{encode}} s \xrightarrow{\text{inject}} x_0 \xrightarrow{\text{rollout}} x_T
-        \xrightarrow{\text{extract}} s' \xrightarrow{\text{decode}} e'
+        x_0 = \mathrm{inject}(\mathrm{encode}(e)), \qquad x_T = \mathrm{rollout}(x_0), \qquad
+        e' = \mathrm{decode}(\mathrm{extract}(x_T))
 
     A new lattice is a :class:`~cellgraph.transport.Conveyor`: it carries the input surface to the output surface
     unchanged. With ``path="none"`` the signal goes through it alone, and training starts from what the adapters would

@@ -39,7 +39,12 @@ def write(folder: Path) -> list[Path]:
     folder.mkdir(exist_ok=True)
     pages = {folder / f"{name}.rst": page(name) for name in packages()}
     contents = "\n   ".join(path.stem for path in pages)
-    pages[folder / "index.rst"] = f"API reference\n=============\n\n.. toctree::\n\n   {contents}\n"
+    told = "\n".join(
+        f"- :py:mod:`{name}`: {importlib.import_module(name).__doc__.splitlines()[0]}" for name in packages()
+    )
+    pages[folder / "index.rst"] = (
+        f"API reference\n=============\n\n{told}\n\n.. toctree::\n   :hidden:\n\n   {contents}\n"
+    )
     for path in set(folder.glob("*.rst")) - pages.keys():
         path.unlink()
     for path, text in pages.items():
