@@ -120,7 +120,7 @@ def home(found: Any) -> str | None:
     if not isinstance(module, str) or not isinstance(name, str) or not module.startswith(PACKAGE):
         return None
     parts = module.split(".")
-    for count in range(len(parts), 0, -1):
+    for count in range(len(parts) - 1, 0, -1):
         place = ".".join(parts[:count])
         if name.split(".")[0] in getattr(importlib.import_module(place), "__all__", ()):
             return f"{place}.{name}"
@@ -133,8 +133,10 @@ def documented(name: str) -> str:
     found = located(name)
     if found is None or inspect.ismodule(found):
         return name
-    # Data do not know where they are from.
-    return home(found) or name.split(".")[-1]
+    # Data do not know where they are from; those of a class are the nearest base's that has them.
+    owner, _, last = name.rpartition(".")
+    bases = (base for base in getattr(located(owner), "__mro__", ()) if last in vars(base))
+    return home(found) or next((f"{home(base)}.{last}" for base in bases), last)
 
 
 def located(name: str) -> Any:
