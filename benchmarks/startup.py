@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import argparse
 import resource
+import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from cellgraph.texts import markdown_table
 
 COMMAND = "import sys; sys.argv = {}; from cellgraph.cli import main; main()"
 QUESTION = "What does torch.nn.Linear do?"
@@ -49,9 +52,8 @@ def main() -> None:
     for _ in range(given.rounds):
         for name, program in programs.items():
             times[name].append(processor_seconds(program))
-    print("| start | least, s | median, s |\n| --- | ---: | ---: |")
-    for name, seconds in times.items():
-        print(f"| {name} | {min(seconds):.2f} | {sorted(seconds)[len(seconds) // 2]:.2f} |")
+    rows = [[name, f"{min(taken):.2f}", f"{statistics.median(taken):.2f}"] for name, taken in times.items()]
+    print(*markdown_table(["start", "least, s", "median, s"], rows), sep="\n")
 
 
 if __name__ == "__main__":

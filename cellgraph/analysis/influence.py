@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 from torch.func import jvp, vmap
 
+from cellgraph.analysis.layers import random_signs
 from cellgraph.analysis.states import advance, initial_state, new_network
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
@@ -154,8 +155,7 @@ def direction_influence(
         total = x.new_zeros(lattice.num_directions + 1)
         signs = torch.eye(channels, dtype=x.dtype)[:, None].expand(-1, lattice.num_nodes, -1)
         if probes is not None:
-            bits = torch.randint(2, (probes, lattice.num_nodes, channels), generator=generator)
-            signs = (2 * bits - 1).to(x.dtype) * probes**-0.5
+            signs = random_signs(x, probes, lattice.num_nodes, channels, generator=generator) * probes**-0.5
         count = int(colours.max()) + 1
         for some in torch.arange(len(signs) * count).split(_together(model)):
             mine = colours == (some % count)[:, None]

@@ -90,5 +90,9 @@ def _probes(
     for target in range(num_layers):
         mine = (layer == target)[None, :, None]
         for _ in range(probes):
-            bits = torch.randint(2, x.shape, generator=generator, device=x.device)
-            yield target, torch.where(mine, (2 * bits - 1).to(x.dtype) * probes**-0.5, 0.0)
+            yield target, torch.where(mine, random_signs(x, *x.shape, generator=generator) * probes**-0.5, 0.0)
+
+
+def random_signs(like: Tensor, *shape: int, generator: torch.Generator | None) -> Tensor:
+    """Ones of either sign, of the dtype and on the device of a tensor."""
+    return (2 * torch.randint(2, shape, generator=generator, device=like.device) - 1).to(like.dtype)

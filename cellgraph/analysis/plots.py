@@ -12,7 +12,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cellgraph.files import write_atomically
+from cellgraph.files import write_atomically, writing
 
 #: Okabe and Ito (2008, https://jfly.uni-koeln.de/color/): told apart by colour-blind readers. Yellow is left out, too
 #: pale for lines on white.
@@ -31,6 +31,9 @@ MARKERS = "osD^vP"
 
 #: A logged quantity over the updates: (steps, values), gaps left out.
 Curve = tuple[list[float], list[float]]
+
+#: What the panel of learning rates is called.
+RATE = "learning rate"
 
 _STAGES = ("train", "val", "test")
 
@@ -87,13 +90,12 @@ def plot_loss(curves: Mapping[str, Curve], path: str | os.PathLike[str]) -> Path
         ValueError: If there is no loss among the curves.
         OSError: If the file cannot be written.
     """
-    figure = draw_loss(curves)
-    _caption(
-        figure,
+    return _save(
+        draw_loss(curves),
+        path,
         "How to read: lower is better. Pale: each logged value; firm: the mean of those around it. Marks: validation "
         "pairs. Validation that rises while training falls is overfitting.",
     )
-    return _save(figure, path)
 
 
 def draw_loss(curves: Mapping[str, Curve]) -> Figure:
@@ -104,19 +106,8 @@ def draw_loss(curves: Mapping[str, Curve]) -> Figure:
     rates = {name: curve for name, curve in curves.items() if name.removeprefix("train/").split("-")[0] == "lr"}
     if not totals and not terms:
         raise ValueError(f"no loss to plot among the curves {sorted(curves)}")
-    panels = [panel for panel in (totals, terms, rates) if panel]
-    figure = Figure(figsize=(8.0, 1.2 + 1.9 * len(panels)), layout="constrained")
-    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, panel in zip(axes, panels, strict=True):
-        if panel is rates:
-            _draw(axis, panel, "learning rate", smooth=False)
-        elif panel is totals:
-            _draw(axis, panel, "loss (weighted sum,\ndimensionless)", smooth=True)
-        else:
-            _draw(axis, panel, "terms\n(dimensionless)", smooth=True)
-    axes[0].set_title("Loss")
-    axes[-1].set_xlabel("optimiser updates")
-    return figure
+    panels = {"loss (weighted sum,\ndimensionless)": totals, "terms\n(dimensionless)": terms, RATE: rates}
+    return _stacked("Loss", panels, height=1.9)
 
 
 def plot_similarity(curves: Mapping[str, Curve], path: str | os.PathLike[str]) -> Path:
@@ -130,13 +121,12 @@ def plot_similarity(curves: Mapping[str, Curve], path: str | os.PathLike[str]) -
         ValueError: If there is no similarity among the curves.
         OSError: If the file cannot be written.
     """
-    figure = draw_similarity(curves)
-    _caption(
-        figure,
+    return _save(
+        draw_similarity(curves),
+        path,
         "How to read: higher is better, 1 is perfect; the axes need not start at zero. The same mean answer to every "
         "question already scores a fair cosine, but retrieves nothing: judge by both.",
     )
-    return _save(figure, path)
 
 
 def draw_similarity(curves: Mapping[str, Curve]) -> Figure:
@@ -146,15 +136,8 @@ def draw_similarity(curves: Mapping[str, Curve]) -> Figure:
         raise ValueError(f"no similarity to plot among the curves {sorted(curves)}")
     cosines = {name: curve for name, curve in shown.items() if "cosine" in name or "similarity" in name}
     retrieval = {name: curve for name, curve in shown.items() if name not in cosines}
-    panels = [panel for panel in (cosines, retrieval) if panel]
-    figure = Figure(figsize=(8.0, 1.2 + 2.0 * len(panels)), layout="constrained")
-    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, panel in zip(axes, panels, strict=True):
-        label = "cosine\n(1 = same direction)" if panel is cosines else "retrieval\n(1 = true answer always first)"
-        _draw(axis, panel, label, smooth=True)
-    axes[0].set_title("Similarity of predicted and true answers")
-    axes[-1].set_xlabel("optimiser updates")
-    return figure
+    panels = {"cosine\n(1 = same direction)": cosines, "retrieval\n(1 = true answer always first)": retrieval}
+    return _stacked("Similarity of predicted and true answers", panels, height=2.0)
 
 
 def plot_run(metrics: str | os.PathLike[str], folder: str | os.PathLike[str]) -> list[Path]:
@@ -176,6 +159,18 @@ def plot_run(metrics: str | os.PathLike[str], folder: str | os.PathLike[str]) ->
     # A run cut short may have logged no validation yet.
     pictures = (("loss.png", plot_loss, shows_loss), ("similarity.png", plot_similarity, shows_similarity))
     return [plot(curves, folder / name) for name, plot, shows in pictures if any(map(shows, curves))]
+
+
+def _stacked(title: str, panels: Mapping[str, Mapping[str, Curve]], *, height: float) -> Figure:
+    """Panels by their label, as far as there is something in them, one above the other."""
+    shown = {label: panel for label, panel in panels.items() if panel}
+    figure = Figure(figsize=(8.0, 1.2 + height * len(shown)), layout="constrained")
+    axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (label, panel) in zip(axes, shown.items(), strict=True):
+        _draw(axis, panel, label, smooth=label != RATE)
+    axes[0].set_title(title)
+    axes[-1].set_xlabel("optimiser updates")
+    return figure
 
 
 def _draw(axis: Axes, panel: Mapping[str, Curve], label: str, *, smooth: bool) -> None:
@@ -205,20 +200,15 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return [sum(window) / len(window) for window in windows]
 
 
-def _caption(figure: Figure, text: str) -> None:
-    # A supxlabel takes part in the layout, so that nothing is drawn over it.
-    figure.supxlabel(text, fontsize="small", color="#444444", wrap=True)
-
-
-def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def _save(figure: Figure, path: str | os.PathLike[str], caption: str) -> Path:
     path = Path(path)
+    # A supxlabel takes part in the layout, so that nothing is drawn over it.
+    figure.supxlabel(caption, fontsize="small", color="#444444", wrap=True)
     picture = io.BytesIO()
     # A Figure made without pyplot draws with Agg: no display, no global state.
     figure.savefig(picture, format="png", dpi=120)
-    try:
+    with writing(path):
         write_atomically(path, picture.getvalue())
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
     return path
 
 

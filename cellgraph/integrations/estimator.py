@@ -17,7 +17,6 @@ from sklearn.base import (
     RegressorMixin,
     TransformerMixin,
 )
-from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
 from cellgraph.nn import GMLPCell
+from cellgraph.nn.adapter import set_ridge
 from cellgraph.retrieval import EmbeddedPairs, Objective, Predicted, Retrieval, TrainSettings
 from cellgraph.training import train
 
@@ -177,11 +177,9 @@ class CellGraphRegressor(
     def _start(self, model: CellGraph, question: Tensor, answer: Tensor) -> None:
         model.question_adapter.fit(question)
         surface = model.question_adapter.encode(question)
-        ridge = RidgeCV(alphas=np.logspace(-3, 3, 13)).fit(surface.numpy(), answer.numpy())
         decoder = model.answer_adapter.decoder
         assert isinstance(decoder, nn.Linear)
-        decoder.weight.copy_(torch.as_tensor(ridge.coef_))
-        decoder.bias.copy_(torch.as_tensor(ridge.intercept_))
+        set_ridge(decoder, surface, answer)
 
     def _padded(self, scaler: StandardScaler, rows: NDArray[np.float64]) -> Tensor:
         scaled = torch.from_numpy(scaler.transform(rows))

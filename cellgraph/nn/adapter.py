@@ -207,12 +207,18 @@ def regress(adapter: LinearAdapter, embeddings: Tensor, surfaces: Tensor) -> flo
     """
     if not isinstance(adapter.encoder, nn.Linear):
         raise ValueError(f"regression sets a linear adapter, got {type(adapter).__name__}")
+    return set_ridge(adapter.encoder, embeddings, surfaces)
+
+
+@torch.no_grad()
+def set_ridge(layer: nn.Linear, x: Tensor, y: Tensor) -> float:
+    """Set a linear layer to the ridge regression from ``x`` to ``y``, see :func:`regress`; the penalty chosen."""
     from sklearn.linear_model import RidgeCV
 
-    embeddings, surfaces, _ = alike(embeddings, surfaces, adapter.encoder.weight)
-    ridge = RidgeCV(alphas=torch.logspace(-3, 3, 13).tolist()).fit(embeddings.numpy(), surfaces.numpy())
-    adapter.encoder.weight.copy_(torch.as_tensor(ridge.coef_))
-    adapter.encoder.bias.copy_(torch.as_tensor(ridge.intercept_))
+    x, y, _ = alike(x, y, layer.weight)
+    ridge = RidgeCV(alphas=torch.logspace(-3, 3, 13).tolist()).fit(x.numpy(), y.numpy())
+    layer.weight.copy_(torch.as_tensor(ridge.coef_))
+    layer.bias.copy_(torch.as_tensor(ridge.intercept_))
     return float(ridge.alpha_)
 
 

@@ -178,7 +178,7 @@ class GMLPCell(WholeSteps):
         return linear(self, u * gate.to(u.dtype), self.out_weight, self.out_bias) + moved
 
     @property
-    def wide_gate_weight(self) -> Tensor:  # type: ignore[override]
+    def wide_gate_weight(self) -> Tensor:
         """The gate's weights by hidden channel, ``[num_directions + 1, groups, hidden]``."""
         return self.gate_weight.repeat_interleave(self.hidden // self.heads, dim=-1)
 

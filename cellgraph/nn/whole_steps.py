@@ -26,18 +26,6 @@ class WholeSteps(Cell):
     hidden: int
     sharing: str
     norm_transport: bool
-    position: Tensor
-    norm_weight: Tensor
-    norm_bias: Tensor
-    in_weight: Tensor
-    in_bias: Tensor
-    gate_norm_weight: Tensor
-    gate_norm_bias: Tensor
-    wide_gate_weight: Tensor
-    gate_bias: Tensor
-    out_weight: Tensor
-    out_bias: Tensor
-    transport: Tensor
 
     _fused_steps: FusedSteps | None = None
 
@@ -99,11 +87,12 @@ class WholeSteps(Cell):
         """Take several steps by the fused operator, see :meth:`Cell.walk`."""
         if self._fused_steps is None:
             self._fused_steps = FusedSteps(self.lattice)
+        cell = cast("GMLPCell", self)
         parameters = [
-            self.position,
-            *(self.norm_weight[0], self.norm_bias[0], self.in_weight[0], self.in_bias[0]),
-            *(self.gate_norm_weight[0], self.gate_norm_bias[0], self.wide_gate_weight[:, 0], self.gate_bias[0]),
-            *(self.out_weight[0], self.out_bias[0], self.transport[:, 0]),
+            cell.position,
+            *(cell.norm_weight[0], cell.norm_bias[0], cell.in_weight[0], cell.in_bias[0]),
+            *(cell.gate_norm_weight[0], cell.gate_norm_bias[0], cell.wide_gate_weight[:, 0], cell.gate_bias[0]),
+            *(cell.out_weight[0], cell.out_bias[0], cell.transport[:, 0]),
         ]
         return self._fused_steps.walk(
             x,
@@ -119,19 +108,20 @@ class WholeSteps(Cell):
     def _gated_step(
         self, step: Callable[..., Tensor], x: Tensor, update_mask: Tensor | None, context: Tensor | None
     ) -> Tensor:
-        uv = activation(cast("GMLPCell", self), x, context)
+        cell = cast("GMLPCell", self)
+        uv = activation(cell, x, context)
         # A rate is folded into the weights, which are small; only a mask has to reach the kernel.
         rate = self.dynamics.share() if update_mask is None else self.step_size
         return step(
             uv,
             x,
-            self.gate_norm_weight[0],
-            self.gate_norm_bias[0],
-            self.wide_gate_weight,
-            self.gate_bias[0],
-            (rate * self.out_weight[0]).to(uv.dtype),
-            rate * self.out_bias[0],
-            rate * self.transport,
+            cell.gate_norm_weight[0],
+            cell.gate_norm_bias[0],
+            cell.wide_gate_weight,
+            cell.gate_bias[0],
+            (rate * cell.out_weight[0]).to(uv.dtype),
+            rate * cell.out_bias[0],
+            rate * cell.transport,
             update_mask,
             self.neighbour_sum.neighbours,
         )

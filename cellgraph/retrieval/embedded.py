@@ -113,19 +113,20 @@ class Batch:
         device = torch.device(device)
         if self.question.device == device:
             return self
-        mask = None if self.mask is None else self.mask.to(device, **options)
-        question, answer = self.question.to(device, **options), self.answer.to(device, **options)
-        index, group = self.index.to(device, **options), self.group.to(device, **options)
-        return Batch(question, answer, index, group, mask, starts=self.starts, epoch=self.epoch)
+        there = {name: value.to(device, **options) for name, value in self._all().items() if isinstance(value, Tensor)}
+        return Batch(**{**self._all(), **there})
 
     def asking(self, question: Tensor) -> Batch:
         """The batch with other question embeddings, of the same shape."""
-        return Batch(question, self.answer, self.index, self.group, self.mask, starts=self.starts, epoch=self.epoch)
+        return Batch(**{**self._all(), "question": question})
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name, on the CPU."""
         named = {"question": self.question, "answer": self.answer, "index": self.index, "mask": self.mask}
         return {name: x.detach().cpu().contiguous() for name, x in named.items() if x is not None}
+
+    def _all(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
 
     def __len__(self) -> int:
         return int(self.question.size(0) * self.question.size(1)) if self.mask is None else int(self.mask.sum())

@@ -33,6 +33,10 @@ class DigitImages:
         """Some of the images."""
         return DigitImages(self.pixels[index], self.labels[index])
 
+    def draw(self, size: int, generator: torch.Generator) -> DigitImages:
+        """Some of the images, drawn with replacement."""
+        return self.select(torch.randint(len(self), (size,), generator=generator))
+
 
 def digit_images() -> tuple[DigitImages, DigitImages, DigitImages]:
     """The digits of 8 x 8 pixels that come with `scikit-learn

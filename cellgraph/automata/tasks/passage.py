@@ -68,9 +68,7 @@ class Passage(Task):
 
     def sample(self, size: int, generator: torch.Generator) -> Batch:
         """Training images drawn with replacement."""
-        return self._batch(
-            self.training_images.select(torch.randint(len(self.training_images), (size,), generator=generator))
-        )
+        return self._batch(self.training_images.draw(size, generator))
 
     def loss(self, x: Tensor, batch: Batch) -> Tensor:
         """The mean squared error on the back face."""
