@@ -1,8 +1,8 @@
-from .baselines import Baseline, Identity, MeanAnswer, Procrustes, Ridge, closed_forms
+from .baselines import Baseline, Identity, MeanAnswer, NearestQuestions, Procrustes, Ridge, closed_forms
 from .bootstrap import Interval, bootstrap_interval, bootstrap_intervals, paired_difference
 from .controls import AdaptersAlone, Control, LinearMLP, PathAlone
 from .embedded import Batch, EmbeddedPairs
-from .evaluation import Evaluation, Prediction, evaluate, predict, predict_closed_forms
+from .evaluation import Evaluation, Prediction, Scores, evaluate, predict, predict_closed_forms
 from .lesson import PairLesson
 from .loader import DialogueLoader
 from .memory_bank import MemoryBank
@@ -38,6 +38,7 @@ __all__ = [
     "MeanAnswer",
     "MemoryBank",
     "NearestAnswers",
+    "NearestQuestions",
     "Objective",
     "PairLesson",
     "PathAlone",
@@ -47,6 +48,7 @@ __all__ = [
     "QuestionAnswering",
     "Retrieval",
     "Ridge",
+    "Scores",
     "TrainSettings",
     "bootstrap_interval",
     "bootstrap_intervals",

@@ -10,9 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cellgraph.numbers import plain_numbers
+from cellgraph.retrieval.metrics import CHUNK_SIZE
 
 #: Penalties tried by :class:`Ridge`, four a decade: from no regularisation to nearly the mean answer.
 PENALTIES = tuple(10 ** (quarter / 4) for quarter in range(-24, 17))
@@ -218,6 +220,56 @@ class Ridge(_Affine):
         self.bias = answer_mean - question_mean @ self.weight
 
 
+class NearestQuestions(Baseline):
+    """The mean answer of the training questions nearest by cosine, their number chosen by leave-one-out on these.
+
+    (Cover and Hart 1967, `doi 10.1109/TIT.1967.1053964 <https://doi.org/10.1109/TIT.1967.1053964>`_; the simplest map
+    that is not linear.)
+
+    Args:
+        counts: Numbers of questions to try; what there are not enough questions for is left out.
+
+    Attributes:
+        count: The number chosen: that of the largest mean cosine to the true answer.
+
+    Raises:
+        ValueError: If there is no number or one is not positive.
+    """
+
+    min_pairs = 2
+
+    @plain_numbers
+    def __init__(self, *, counts: Sequence[int] = (1, 2, 4, 8, 16, 32, 64)) -> None:
+        super().__init__()
+        if not counts or min(counts) < 1:
+            raise ValueError(f"NearestQuestions needs positive numbers of questions, got {list(counts)}")
+        self.counts = tuple(sorted(counts))
+        self.count = 0
+
+    def _fit(self, question: Tensor, answer: Tensor) -> None:
+        self.known, self.answers = F.normalize(question, dim=1), answer
+        counts = [count for count in self.counts if count < len(question)] or [len(question) - 1]
+        gained = torch.zeros(len(counts), dtype=answer.dtype)
+        for rows in torch.arange(len(question)).split(CHUNK_SIZE):
+            score = self.known[rows] @ self.known.T
+            score[torch.arange(len(rows)), rows] = -torch.inf
+            nearest = answer[score.topk(counts[-1], dim=1).indices]
+            for place, count in enumerate(counts):
+                gained[place] += F.cosine_similarity(nearest[:, :count].mean(1), answer[rows]).sum()
+        self.count = counts[int(gained.argmax())]
+
+    def _predict(self, question: Tensor) -> Tensor:
+        known, answers = self.known.to(question.device), self.answers.to(question.device)
+        parts = [
+            answers[(rows @ known.T).topk(self.count, dim=1).indices].mean(1)
+            for rows in F.normalize(question, dim=1).split(CHUNK_SIZE)
+        ]
+        return torch.cat(parts) if parts else question.new_zeros(0, self.answer_width)
+
+    def _num_parameters(self) -> int:
+        return self.known.numel() + self.answers.numel()
+
+
 def closed_forms() -> dict[str, Baseline]:
     """A new one of each, by the names they bear in the table."""
     return {
@@ -226,4 +278,5 @@ def closed_forms() -> dict[str, Baseline]:
         "identity (centred)": Identity(centred=True),
         "Procrustes": Procrustes(),
         "ridge": Ridge(),
+        "nearest questions": NearestQuestions(),
     }

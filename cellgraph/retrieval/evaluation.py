@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,19 @@ from cellgraph.model import CellGraph
 from cellgraph.retrieval.baselines import Baseline, closed_forms
 from cellgraph.retrieval.bootstrap import Interval, bootstrap_intervals, paired_difference
 from cellgraph.retrieval.controls import Control
-from cellgraph.retrieval.metrics import chance_level, cosine, distinct_answers, ranks, recall_at_k, reciprocal_ranks
+from cellgraph.retrieval.metrics import (
+    chance_level,
+    cosine,
+    distinct_answers,
+    first_right,
+    ranks,
+    recall_at_k,
+    reciprocal_ranks,
+)
 
 RECALLS = (1, 5, 10)
+#: Where cosines are taken: between surfaces, between embeddings, and between these less their mean in training.
+SPACES = ("surface", "teacher", "centred")
 
 Row = dict[str, Any]
 
@@ -39,19 +49,36 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """What a system says that has no embeddings: it has no cosines either, and is not re-ranked.
+
+    Attributes:
+        scores: How well the answer of each held-out pair fits each question, ``[num_pairs, num_pairs]``.
+        parameters: Numbers fitted or trained.
+        seconds_train: Wall-clock time of doing so.
+    """
+
+    scores: Tensor
+    parameters: int = 0
+    seconds_train: float = 0.0
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The figures of all systems on the same held-out pairs.
 
     Attributes:
         rows: One for each system, in the order given: ``name``, ``cosine_surface``, ``cosine_teacher``,
             ``cosine_centred``, ``recall_at_1``, ``recall_at_5``, ``recall_at_10``, ``mrr``, ``mrr_low``, ``mrr_high``,
-            the seven retrieval figures again with the suffix ``_csls``, ``parameters``, ``pairs_train``,
-            ``pairs_test`` and ``seconds_train``.
-        differences: Mean reciprocal rank of ``reference`` less that of each other system, with the paired interval:
-            ``name``, ``against``, ``mrr``, ``mrr_low``, ``mrr_high`` and the same with ``_csls``.
+            the six retrieval figures again with the suffix ``_csls``, ``parameters``, ``pairs_train``, ``pairs_test``
+            and ``seconds_train``; ``None`` where a system has no such figure.
+        differences: Mean reciprocal rank of ``reference`` less that of each other system, with the paired interval and
+            the probability of none: ``name``, ``against``, ``mrr``, ``mrr_low``, ``mrr_high``, ``mrr_p`` and the same
+            with ``_csls``.
         pairs_train: Number of training pairs.
         pairs_test: Number of held-out pairs.
         candidates: Number of distinct answers among the held-out pairs.
+        groups: Number of groups that the bootstrap draws.
         csls_k: Neighbours of CSLS.
         num_resamples: Resamples of the bootstrap.
         seed: Seed of the bootstrap.
@@ -63,6 +90,7 @@ class Evaluation:
     pairs_train: int
     pairs_test: int
     candidates: int
+    groups: int
     csls_k: int
     num_resamples: int
     seed: int
@@ -77,6 +105,7 @@ class Evaluation:
             "pairs_train": self.pairs_train,
             "pairs_test": self.pairs_test,
             "candidates": self.candidates,
+            "groups": self.groups,
             "chance": {"recall_at_1": recall, "mrr": mrr},
             "csls_k": self.csls_k,
             "num_resamples": self.num_resamples,
@@ -85,12 +114,13 @@ class Evaluation:
 
 
 def evaluate(
-    predictions: Mapping[str, Prediction],
+    predictions: Mapping[str, Prediction | Scores],
     answers: Tensor,
     *,
     answers_train: Tensor,
     to_surface: Callable[[Tensor], Tensor],
     answer_texts: Sequence[str] | None = None,
+    groups: Tensor | None = None,
     reference: str | None = None,
     csls_k: int = 10,
     num_resamples: int = 10_000,
@@ -108,6 +138,7 @@ def evaluate(
         to_surface: The answer adapter's ``encode``: gives the surface of the true answers, and that of a prediction
             that comes without one.
         answer_texts: Texts of the held-out answers, to find equal ones.
+        groups: Number of the group that each held-out pair is of, for the bootstrap; each is one by default.
         reference: Name of the system whose lead over each other is reported.
         csls_k: Neighbours of CSLS.
         num_resamples: Resamples of the bootstrap.
@@ -135,37 +166,52 @@ def evaluate(
     rows: list[Row] = []
     columns: list[Tensor] = []
     for name, prediction in predictions.items():
-        embedding = _checked(f"prediction of {name!r}", prediction.embedding, rows=len(answers), width=answers.size(1))
-        with torch.no_grad():
-            surface = to_surface(embedding) if prediction.surface is None else prediction.surface
-        surface = _checked(f"surface of {name!r}", surface, rows=len(answers), width=surfaces.size(1))
-        row: Row = {
-            "name": name,
-            "cosine_surface": float(cosine(surface, surfaces).mean()),
-            "cosine_teacher": float(cosine(embedding, answers).mean()),
-            "cosine_centred": float(cosine(embedding, answers, mean=mean).mean()),
-        }
-        for suffix, k in (("", None), ("_csls", csls_k)):
-            found = ranks(embedding, answers[candidates], target, csls_k=k)
-            row |= {f"recall_at_{n}{suffix}": float(recall_at_k(found, n).mean()) for n in RECALLS}
-            row |= {f"mrr{suffix}": 0.0, f"mrr_low{suffix}": 0.0, f"mrr_high{suffix}": 0.0}
-            columns.append(reciprocal_ranks(found))
+        row: Row = {"name": name}
+        if isinstance(prediction, Scores):
+            row |= dict.fromkeys(f"cosine_{space}" for space in SPACES)
+            scores = _checked(f"scores of {name!r}", prediction.scores, rows=len(answers), width=len(answers))
+            own = target[:, None] == torch.arange(len(candidates))
+            found = {"": first_right(scores[:, candidates], own)}
+        else:
+            embedding = _checked(
+                f"prediction of {name!r}", prediction.embedding, rows=len(answers), width=answers.size(1)
+            )
+            with torch.no_grad():
+                surface = to_surface(embedding) if prediction.surface is None else prediction.surface
+            surface = _checked(f"surface of {name!r}", surface, rows=len(answers), width=surfaces.size(1))
+            row |= {
+                "cosine_surface": float(cosine(surface, surfaces).mean()),
+                "cosine_teacher": float(cosine(embedding, answers).mean()),
+                "cosine_centred": float(cosine(embedding, answers, mean=mean).mean()),
+            }
+            both = (("", None), ("_csls", csls_k))
+            found = {suffix: ranks(embedding, answers[candidates], target, csls_k=k) for suffix, k in both}
+        for suffix in ("", "_csls"):
+            ranked = found.get(suffix)
+            hits = {n: None if ranked is None else float(recall_at_k(ranked, n).mean()) for n in RECALLS}
+            row |= {f"recall_at_{n}{suffix}": share for n, share in hits.items()}
+            row |= dict.fromkeys((f"mrr{suffix}", f"mrr_low{suffix}", f"mrr_high{suffix}"))
+            columns.append(reciprocal_ranks(found[""] if ranked is None else ranked))
         row["parameters"] = int(prediction.parameters)
         row["pairs_train"], row["pairs_test"] = len(answers_train), len(answers)
         row["seconds_train"] = float(prediction.seconds_train)
         rows.append(row)
 
     values = torch.stack(columns, dim=1)
-    intervals = bootstrap_intervals(values, num_resamples=num_resamples, seed=seed)
+    options: dict[str, Any] = {"groups": groups, "num_resamples": num_resamples, "seed": seed}
+    intervals = bootstrap_intervals(values, **options)
     for row, plain, with_csls in zip(rows, intervals[::2], intervals[1::2], strict=True):
-        row |= _mrr(plain) | _mrr(with_csls, "_csls")
+        row |= _mrr(plain)
+        row |= {} if row["recall_at_1_csls"] is None else _mrr(with_csls, "_csls")
     by_name = dict(zip(predictions, values.split(2, dim=1), strict=True))
+    reranked = {row["name"] for row in rows if row["recall_at_1_csls"] is not None}
     return Evaluation(
         rows=rows,
-        differences=[] if reference is None else _differences(by_name, reference, num_resamples, seed),
+        differences=[] if reference is None else _differences(by_name, reference, reranked, options),
         pairs_train=len(answers_train),
         pairs_test=len(answers),
         candidates=len(candidates),
+        groups=len(answers) if groups is None else len(groups.unique()),
         csls_k=csls_k,
         num_resamples=num_resamples,
         seed=seed,
@@ -243,19 +289,23 @@ def predict(
 
 
 def _mrr(interval: Interval, suffix: str = "") -> Row:
-    mean, low, high = interval
-    return {f"mrr{suffix}": mean, f"mrr_low{suffix}": low, f"mrr_high{suffix}": high}
+    return {f"mrr{suffix}": interval.mean, f"mrr_low{suffix}": interval.low, f"mrr_high{suffix}": interval.high}
 
 
-def _differences(by_name: Mapping[str, Tensor], reference: str, num_resamples: int, seed: int) -> list[Row]:
+def _differences(
+    by_name: Mapping[str, Tensor], reference: str, reranked: Container[str], options: Mapping[str, Any]
+) -> list[Row]:
     differences = []
     for name, values in by_name.items():
         if name == reference:
             continue
         row: Row = {"name": reference, "against": name}
         for column, suffix in enumerate(("", "_csls")):
-            first, second = by_name[reference][:, column], values[:, column]
-            row |= _mrr(paired_difference(first, second, num_resamples=num_resamples, seed=seed), suffix)
+            if column and not (name in reranked and reference in reranked):
+                row |= dict.fromkeys(f"mrr{part}{suffix}" for part in ("", "_low", "_high", "_p"))
+                continue
+            found = paired_difference(by_name[reference][:, column], values[:, column], **options)
+            row |= {**_mrr(found, suffix), f"mrr_p{suffix}": found.p}
         differences.append(row)
     return differences
 

@@ -13,13 +13,14 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from cellgraph.data import QAPair, Split, read_pairs, save_pairs
+from cellgraph.data import QAPair, Split, group_pairs, read_pairs, save_pairs
 from cellgraph.files import write_json
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.retrieval.controls import Control, alone, with_perceptron
 from cellgraph.retrieval.embedded import EmbeddedPairs
-from cellgraph.retrieval.evaluation import Evaluation, Prediction, evaluate, predict, predict_closed_forms
+from cellgraph.retrieval.evaluation import Evaluation, Prediction, Scores, evaluate, predict, predict_closed_forms
+from cellgraph.retrieval.lexical import bm25_scores
 from cellgraph.retrieval.nearest import nearest_answers
 from cellgraph.retrieval.objectives import Objective
 from cellgraph.retrieval.settings import TrainSettings
@@ -34,6 +35,7 @@ PARTS = ("train", "validation", "test")
 #: Names of the trained systems in the table.
 LATTICE, ADAPTERS_ALONE, LINEAR_MLP = "lattice", "adapters alone", "linear + MLP"
 CONTROLS = ADAPTERS_ALONE, LINEAR_MLP
+BM25 = "BM25"
 
 #: The first stage of training, which has a folder of its own as the trained baselines have.
 FIRST = "first"
@@ -133,14 +135,16 @@ class QuestionAnswering(Retrieval):
         assert isinstance(model, CellGraph)
         assert self.pairs is not None
         assert self.test is not None
-        predictions = self.predictions(model, self.test.question, job, seconds_train=training["seconds"])
         questions, answers = zip(*((pair.question, pair.answer) for pair in self.texts.test), strict=True)
+        predictions = self.predictions(model, self.test.question, job, seconds_train=training["seconds"])
+        systems: dict[str, Prediction | Scores] = {BM25: Scores(bm25_scores(questions, answers)), **predictions}
         evaluation = evaluate(
-            predictions,
+            systems,
             self.test.answer,
             answers_train=self.pairs.answer,
             to_surface=model.target_surface,
             answer_texts=answers,
+            groups=_group_numbers(self.texts.test),
             reference=LATTICE,
         )
         examples = nearest_answers(predictions[LATTICE].embedding, self.test.answer, questions, answers)
@@ -259,6 +263,14 @@ def _checked_stage(settings: Mapping[str, Any]) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"adapters_first: {error}") from None
     return dict(settings)
+
+
+def _group_numbers(pairs: Sequence[QAPair]) -> Tensor:
+    """Number of each pair's group, see :func:`~cellgraph.data.group_pairs`."""
+    number = torch.empty(len(pairs), dtype=torch.long)
+    for group, members in enumerate(group_pairs(pairs)):
+        number[members] = group
+    return number
 
 
 def _checked_parts(pairs: Split) -> Split:

@@ -13,12 +13,15 @@ from rich.text import Text
 
 from cellgraph.files import write_atomically, write_json, writing
 from cellgraph.folder import RunFolder
-from cellgraph.retrieval.evaluation import RECALLS, Evaluation, Row
+from cellgraph.retrieval.evaluation import RECALLS, SPACES, Evaluation, Row
 from cellgraph.retrieval.nearest import NearestAnswers
 from cellgraph.texts import escaped_markdown, markdown_table, one_line
 
 #: Longer texts are cut.
 SHOWN_CHARS = 100
+
+#: What stands for a figure that a system has not.
+ABSENT = "-"
 
 #: Columns of retrieval on the console.
 _RETRIEVAL = (*(f"R@{k}" for k in RECALLS), "MRR", "95 %")
@@ -70,10 +73,15 @@ def markdown(evaluation: Evaluation, examples: Sequence[NearestAnswers] = ()) ->
     if evaluation.differences:
         lines += ["", "## Lead in mean reciprocal rank (paired bootstrap)", ""]
         rows = [
-            [escaped_markdown(f"{row['name']} - {row['against']}"), _signed(row), _signed(row, "_csls")]
+            [
+                escaped_markdown(f"{row['name']} - {row['against']}"),
+                _signed(row),
+                _probability(row),
+                _signed(row, "_csls"),
+            ]
             for row in evaluation.differences
         ]
-        lines += markdown_table(["comparison", "difference [95 %]", "with CSLS"], rows)
+        lines += markdown_table(["comparison", "difference [95 %]", "p", "with CSLS"], rows)
     if examples:
         lines += ["", "## Nearest answers", ""]
         for example in examples:
@@ -111,8 +119,7 @@ def save_evaluation(
 def _plain_table(evaluation: Evaluation) -> Table:
     table = _rich_table("Held-out pairs", "system", "surface", "teacher", "centred", *_RETRIEVAL)
     for row in evaluation.rows:
-        cosines = [f"{row[f'cosine_{space}']:.3f}" for space in ("surface", "teacher", "centred")]
-        table.add_row(Text(row["name"]), *cosines, *_retrieval(row))
+        table.add_row(Text(row["name"]), *_cosines(row), *_retrieval(row))
     return table
 
 
@@ -126,9 +133,9 @@ def _csls_table(evaluation: Evaluation) -> Table:
 
 def _difference_table(evaluation: Evaluation) -> Table:
     title = f"Lead of {evaluation.differences[0]['name']} in MRR, paired"
-    table = _rich_table(title, "over", "MRR [95 %]", "with CSLS [95 %]")
+    table = _rich_table(title, "over", "MRR [95 %]", "p", "with CSLS [95 %]")
     for row in evaluation.differences:
-        table.add_row(Text(row["against"]), _signed(row), _signed(row, "_csls"))
+        table.add_row(Text(row["against"]), _signed(row), _probability(row), _signed(row, "_csls"))
     return table
 
 
@@ -141,34 +148,52 @@ def _rich_table(title: str, *headings: str) -> Table:
 
 
 def _retrieval(row: Row, suffix: str = "") -> list[str]:
-    recalls = [f"{row[f'recall_at_{k}{suffix}']:.3f}" for k in RECALLS]
-    return [*recalls, f"{row['mrr' + suffix]:.3f}", f"{row['mrr_low' + suffix]:.3f}-{row['mrr_high' + suffix]:.3f}"]
+    figures = [_figure(row[f"recall_at_{k}{suffix}"]) for k in RECALLS] + [_figure(row["mrr" + suffix])]
+    low, high = row["mrr_low" + suffix], row["mrr_high" + suffix]
+    return [*figures, ABSENT if low is None else f"{low:.3f}-{high:.3f}"]
 
 
 def _caption(evaluation: Evaluation) -> list[str]:
     chance = evaluation.to_dict()["chance"]
+    over = "pairs" if evaluation.groups == evaluation.pairs_test else f"{evaluation.groups:,} groups of pairs"
     return [
         f"{evaluation.pairs_train:,} training pairs, {evaluation.pairs_test:,} held out with {evaluation.candidates:,} "
         f"distinct answers;",
         f"chance: R@1 {chance['recall_at_1']:.4f}, MRR {chance['mrr']:.4f}.",
         f"Surface, teacher: cosine in that space; centred: in teacher space, less the training mean of the answers. "
         f"R@k: share of questions whose own answer is among the first k. MRR: mean reciprocal rank, with its bootstrap "
-        f"95 % interval over pairs. CSLS: re-ranked with k = {evaluation.csls_k}.",
+        f"95 % interval over {over}. p: probability of no lead, two-sided, likewise. "
+        f"CSLS: re-ranked with k = {evaluation.csls_k}.",
     ]
 
 
 def _cells(row: Row) -> list[str]:
-    figures = [f"{row[f'cosine_{space}']:.3f}" for space in ("surface", "teacher", "centred")]
-    figures += [f"{row[f'recall_at_{k}']:.3f}" for k in RECALLS]
-    figures += [_with_interval(row), f"{row['recall_at_1_csls']:.3f}", _with_interval(row, "_csls")]
+    figures = _cosines(row) + [_figure(row[f"recall_at_{k}"]) for k in RECALLS]
+    figures += [_with_interval(row), _figure(row["recall_at_1_csls"]), _with_interval(row, "_csls")]
     return [escaped_markdown(row["name"]), *figures, f"{row['parameters']:,}", f"{row['seconds_train']:.1f}"]
 
 
 def _with_interval(row: Row, suffix: str = "") -> str:
+    if row["mrr" + suffix] is None:
+        return ABSENT
     return f"{row['mrr' + suffix]:.3f} [{row['mrr_low' + suffix]:.3f}, {row['mrr_high' + suffix]:.3f}]"
 
 
+def _cosines(row: Row) -> list[str]:
+    return [_figure(row[f"cosine_{space}"]) for space in SPACES]
+
+
+def _figure(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.3f}"
+
+
+def _probability(row: Row) -> str:
+    return f"{row['mrr_p']:.2g}" if row["mrr_p"] >= 0.001 else "<0.001"
+
+
 def _signed(row: Row, suffix: str = "") -> str:
+    if row["mrr" + suffix] is None:
+        return ABSENT
     return f"{row['mrr' + suffix]:+.3f} [{row['mrr_low' + suffix]:+.3f}, {row['mrr_high' + suffix]:+.3f}]"
 
 

@@ -6,8 +6,18 @@ import torch
 from scipy.linalg import orthogonal_procrustes
 from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
+from sklearn.neighbors import KNeighborsRegressor
 
-from cellgraph.retrieval import Identity, MeanAnswer, Procrustes, Ridge, closed_forms, predict_closed_forms
+from cellgraph.retrieval import (
+    Identity,
+    MeanAnswer,
+    NearestQuestions,
+    Procrustes,
+    Ridge,
+    closed_forms,
+    predict_closed_forms,
+)
 
 
 def pairs(num_pairs: int = 80, width: int = 6, *, noise: float = 0.5, seed: int = 0):
@@ -111,6 +121,7 @@ def test_parameters_are_counted():
         "identity (centred)": 6,
         "Procrustes": 42,
         "ridge": 42,
+        "nearest questions": 80 * 12,
     }
 
 
@@ -153,6 +164,30 @@ def test_square_maps_need_one_width(baseline):
     question, answer = pairs()
     with pytest.raises(ValueError, match="one width, got 5 and 6"):
         baseline.fit(question[:, :5], answer)
+
+
+def test_nearest_questions_are_sklearns_neighbours_at_the_number_it_chose():
+    question, answer = pairs(noise=0.1)
+    found = NearestQuestions().fit(question, answer)
+    x, y = question.numpy(), answer.numpy()
+    left_out = {}
+    for count in (1, 2, 4, 8, 16, 32, 64):
+        regressor = KNeighborsRegressor(count, metric="cosine")
+        predicted = cross_val_predict(regressor, x, y, cv=LeaveOneOut())
+        cosines = (predicted * y).sum(1) / np.linalg.norm(predicted, axis=1) / np.linalg.norm(y, axis=1)
+        left_out[count] = cosines.mean()
+    assert found.count == max(left_out, key=left_out.__getitem__)
+    unseen, _ = pairs(seed=1)
+    wanted = KNeighborsRegressor(found.count, metric="cosine").fit(x, y).predict(unseen.numpy())
+    np.testing.assert_allclose(found.predict(unseen).numpy(), wanted, atol=1e-10)
+
+
+def test_nearest_questions_of_a_few_pairs_are_fewer():
+    question, answer = pairs(3)
+    assert NearestQuestions(counts=[8, 2]).fit(question, answer).count == 2
+    assert NearestQuestions(counts=[8]).fit(question, answer).count == 2
+    with pytest.raises(ValueError, match="positive numbers of questions"):
+        NearestQuestions(counts=[0])
 
 
 def test_ridge_needs_penalties():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -35,7 +37,7 @@ def test_coverage_of_a_known_mean():
 def test_columns_share_their_resamples():
     values = torch.rand(40, 1, dtype=torch.float64)
     shifted = bootstrap_intervals(torch.cat([values, values + 1], dim=1))
-    assert shifted[1] == pytest.approx(tuple(x + 1 for x in shifted[0]))
+    assert shifted[1][:3] == pytest.approx(tuple(x + 1 for x in shifted[0][:3]))
     assert shifted[0] == pytest.approx(bootstrap_interval(values[:, 0]))
 
 
@@ -50,6 +52,48 @@ def test_chunks_join_up(monkeypatch):
     whole = bootstrap_interval(values, num_resamples=999)
     monkeypatch.setattr("cellgraph.retrieval.bootstrap.DRAWN_AT_A_TIME", 30 * 100)
     assert bootstrap_interval(values, num_resamples=999) == whole
+
+
+def test_whole_groups_are_drawn():
+    generator = torch.Generator().manual_seed(0)
+    groups = torch.tensor([0, 0, 0, 1, 2, 2, 5])
+    values = torch.rand(7, 2, generator=generator, dtype=torch.float64)
+    found = bootstrap_intervals(values, groups=groups, num_resamples=50_000, confidence=0.8)
+    # All of the 4 ** 4 equally likely resamples of the four groups.
+    members = [values[groups == group] for group in groups.unique()]
+    means = [torch.cat([members[group] for group in drawn]).mean(0) for drawn in itertools.product(range(4), repeat=4)]
+    low, high = np.quantile(torch.stack(means).numpy(), [0.1, 0.9], axis=0)
+    for column, interval in enumerate(found):
+        assert interval.mean == pytest.approx(float(values[:, column].mean()))
+        assert (interval.low, interval.high) == pytest.approx((low[column], high[column]), abs=0.01)
+
+
+def test_each_pair_a_group_of_its_own_is_no_grouping():
+    values = torch.rand(30, 2)
+    assert bootstrap_intervals(values, groups=torch.arange(30)) == bootstrap_intervals(values)
+    with pytest.raises(ValueError, match=r"a group for each of 30 pairs, got \[29\]"):
+        bootstrap_intervals(values, groups=torch.arange(29))
+
+
+def test_pairs_that_are_alike_in_a_group_make_the_interval_wider():
+    values = torch.randn(40, generator=torch.Generator().manual_seed(0))
+    doubled, groups = values.repeat_interleave(5), torch.arange(40).repeat_interleave(5)
+    alone, blind, grouped = (
+        bootstrap_interval(values),
+        bootstrap_interval(doubled),
+        bootstrap_interval(doubled, groups=groups),
+    )
+    assert grouped == pytest.approx(alone)
+    assert blind.high - blind.low < 0.6 * (grouped.high - grouped.low)
+
+
+def test_the_probability_is_that_of_a_mean_beyond_zero():
+    # Of 0 and 1 with n = 6 the resampled mean is 0 with probability 2 ** -6.
+    values = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
+    assert bootstrap_interval(values, num_resamples=100_000).p == pytest.approx(2 / 64, abs=0.003)
+    assert bootstrap_interval(-values, num_resamples=100_000).p == pytest.approx(2 / 64, abs=0.003)
+    assert bootstrap_interval(torch.tensor([-1.0, 1.0]), num_resamples=1000).p == 1.0
+    assert bootstrap_interval(torch.ones(4), num_resamples=1000).p == 0.001
 
 
 def test_confidence_widens():

@@ -16,6 +16,7 @@ from cellgraph.retrieval import (
     AdaptersAlone,
     Evaluation,
     Prediction,
+    Scores,
     chance_level,
     evaluate,
     markdown,
@@ -74,7 +75,8 @@ def by_name(evaluation: Evaluation) -> dict[str, dict]:
 
 
 def test_rows_carry_all_figures_in_the_order_given(evaluation):
-    names = ["mean answer", "identity (raw)", "identity (centred)", "Procrustes", "ridge", "lattice"]
+    names = ["mean answer", "identity (raw)", "identity (centred)", "Procrustes", "ridge"]
+    names += ["nearest questions", "lattice"]
     assert [row["name"] for row in evaluation.rows] == names
     for row in evaluation.rows:
         assert set(row) == {"name", *FIGURES, *RETRIEVAL, *(f"{key}_csls" for key in RETRIEVAL), *BESIDE}
@@ -289,3 +291,37 @@ def test_nearest_answers_refuse_bad_input():
         nearest_answers(torch.eye(2), torch.eye(2), ["q"], ["a", "b"])
     with pytest.raises(ValueError, match="between 0 and 1, got"):
         nearest_answers(torch.eye(2), torch.eye(2), ["q", "r"], ["a", "b"], indices=[2])
+
+
+def test_a_system_of_scores_has_no_cosines_and_is_ranked_by_them(data) -> None:
+    answers = data["answer_test"].clone()
+    answers[1] = answers[0]  # one candidate for both
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(len(answers), len(answers), generator=generator)
+    scores[:, 1] = scores[:, 0]
+    predictions = {"words": Scores(scores), "identity": Prediction(data["question_test"])}
+    groups = torch.arange(len(answers)) // 2
+    found = evaluate(
+        predictions,
+        answers,
+        answers_train=data["answer_train"],
+        to_surface=to_surface,
+        groups=groups,
+        reference="identity",
+        num_resamples=200,
+    )
+    row = by_name(found)["words"]
+    rank = [
+        1 + sum(scores[i, j] > scores[i, own] for j in range(len(answers)) if j not in (1, own))
+        for i, own in enumerate([0, 0, *range(2, len(answers))])
+    ]
+    assert row["mrr"] == pytest.approx(float(np.mean([1 / float(one) for one in rank])))
+    assert row["recall_at_5"] == pytest.approx(float(np.mean([one <= 5 for one in rank])))
+    assert row["cosine_teacher"] is row["recall_at_1_csls"] is row["mrr_csls"] is None
+    assert found.groups == len(answers) // 2
+    (lead,) = found.differences
+    assert lead["mrr_csls"] is None
+    assert 0.005 <= lead["mrr_p"] <= 1
+    assert f"over {found.groups} groups of pairs" in markdown(found)
+    assert "| words | - | - | - |" in markdown(found)
+    json.dumps(found.to_dict(), allow_nan=False)

@@ -137,7 +137,7 @@ def test_what_stands_beside_the_network_is_trained_once(tmp_path: Path, monkeypa
     other = make(tmp_path, settings=replace(SETTINGS, weight_decay=0.5), **first).evaluate()
     assert len(trained) == 6
     same = [row == before for row, before in zip(timeless(other.rows), timeless(table.rows), strict=True)]
-    assert same == [True] * 5 + [False, False, True]
+    assert same == [True] * 7 + [False, False, True]
 
 
 def test_baselines_of_a_folder_that_lacks_some_are_the_same(tmp_path: Path) -> None:
