@@ -93,8 +93,7 @@ def test_outputs_and_gradients_are_the_full_rollout_s(name: str, sources: str, f
     lattice = LATTICES[name]
     cell = busy(lattice, backend="scatter")
     if fused:
-        cell.backend = "auto"
-        assert cell.use_fused()
+        cell.backend = "fused"
     first = lattice.layer == 0
     source = {"first": first, "some": random_mask(lattice, 0.1, 4), "all": None}[sources]
     for target, steps in ((lattice.layer == lattice.num_layers - 1, 3), (random_mask(lattice, 0.1, 1), 4), (~first, 2)):
@@ -118,8 +117,9 @@ def test_any_weights_on_any_graph(options: dict) -> None:
 def test_random_updates_are_those_of_the_full_rollout(fused: bool) -> None:
     lattice = LATTICES["faces"]
     cell = busy(lattice, fire_rate=0.6, step_size=0.7)
-    if fused and not cell.use_fused():
+    if fused and not load_operators():
         pytest.skip("the fused step needs a C++ compiler")
+    cell.backend = "fused" if fused else "auto"
     compare(cell.train(), None, lattice.layer == 4, 5)
     # In evaluation all cells take the expected update, and those ahead of the samples are alike again.
     assert compare(cell.eval(), lattice.layer == 0, lattice.layer == 4, 5).lends
@@ -141,9 +141,9 @@ def test_clamped_cells_and_contexts() -> None:
 @pytest.mark.parametrize("batch", [0, 1, 4])
 def test_every_number_of_samples_and_workers(batch: int, threads: int) -> None:
     lattice = Lattice((5, 7, 7), 6)
-    cell = busy(lattice)
-    if not cell.use_fused():
+    if not load_operators():
         pytest.skip("the fused step needs a C++ compiler")
+    cell = busy(lattice, backend="fused")
     source, target = lattice.layer == 0, lattice.layer == 4
     cone = LightCone(lattice, target, 5, source=source)
     own, lent = torch.randn(batch, 49, 16).double(), torch.randn(len(cone.lent[0]), 16).double()
@@ -165,9 +165,9 @@ def test_every_number_of_samples_and_workers(batch: int, threads: int) -> None:
 
 def test_the_narrow_types_stay_within_their_rounding() -> None:
     lattice = Lattice((5, 7, 7), 6)
-    cell = busy(lattice).float()
-    if not cell.use_fused():
+    if not load_operators():
         pytest.skip("the fused step needs a C++ compiler")
+    cell = busy(lattice, backend="fused").float()
     cone = LightCone(lattice, lattice.layer == 4, 5, source=lattice.layer == 0)
     own = torch.randn(3, 49, 16)
     x = torch.zeros(3, lattice.num_nodes, 16)

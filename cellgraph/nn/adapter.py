@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from cellgraph.numbers import plain_numbers
 from cellgraph.precision import alike, at_least_float32
 
+#: What the penalty of a regression is chosen from.
+PENALTIES = torch.logspace(-3, 3, 13)
+
 
 class LinearAdapter(nn.Module):
     r"""A linear map from embeddings to surfaces and one back, each other's pseudo-inverse when new.
@@ -211,12 +214,12 @@ def regress(adapter: LinearAdapter, embeddings: Tensor, surfaces: Tensor) -> flo
 
 
 @torch.no_grad()
-def set_ridge(layer: nn.Linear, x: Tensor, y: Tensor) -> float:
+def set_ridge(layer: nn.Linear, x: Tensor, y: Tensor, *, penalties: Tensor = PENALTIES) -> float:
     """Set a linear layer to the ridge regression from ``x`` to ``y``, see :func:`regress`; the penalty chosen."""
     from sklearn.linear_model import RidgeCV
 
     x, y, _ = alike(x, y, layer.weight)
-    ridge = RidgeCV(alphas=torch.logspace(-3, 3, 13).tolist()).fit(x.numpy(), y.numpy())
+    ridge = RidgeCV(alphas=penalties.tolist()).fit(x.numpy(), y.numpy())
     layer.weight.copy_(torch.as_tensor(ridge.coef_))
     layer.bias.copy_(torch.as_tensor(ridge.intercept_))
     return float(ridge.alpha_)

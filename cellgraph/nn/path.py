@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cellgraph.nn.adapter import set_ridge
 from cellgraph.numbers import plain_numbers
 from cellgraph.precision import alike
 
@@ -79,12 +80,7 @@ class LinearPath(nn.Module):
     @torch.no_grad()
     def regress(self, question: Tensor, answer: Tensor) -> None:
         """Make it the ridge regression of training pairs, the penalty by leave-one-out cross-validation."""
-        from sklearn.linear_model import RidgeCV
-
-        x, y, _ = alike(self.question(question), self.answer(answer), self.linear.weight)
-        ridge = RidgeCV(alphas=torch.logspace(-3, 5, 17).tolist()).fit(x.numpy(), y.numpy())
-        self.linear.weight.copy_(torch.as_tensor(ridge.coef_))
-        self.linear.bias.copy_(torch.as_tensor(ridge.intercept_))
+        set_ridge(self.linear, self.question(question), self.answer(answer), penalties=torch.logspace(-3, 5, 17))
 
 
 class Readout(nn.Module):

@@ -154,10 +154,6 @@ class Stepping(nn.Module):
         """
         raise NotImplementedError
 
-    def use_fused(self) -> bool:
-        """From here on leave whole rollouts to :meth:`walk` where that can be; whether it can."""
-        return False
-
     def fuses(self, x: Tensor) -> bool:
         """Whether whole rollouts from such a state are left to :meth:`walk`."""
         return False

@@ -12,7 +12,7 @@ from torch import Tensor
 from cellgraph.cone import LightCone
 from cellgraph.nn.cell import Cell
 from cellgraph.nn.partial import activation
-from cellgraph.ops import AUTO, Backend, Case, candidates, find_backend, fitting_backends
+from cellgraph.ops import AUTO, Backend, Case, candidates, find_backend
 from cellgraph.ops.fused import FusedSteps
 from cellgraph.ops.transforms import is_transformed
 
@@ -54,19 +54,6 @@ class WholeSteps(Cell):
         """The backends that can take a step from such a state, see :meth:`Cell.candidates`."""
         stepping = self.is_standard and FusedSteps.fits(x, self.channels, self.hidden)
         return [backend for backend in candidates(self.case(x)) if stepping or not backend.takes_steps]
-
-    def use_fused(self) -> bool:
-        """From here on take steps by the fused operator wherever it fits, see :meth:`fuses`, whether or not it is the
-        fastest (see :meth:`compile_step`), unless another backend was asked for; whether that can be.
-
-        It computes the same function in a compiled C++ library, built at its first use on a machine. Without a
-        compiler a warning says so and nothing changes.
-        """
-        if self.backend == AUTO and self.is_standard:
-            stepping = next((backend for backend in fitting_backends(self.case()) if backend.takes_steps), None)
-            if stepping is not None and stepping.load():
-                self.neighbour_sum.chosen, self._ways = stepping, None
-        return self.is_standard and self.neighbour_sum.chosen.takes_steps
 
     def fuses(self, x: Tensor) -> bool:
         """Whether steps from such a state are taken by the fused operator."""

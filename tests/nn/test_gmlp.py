@@ -236,8 +236,8 @@ def test_a_conveyor_is_a_shift_from_the_start_and_in_the_configuration():
 
 
 def test_norm_transport_is_never_fused():
-    cell = busy(norm_transport=True).float()
-    assert not cell.use_fused()
+    with pytest.raises(ValueError, match="backend 'fused'"):
+        busy(norm_transport=True).backend = "fused"
 
 
 @pytest.mark.slow
