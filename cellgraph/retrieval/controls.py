@@ -291,6 +291,43 @@ def with_perceptron(model: CellGraph) -> Control:
     return LinearMLP(copy.deepcopy(model.question_adapter), adapter, hidden=hidden)
 
 
+def with_frozen_cell(model: CellGraph) -> CellGraph:
+    """A copy of a new network whose cell stays as it is, random: what it is worth that the cell is learned.
+
+    What starts at zero, and would leave the cell without effect, is drawn from a normal distribution instead, as wide
+    as a linear layer's.
+    """
+    twin = copy.deepcopy(model)
+    for parameter in twin.cell.parameters():
+        if not parameter.any() and parameter.dim() > 1:
+            nn.init.normal_(parameter, std=parameter.size(-1) ** -0.5)
+    twin.cell.requires_grad_(False)
+    return twin
+
+
+def without_lateral_messages(model: CellGraph) -> CellGraph:
+    """A copy of a new network whose cells hear those before and behind them alone: what it is worth that they mix.
+
+    Before and behind is along the way from the input to the output surface.
+
+    Raises:
+        ValueError: If no shift leads from the one to the other.
+    """
+    direction, lattice = model.conveyor.direction, model.lattice
+    if direction is None or not model.conveyor.hops:
+        raise ValueError("no one direction leads from the input to the output surface: all messages are lateral")
+    ahead = lattice.offsets[direction]
+    behind = tuple(-step for step in ahead)
+    config = model.config()
+    config["lattice"] = {**config["lattice"], "neighbourhood": [list(ahead), list(behind)]}
+    twin = CellGraph.from_config(config)
+    for name in ("question_adapter", "answer_adapter", "path"):
+        part = getattr(model, name)
+        if part is not None:
+            getattr(twin, name).load_state_dict(part.state_dict())
+    return twin.to(model.cell.dtype)
+
+
 def _perceptron(width: int, hidden: int) -> nn.Sequential:
     """Two layers behind a norm; the last one starts at zero."""
     output = nn.Linear(hidden, width)

@@ -40,12 +40,14 @@ class Prediction:
         surface: Predicted surfaces, ``[num_pairs, surface_width]``, where the system has one.
         parameters: Numbers fitted or trained.
         seconds_train: Wall-clock time of doing so.
+        trials: Settings that were tried, of which this is the best by validation; 0 where nothing is trained.
     """
 
     embedding: Tensor
     surface: Tensor | None = None
     parameters: int = 0
     seconds_train: float = 0.0
+    trials: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Scores:
     scores: Tensor
     parameters: int = 0
     seconds_train: float = 0.0
+    trials: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ class Evaluation:
     Attributes:
         rows: One for each system, in the order given: ``name``, ``cosine_surface``, ``cosine_teacher``,
             ``cosine_centred``, ``recall_at_1``, ``recall_at_5``, ``recall_at_10``, ``mrr``, ``mrr_low``, ``mrr_high``,
-            the six retrieval figures again with the suffix ``_csls``, ``parameters``, ``pairs_train``, ``pairs_test``
-            and ``seconds_train``; ``None`` where a system has no such figure.
+            the six retrieval figures again with the suffix ``_csls``, ``parameters``, ``pairs_train``, ``pairs_test``,
+            ``seconds_train`` and ``trials``; ``None`` where a system has no such figure.
         differences: Mean reciprocal rank of ``reference`` less that of each other system, with the paired interval and
             the probability of none: ``name``, ``against``, ``mrr``, ``mrr_low``, ``mrr_high``, ``mrr_p`` and the same
             with ``_csls``.
@@ -194,7 +197,7 @@ def evaluate(
             columns.append(reciprocal_ranks(found[""] if ranked is None else ranked))
         row["parameters"] = int(prediction.parameters)
         row["pairs_train"], row["pairs_test"] = len(answers_train), len(answers)
-        row["seconds_train"] = float(prediction.seconds_train)
+        row["seconds_train"], row["trials"] = float(prediction.seconds_train), int(prediction.trials)
         rows.append(row)
 
     values = torch.stack(columns, dim=1)
@@ -285,6 +288,7 @@ def predict(
         surface=torch.cat([output.surface.float().cpu() for output in outputs]),
         parameters=sum(model.parameter_counts().values()),
         seconds_train=seconds_train,
+        trials=1,
     )
 
 

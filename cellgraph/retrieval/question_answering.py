@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,31 +12,25 @@ import torch
 from torch import Tensor, nn
 
 from cellgraph.data import QAPair, Split, group_pairs, read_pairs, save_pairs
-from cellgraph.files import write_json
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
-from cellgraph.retrieval.controls import Control, alone, with_perceptron
 from cellgraph.retrieval.embedded import EmbeddedPairs
 from cellgraph.retrieval.evaluation import Evaluation, Prediction, Scores, evaluate, predict, predict_closed_forms
 from cellgraph.retrieval.lexical import bm25_scores
 from cellgraph.retrieval.nearest import nearest_answers
 from cellgraph.retrieval.objectives import Objective
 from cellgraph.retrieval.settings import TrainSettings
+from cellgraph.retrieval.stages import Stages
 from cellgraph.retrieval.table import print_evaluation, save_evaluation
 from cellgraph.retrieval.task import Retrieval
 from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
-from cellgraph.training import Job, train
+from cellgraph.training import Job
 from cellgraph.training.schedule import check_multipliers
 
 PARTS = ("train", "validation", "test")
 
-#: Names of the trained systems in the table.
-LATTICE, ADAPTERS_ALONE, LINEAR_MLP = "lattice", "adapters alone", "linear + MLP"
-CONTROLS = ADAPTERS_ALONE, LINEAR_MLP
-BM25 = "BM25"
-
-#: The first stage of training, which has a folder of its own as the trained baselines have.
-FIRST = "first"
+#: Names in the table.
+LATTICE, BM25 = "lattice", "BM25"
 
 
 class QuestionAnswering(Retrieval):
@@ -53,6 +45,10 @@ class QuestionAnswering(Retrieval):
         adapters_first: Settings in which a first stage of training differs, in which the lattice, which a new network
             passes unchanged, is left out: the adapters learn cheaply what they can do alone. Without ``max_steps``
             there is no such stage. The trained baselines start from where it ends.
+        control_trials: Values to try, by setting, such as ``{"lr": [1e-3, 3e-3]}``: each trained baseline is the best
+            by validation of all the combinations. With none they have the network's settings.
+        lattice_controls: Whether to train the two baselines that have a lattice, too: one whose cell stays random and
+            one without lateral messages. Each takes as long as the network.
 
     Attributes:
         texts: The pairs, once prepared.
@@ -68,11 +64,15 @@ class QuestionAnswering(Retrieval):
         cache: EmbeddingCache | None = None,
         start: str = "identity",
         adapters_first: Mapping[str, Any] | None = None,
+        control_trials: Mapping[str, Sequence[Any]] | None = None,
+        lattice_controls: bool = False,
     ) -> None:
         super().__init__(objective)
         self.split, self.teacher = split, teacher
         self.cache = cache if cache is not None else EmbeddingCache()
         self.start, self.adapters_first = start, _checked_stage({} if adapters_first is None else adapters_first)
+        self.control_trials = _checked_trials({} if control_trials is None else control_trials)
+        self.lattice_controls = bool(lattice_controls)
         self.texts = Split([], [], [])
         self.test: EmbeddedPairs | None = None
         self.make: Callable[..., CellGraph] | None = None
@@ -122,7 +122,7 @@ class QuestionAnswering(Retrieval):
         job.say(", ".join(f"{name.replace('_', ' ')} {error:.4f}" for name, error in errors.items()))
         # A run that goes on has been through it.
         if not job.folder.last.exists():
-            self._first_stage(model, job)
+            self.stages(job).take_first(model)
         return model
 
     def load(self, make: Callable[..., CellGraph], folder: RunFolder) -> CellGraph:
@@ -165,42 +165,31 @@ class QuestionAnswering(Retrieval):
         """
         assert self.pairs is not None
         predictions = predict_closed_forms(self.pairs.question, self.pairs.answer, question)
-        first, controls = self.controls(job)
-        for name, (control, seconds) in controls.items():
-            predictions[name] = predict(control, question, seconds_train=first + seconds)
+        first, baselines = self.stages(job).baselines()
+        for name, (control, seconds, _, trials) in baselines.items():
+            found = predict(control, question, seconds_train=first + seconds)
+            predictions[name] = dataclasses.replace(found, trials=trials)
         model.compile_step(compiling=False)
         # Batches of any size, each once, are not worth a compilation.
         with torch.compiler.set_stance("force_eager"):
             return predictions | {LATTICE: predict(model, question, seconds_train=first + seconds_train)}
 
-    def controls(self, job: Job) -> tuple[float, dict[str, tuple[Control, float]]]:
-        """Seconds of the first stage, and the trained baselines with their seconds: from the run folder what it has.
+    def stages(self, job: Job) -> Stages:
+        """What is trained beside the network."""
 
-        They have the network's adapters, start, loss, stages and number of updates, but no lattice.
-        """
-        kept = {name: self._kept(name, job) for name in CONTROLS}
-        first = self._kept(FIRST, job) if self._has_first else (None, 0.0)
-        if first is not None and None not in kept.values():
-            return first[1], {name: found for name, found in kept.items() if found is not None}
-        assert self.make is not None
-        model, _ = self._new_model(self.make, job.settings)
-        # New weights are drawn here, in one order, whether or not a stage is trained or read.
-        perceptron = with_perceptron(model)
-        seconds = self._first_stage(model, job)
-        perceptron.load_state_dict(alone(model).state_dict(), strict=False)
-        controls = {ADAPTERS_ALONE: copy.deepcopy(alone(model)), LINEAR_MLP: perceptron}
-        return seconds, {name: (control, self._stage(name, control, job)) for name, control in controls.items()}
+        def new() -> CellGraph:
+            assert self.make is not None
+            return self._new_model(self.make, job.settings)[0]
 
-    def stage_settings(self, name: str, control: Control, settings: TrainSettings) -> TrainSettings:
-        """The settings of the whole network, what they say of its cells said of the control's own parts."""
-        trained = [name for name, _ in (*control.named_parameters(), *self.objective.named_parameters())]
-        parts = {name.split(".")[0] for name, _ in control.named_parameters() if "adapter" not in name}
-        multipliers: dict[str, float] = {}
-        for beginning, factor in settings.lr_multipliers.items():
-            fits = any(name.startswith(beginning) for name in trained)
-            multipliers |= dict.fromkeys([beginning] if fits else sorted(parts), factor)
-        options: dict[str, Any] = {"lr_multipliers": multipliers, "compile": False}
-        return dataclasses.replace(settings, **options | (self.adapters_first if name == FIRST else {}))
+        return Stages(
+            self,
+            job,
+            new,
+            first=self.adapters_first,
+            trials=self.control_trials,
+            lattices=self.lattice_controls,
+            depends={"start": self.start},
+        )
 
     def _new_model(self, make: Callable[..., CellGraph], settings: TrainSettings) -> tuple[CellGraph, dict[str, float]]:
         assert self.pairs is not None
@@ -209,60 +198,30 @@ class QuestionAnswering(Retrieval):
         model = copy.deepcopy(make)(in_features=self.teacher.width)
         return model, model.fit_adapters(self.pairs.question, self.pairs.answer, start=self.start)
 
-    @property
-    def _has_first(self) -> bool:
-        return bool(self.adapters_first.get("max_steps"))
 
-    def _first_stage(self, model: CellGraph, job: Job) -> float:
-        """The adapters of a new network by themselves; the seconds that it took."""
-        if not self._has_first:
-            return 0.0
-        seconds = self._stage(FIRST, alone(model), job)
-        model.train()
-        return seconds
-
-    def _stage(self, name: str, model: Control, job: Job) -> float:
-        """Train what stands beside the network, or read it where it has been by the same settings; the seconds."""
-        kept = self._kept(name, job)
-        if kept is not None:
-            model.load_state_dict(kept[0].state_dict())
-            return kept[1]
-        stage, settings = job.folder.stage(name), self.stage_settings(name, model, job.settings)
-        job.say("first stage: the adapters without the lattice" if name == FIRST else f"baseline: {name}")
-        result = train(model, self, settings, folder=stage, resume=stage.last.exists(), progress=False, go_on=job.go_on)
-        model.save_pretrained(stage.model)
-        write_json(stage.training, {**self._described(name, model, job), **result.to_dict()})
-        shutil.rmtree(stage.checkpoints)
-        return result.seconds
-
-    def _kept(self, name: str, job: Job) -> tuple[Control, float] | None:
-        """What was trained beside the network and the seconds that it took, where it was, and by the same settings."""
-        stage = job.folder.stage(name)
-        if not stage.training.exists():
-            return None
-        kept, model = json.loads(stage.training.read_text()), Control.from_pretrained(stage.model)
-        wanted = self._described(name, model, job)
-        return (model, float(kept["seconds"])) if wanted.items() <= kept.items() else None
-
-    def _described(self, name: str, model: Control, job: Job) -> dict[str, Any]:
-        """What a stage depends on, as it comes back from JSON."""
-        settings = dataclasses.asdict(self.stage_settings(name, model, job.settings))
-        described = {"settings": settings, "objective": repr(self.objective), "start": self.start}
-        return json.loads(json.dumps(described))
-
-
-def _checked_stage(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the first stage, known to be settings; none of them is a stage that there is not."""
+def _checked_stage(settings: Mapping[str, Any], what: str = "adapters_first") -> dict[str, Any]:
+    """The settings of a stage, known to be settings; none of them is a stage that there is not."""
     if not isinstance(settings, Mapping):
-        raise ValueError(f"adapters_first must be settings by name, got {settings!r}")
+        raise ValueError(f"{what} must be settings by name, got {settings!r}")
     unknown = sorted(settings.keys() - {field.name for field in dataclasses.fields(TrainSettings)})
     if unknown:
-        raise ValueError(f"adapters_first must be settings of training, got {', '.join(map(repr, unknown))}")
+        raise ValueError(f"{what} must be settings of training, got {', '.join(map(repr, unknown))}")
     try:
         TrainSettings(**{**settings, "max_steps": settings.get("max_steps") or 1})
     except ValueError as error:
-        raise ValueError(f"adapters_first: {error}") from None
+        raise ValueError(f"{what}: {error}") from None
     return dict(settings)
+
+
+def _checked_trials(trials: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Values to try, known to be those of settings."""
+    several = isinstance(trials, Mapping) and all(isinstance(v, list | tuple) and v for v in trials.values())
+    if not several:
+        raise ValueError(f"control_trials must be lists of values by the name of a setting, got {trials!r}")
+    for name, values in trials.items():
+        for value in values:
+            _checked_stage({name: value}, what="control_trials")
+    return {name: list(values) for name, values in trials.items()}
 
 
 def _group_numbers(pairs: Sequence[QAPair]) -> Tensor:

@@ -103,6 +103,9 @@ def _question_answering(config: Mapping[str, Any], folder: RunFolder) -> Experim
         cache=EmbeddingCache(default_cache_folder()),
         start=config["start"],
         adapters_first=config["adapters_first"],
+        # An earlier version had neither.
+        control_trials=config.get("control_trials"),
+        lattice_controls=config.get("lattice_controls", False),
     )
     return Experiment(folder, task, model, build(config["training"]))
 

@@ -20,7 +20,8 @@ from cellgraph.files import write_json
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.retrieval import QuestionAnswering
-from cellgraph.retrieval.question_answering import ADAPTERS_ALONE, LATTICE
+from cellgraph.retrieval.question_answering import LATTICE
+from cellgraph.retrieval.stages import ADAPTERS_ALONE
 from cellgraph.training import Job, RunSettings, Task, train, used_precision
 from cellgraph.training.accelerator import check_accelerator
 

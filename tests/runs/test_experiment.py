@@ -13,16 +13,7 @@ import torch
 
 from cellgraph import CellGraph, GMLPCell, Lattice, RunFolder
 from cellgraph.data import QAPair, Split
-from cellgraph.retrieval import (
-    AdaptersAlone,
-    LinearMLP,
-    QuestionAnswering,
-    TrainSettings,
-    controls,
-    question_answering,
-    standard_objective,
-)
-from cellgraph.retrieval.question_answering import ADAPTERS_ALONE, LINEAR_MLP
+from cellgraph.retrieval import LinearMLP, QuestionAnswering, TrainSettings, controls, stages, standard_objective
 from cellgraph.runs import Experiment
 from cellgraph.teacher import EmbeddingCache, LSATeacher
 from cellgraph.training import Interrupted, read_checkpoint, train
@@ -78,23 +69,6 @@ def test_dialogues_train_with_memory_and_turns(tmp_path: Path) -> None:
     assert 0 < experiment.score <= 1
 
 
-def test_controls_learn_at_the_rates_of_the_network(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, lr_multipliers={"cell": 3.0, "answer_adapter.decoder": 0.1})
-    task = make(tmp_path).question_answering()
-    model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 6, hidden=8), in_features=8, num_steps=2)
-    adapters = model.question_adapter, model.answer_adapter
-    alone = task.stage_settings(ADAPTERS_ALONE, AdaptersAlone(*adapters), settings)
-    assert alone.lr_multipliers == {"answer_adapter.decoder": 0.1}
-    mlp = LinearMLP(*adapters, hidden=4)
-    told = task.stage_settings(LINEAR_MLP, mlp, settings)
-    own = {name.split(".")[0] for name, _ in mlp.named_parameters()} - {"question_adapter", "answer_adapter"}
-    assert told.lr_multipliers == dict.fromkeys(sorted(own), 3.0) | {"answer_adapter.decoder": 0.1}
-    assert told.max_steps == SETTINGS.max_steps
-    # What is said of the objective, or of everything, is said of theirs.
-    settings = replace(SETTINGS, lr_multipliers={"terms": 0.5, "": 2.0})
-    assert task.stage_settings(LINEAR_MLP, mlp, settings).lr_multipliers == {"terms": 0.5, "": 2.0}
-
-
 def test_the_first_stage_trains_the_adapters_and_leaves_the_cell(tmp_path: Path) -> None:
     def built(**options: object) -> CellGraph:
         experiment = make(tmp_path / str(options), **options)
@@ -124,7 +98,7 @@ def test_what_stands_beside_the_network_is_trained_once(tmp_path: Path, monkeypa
         trained.append(type(model).__name__)
         return train(model, *args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(question_answering, "train", counted)
+    monkeypatch.setattr(stages, "train", counted)
     experiment = make(tmp_path, **first)
     table = experiment.run()
     # The first stage, and the two trained baselines, which start from where it ends.
