@@ -124,15 +124,19 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock, holder = FileLock(self.path.resolve() / LOCK, is_singleton=True), self.path / HOLDER
+        outermost = not lock.is_locked
         try:
             lock.acquire(timeout=0)
         except Timeout:
             who = holder.read_text() if holder.exists() else "another process"
             raise ValueError(f"{self} is in use by {who}: wait for it, or stop it") from None
         try:
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            if outermost:
+                holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
             yield self
         finally:
+            if outermost:
+                holder.unlink(missing_ok=True)
             lock.release()
 
     @property

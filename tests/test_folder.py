@@ -148,12 +148,14 @@ def test_who_has_a_lock_may_lock_again_and_an_error_gives_it_back(tmp_path: Path
         with RunFolder(tmp_path).locked():
             with RunFolder(tmp_path / "." / "run" / "..").locked():
                 pass
+            assert content(tmp_path)[".holder"] == f"process {os.getpid()} on {socket.gethostname()}".encode()
             assert not locks_elsewhere()
             raise KeyError
 
     with pytest.raises(KeyError):
         fails()
     assert locks_elsewhere()
+    assert list(content(tmp_path)) == [".lock"]
 
 
 def test_a_claim_is_given_back_with_its_lock(tmp_path: Path) -> None:
