@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from cellgraph.files import write_json
 from cellgraph.model import CellGraph
+from cellgraph.numbers import plain_numbers
 from cellgraph.pretrained import CONFIG
 from cellgraph.retrieval.controls import (
     Control,
@@ -65,6 +66,7 @@ class Stages:
         depends: What else a stage depends on, as plain types.
     """
 
+    @plain_numbers
     def __init__(
         self,
         task: Retrieval,

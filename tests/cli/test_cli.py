@@ -86,17 +86,19 @@ def test_the_table_has_every_row_and_column(finished: tuple[Path, str]) -> None:
     table = json.loads((finished[0] / "evaluation.json").read_text())
     names = [row["name"] for row in table["rows"]]
     assert names == [
+        "BM25",
         "mean answer",
         "identity (raw)",
         "identity (centred)",
         "Procrustes",
         "ridge",
+        "nearest questions",
         "adapters alone",
         "linear + MLP",
         "lattice",
     ]
     wanted = {"cosine_surface", "cosine_teacher", "cosine_centred", "recall_at_1", "recall_at_5", "recall_at_10"}
-    wanted |= {"mrr", "mrr_low", "mrr_high", "parameters", "pairs_train", "pairs_test", "seconds_train"}
+    wanted |= {"mrr", "mrr_low", "mrr_high", "parameters", "pairs_train", "pairs_test", "seconds_train", "trials"}
     for row in table["rows"]:
         assert wanted <= row.keys()
         assert row["mrr_low"] <= row["mrr"] <= row["mrr_high"]
