@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cellgraph.data import QAPair, Split, group_pairs, read_pairs, save_pairs
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
+from cellgraph.numbers import plain_numbers
 from cellgraph.retrieval.embedded import EmbeddedPairs
 from cellgraph.retrieval.evaluation import Evaluation, Prediction, Scores, evaluate, predict, predict_closed_forms
 from cellgraph.retrieval.lexical import bm25_scores
@@ -55,6 +56,7 @@ class QuestionAnswering(Retrieval):
         test: The embedded held-out pairs, once prepared.
     """
 
+    @plain_numbers
     def __init__(
         self,
         split: Callable[[], Split],
