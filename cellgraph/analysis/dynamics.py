@@ -42,7 +42,7 @@ class Stencil:
         offsets: The directions, ``[num_directions + 1, 3]``, with zeros for the axes a flatter lattice lacks.
         transport: Mean of the linear transport over the channels that are not memory, ``[num_directions + 1]``.
         transport_before: The same in a new network: the conveyor.
-        gate: Weights of the gate by head, ``[heads, num_directions + 1]``.
+        gate: Weights of the gate by head, ``[heads, num_directions + 1]``; no head of a cell without a gate.
     """
 
     offsets: Tensor
@@ -61,7 +61,7 @@ def stencil_weights(model: CellGraph) -> Stencil:
         torch.nn.functional.pad(offsets, (3 - lattice.dim, 0)),
         cell.transport[:, :, :moved].mean((1, 2)),
         _conveyor_weights(model.conveyor, lattice.num_directions, cell.dynamics.share()),
-        cell.gate_weight.mean(1).T,
+        cell.gate_weight.mean(1).T if hasattr(cell, "gate_weight") else torch.zeros(0, len(offsets)),
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from cellgraph.answering.bank import AnswerBank
 from cellgraph.answering.confidence import PRECISION, Confidence, score_features
 from cellgraph.answering.relevance import equivalence_threshold, relevant
+from cellgraph.configuration import admit, read_config
 from cellgraph.data import QAPair, Split, read_pairs
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
@@ -59,6 +60,9 @@ class FinishedRun:
                 raise ValueError(
                     f"{folder} is no folder of a finished run of questions and answers: {missing} is missing"
                 )
+        if folder.config.is_file():
+            config = read_config(folder)
+            admit([config.get("model"), config.get("teacher")], folder)
         model = CellGraph.from_pretrained(folder.model)
         model.compile_step(compiling=False)
         return cls(

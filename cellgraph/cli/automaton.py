@@ -13,7 +13,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: If nothing says what to train for.
     """
-    told = ("experiment=", "task=", "resume=", "--", "-h")
+    told = ("experiment=", "task=", "task.", "resume=", "--", "-h")
     if not any(argument.lstrip("+").startswith(told) for argument in arguments):
         raise ValueError("give experiment=NAME or task=NAME, see cellgraph automaton --help for the names")
     resumes = any(argument.startswith("resume=") for argument in arguments)

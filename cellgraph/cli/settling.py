@@ -14,6 +14,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from cellgraph.cli.own_parts import fit_parts
+from cellgraph.configuration import make_importable, own_parts, remember
 from cellgraph.folder import RunFolder
 from cellgraph.runs import Experiment, build_experiment, load_experiment
 from cellgraph.training import used_precision
@@ -64,21 +66,43 @@ def settled(config: DictConfig) -> Iterator[tuple[Experiment, bool]]:
             raise ValueError(f"resume takes the settings of the run that it resumes, got also {', '.join(given)}")
         yield load_experiment(place), True
         return
+    # Where nothing comes of it, Hydra's empty folder goes as well.
+    with _not_left_empty(place):
+        plain = _settle(config)
+        # Without a folder of the user's choice another name is as good, where a second run starts in the same second.
+        key = "sweep.dir" if HydraConfig.get().mode == RunMode.MULTIRUN else "run.dir"
+        spare = not _chosen(key, HydraConfig.get().overrides.hydra)
+        folder = RunFolder.claim(place, OmegaConf.to_yaml(config, resolve=True), spare=spare)
+        try:
+            experiment = build_experiment(plain, folder, own=True)
+            if own_parts(plain):
+                remember(folder)
+            yield experiment, False
+        finally:
+            folder.release()
+
+
+def _settle(config: DictConfig) -> Any:
+    """Settle a configuration, in place, as it is to be kept; the same in plain types."""
+    make_importable(Path.cwd())
+    fit_parts(config, HydraConfig.get().overrides.task)
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ValueError(f"a value is missing: give {', '.join(f'{key}=...' for key in missing)}")
     # The run is kept as it was, wherever it goes on.
     training = config.training
     training.precision = used_precision(training.precision, training.accelerator)
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    # Without a folder of the user's choice another name is as good, where a second run starts in the same second.
-    key = "sweep.dir" if HydraConfig.get().mode == RunMode.MULTIRUN else "run.dir"
-    spare = not _chosen(key, HydraConfig.get().overrides.hydra)
-    folder = RunFolder.claim(place, OmegaConf.to_yaml(config, resolve=True), spare=spare)
+    return OmegaConf.to_container(config, resolve=True)
+
+
+@contextlib.contextmanager
+def _not_left_empty(folder: Path) -> Iterator[None]:
     try:
-        yield build_experiment(plain, folder), False
-    finally:
-        folder.release()
+        yield
+    except Exception:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def _chosen(key: str, overrides: Iterable[str]) -> bool:

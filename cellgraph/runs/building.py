@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,30 +11,35 @@ from typing import Any
 import torch
 
 from cellgraph.automata import Automaton
+from cellgraph.automata import Task as AutomatonTask
+from cellgraph.configuration import REGISTERED, TARGET, admit, arguments, locate
 from cellgraph.data import Split, split_pairs
 from cellgraph.folder import RunFolder
+from cellgraph.nn import Cell
 from cellgraph.numbers import integer
-from cellgraph.retrieval import QuestionAnswering
+from cellgraph.retrieval import Objective, QuestionAnswering
 from cellgraph.runs.experiment import Experiment
-from cellgraph.teacher import EmbeddingCache, default_cache_folder
+from cellgraph.teacher import EmbeddingCache, check_teacher, default_cache_folder
 
-#: Keys of a part that say what to build.
-TARGET, PARTIAL = "_target_", "_partial_"
+#: Keys of a part that say how to build it: later, with what it is then given; and, of a term, what it counts.
+PARTIAL, WEIGHT = "_partial_", "weight"
 
 
-def build_experiment(config: Mapping[str, Any], folder: str | Path | RunFolder) -> Experiment:
+def build_experiment(config: Mapping[str, Any], folder: str | Path | RunFolder, *, own: bool = False) -> Experiment:
     """The experiment that a configuration describes.
 
     Args:
         config: Nested plain types; a mapping with ``_target_`` is a call of what that names, with the rest as keyword
-            arguments, or with ``_partial_`` a function that makes it later. Only parts of this library are built: a
-            configuration may have come with a run folder from somebody else.
+            arguments, or with ``_partial_`` a function that makes it later.
         folder: The run folder.
+        own: Whether the configuration is the user's own, who may have anything built. One that has come with a run
+            folder may name the library's parts and what :func:`~cellgraph.configuration.admit` lets in.
 
     Raises:
-        ValueError: If a value is missing or none that its part takes, or a part is not this library's.
+        ValueError: If a value is missing or none that its part takes, or a part is not to be built.
     """
-    check_targets(config)
+    if not own:
+        admit(config, RunFolder(folder))
     torch.manual_seed(integer("seed", config["seed"]))
     make = _automaton if is_automaton(config) else _question_answering
     try:
@@ -62,29 +67,23 @@ def build(node: Any, **more: Any) -> Any:
         parts = {key: build(value) for key, value in node.items() if key not in (TARGET, PARTIAL, *more)}
         if TARGET not in node:
             return parts | more
-        part = _locate(node[TARGET])
-        if node.get(PARTIAL):
-            return functools.partial(part, **parts, **more)
-        try:
-            return part(**parts, **more)
-        except TypeError as error:
-            raise ValueError(f"cannot build {node[TARGET]}: {error}") from error
+        return _made(node[TARGET], parts | more, later=bool(node.get(PARTIAL)))
     return [build(value) for value in node] if isinstance(node, (list, tuple)) else node
 
 
-def check_targets(config: Mapping[str, Any]) -> None:
-    """Refuse a configuration that builds anything else than this library's parts."""
-    for target in targets(config):
-        if not target.startswith("cellgraph."):
-            raise ValueError(f"a configuration may only build parts of cellgraph, got {TARGET}: {target}")
+def build_objective(node: Mapping[str, Any]) -> Any:
+    """An objective, with the terms of one's own that its node names under ``terms``.
 
+    Args:
+        node: Plain types; each of the terms is a function that is called with what was predicted, or a class of such,
+            with its arguments, and beside them its ``weight``.
 
-def targets(node: Any) -> list[str]:
-    """All parts that a nested configuration names."""
-    if isinstance(node, Mapping):
-        own = [str(node[TARGET])] if TARGET in node else []
-        return own + [target for value in node.values() for target in targets(value)]
-    return [target for value in node for target in targets(value)] if isinstance(node, (list, tuple)) else []
+    Raises:
+        ValueError: If a part is unknown, or an argument none of its own.
+    """
+    if not isinstance(node.get("terms"), Mapping):
+        return build(node)
+    return build(node, terms=[_term(name, part) for name, part in node["terms"].items()])
 
 
 def make_split(data: Mapping[str, Any]) -> Split:
@@ -95,11 +94,11 @@ def make_split(data: Mapping[str, Any]) -> Split:
 
 def _question_answering(config: Mapping[str, Any], folder: RunFolder) -> Experiment:
     # In this order: what draws its first weights does so from one stream.
-    teacher, model = build(config["teacher"]), build(config["model"])
+    teacher, model = check_teacher(build(config["teacher"])), build(config["model"])
     task = QuestionAnswering(
         functools.partial(make_split, config["data"]),
         teacher,
-        build(config["objective"]),
+        _checked("objective", build_objective(config["objective"]), Objective),
         cache=EmbeddingCache(default_cache_folder()),
         start=config["start"],
         adapters_first=config["adapters_first"],
@@ -111,27 +110,51 @@ def _question_answering(config: Mapping[str, Any], folder: RunFolder) -> Experim
 
 
 def _automaton(config: Mapping[str, Any], folder: RunFolder) -> Experiment:
-    task = build(config["task"])
-    told = {"lattice": task.lattice}
-    if not config["cell"].get("context_channels"):
+    task = _checked("task", build(config["task"]), AutomatonTask)
+    told: dict[str, Any] = {"lattice": task.lattice}
+    if task.context_channels and not config["cell"].get("context_channels"):
         told["context_channels"] = task.context_channels
-    cell = build(config["cell"], **told)
+    cell = _checked("cell", build(config["cell"], **told), Cell)
     settings = build(config["training"])
     task.pool = build(config["pool"]) if config.get("pool") else None
     task.curriculum = build(config["curriculum"]) if config.get("curriculum") else None
     return Experiment(folder, task, Automaton(cell, task), settings)
 
 
-def _locate(target: str) -> Any:
-    """What a dotted name names: a module's attribute, or an attribute's."""
-    names = target.split(".")
-    for count in range(len(names) - 1, 0, -1):
+def _term(name: str, node: Any) -> tuple[str, Any, Any]:
+    if not isinstance(node, Mapping) or TARGET not in node:
+        raise ValueError(f"the term {name!r} must say what it is, as {TARGET}: module.name; got {node!r}")
+    options = {key: value for key, value in node.items() if key != WEIGHT}
+    # A function is called with what was predicted, a class is made before.
+    later = options.get(PARTIAL, not inspect.isclass(locate(str(node[TARGET]))))
+    return name, build({**options, PARTIAL: later}), node.get(WEIGHT, 1.0)
+
+
+def _made(target: Any, given: Mapping[str, Any], *, later: bool) -> Any:
+    part = locate(str(target))
+    if later:
+        return functools.partial(part, **given)
+    if target in REGISTERED:
         try:
-            found: Any = importlib.import_module(".".join(names[:count]))
-        except ModuleNotFoundError:
-            continue
-        try:
-            return functools.reduce(getattr, names[count:], found)
-        except AttributeError:
-            break
-    raise ValueError(f"there is nothing called {target}")
+            return part(**given)
+        except TypeError as error:
+            raise ValueError(f"cannot build {target}: {error}") from error
+    taken = arguments(part) if callable(part) else set()
+    if taken is not None and not given.keys() <= taken:
+        unknown = ", ".join(sorted(given.keys() - taken))
+        raise ValueError(f"cannot build {target}: {unknown} is no argument of it; there are {', '.join(sorted(taken))}")
+    try:
+        inspect.signature(part).bind(**given)
+    except TypeError as error:
+        raise ValueError(f"cannot build {target}: {error}") from error
+    except ValueError:
+        pass  # what is not written in Python need not tell its arguments
+    # What goes wrong within a part of one's own, one wants to see in full.
+    return part(**given)
+
+
+def _checked(key: str, part: Any, kind: type) -> Any:
+    """A part, known to be of a kind."""
+    if not isinstance(part, kind):
+        raise ValueError(f"{key} must be a {kind.__module__}.{kind.__qualname__}, got {part!r:.80}")
+    return part

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
-
-import yaml
 
 from cellgraph.automata import Automaton
+from cellgraph.configuration import admit, read_config
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
-from cellgraph.older import upgraded
 from cellgraph.runs.building import build_experiment, is_automaton
 from cellgraph.runs.experiment import Experiment
 
@@ -19,17 +15,20 @@ from cellgraph.runs.experiment import Experiment
 def load(run: str | os.PathLike[str]) -> CellGraph | Automaton:
     """The trained model of a run folder, in evaluation mode: a network, or an automaton with its ``cell`` and ``task``.
 
-    Nothing in the folder is executed, and no part is built that is not this library's.
+    Nothing in the folder is executed. A part of your own, such as a cell, is built where you have started the run, have
+    imported that part, or trust its module, see :func:`~cellgraph.configuration.admit`.
 
     Args:
         run: The run folder.
 
     Raises:
-        ValueError: If it is none, holds no trained model, or something in it is damaged.
+        ValueError: If it is none, holds no trained model, something in it is damaged, or it names a part that is not
+            to be built.
     """
     folder = RunFolder.open(run)
     config = read_config(folder)
     if not is_automaton(config):
+        admit(config.get("model"), folder)
         return CellGraph.from_pretrained(folder.model)
     model = build_experiment(config, folder).load()
     assert isinstance(model, Automaton)
@@ -43,22 +42,7 @@ def load_experiment(run: str | os.PathLike[str]) -> Experiment:
         run: The run folder.
 
     Raises:
-        ValueError: If it is none, or its configuration cannot be read.
+        ValueError: If it is none, its configuration cannot be read, or names a part that is not to be built.
     """
     folder = RunFolder.open(run)
     return build_experiment(read_config(folder), folder)
-
-
-def read_config(folder: RunFolder) -> Mapping[str, Any]:
-    """The configuration of a run folder, whichever version wrote it.
-
-    Raises:
-        ValueError: If it cannot be read.
-    """
-    try:
-        config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder.config} is damaged: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, dict) or "seed" not in config:
-        raise ValueError(f"{folder.config} must hold the settings of a run")
-    return dict(upgraded(config))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from cellgraph.teacher.base import BaseTeacher
 from cellgraph.teacher.encoder import TransformersTeacher
 from cellgraph.teacher.lsa import LSATeacher
 from cellgraph.teacher.minilm import MiniLMTeacher
@@ -22,6 +23,9 @@ KINDS: dict[str, Callable[[str | os.PathLike[str]], Teacher]] = {
 def load_teacher(folder: str | os.PathLike[str]) -> Teacher:
     """Build the teacher that its ``save_pretrained`` wrote; nothing in the folder is executed.
 
+    A teacher of your own, a :class:`~cellgraph.teacher.BaseTeacher` or one that is added to :data:`KINDS`, must have
+    been imported.
+
     Args:
         folder: Folder with a ``teacher.json``.
 
@@ -30,6 +34,10 @@ def load_teacher(folder: str | os.PathLike[str]) -> Teacher:
         ValueError: If it is damaged or names an unknown kind of teacher.
     """
     kind = read_state(folder)["kind"]
+    if kind in BaseTeacher.kinds:
+        return BaseTeacher.kinds[kind].from_pretrained(folder)
     if kind not in KINDS:
-        raise ValueError(f"{folder} holds a teacher of kind {kind!r}, expected one of {sorted(KINDS)}")
+        module = kind.rpartition(".")[0]
+        own = f"; if it is yours, import {module} before it is loaded" if module else ""
+        raise ValueError(f"{folder} holds a teacher of kind {kind!r}, expected one of {sorted(KINDS)}{own}")
     return KINDS[kind](folder)

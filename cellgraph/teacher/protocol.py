@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -35,6 +36,20 @@ class Teacher(Protocol):
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write what :func:`~cellgraph.teacher.load_teacher` needs to build this teacher again."""
+
+
+def check_teacher(teacher: Any) -> Teacher:
+    """A teacher, known to have all that one needs.
+
+    Raises:
+        ValueError: If it lacks something.
+    """
+    names = ("width", "fingerprint", "fit", "encode", "save_pretrained")
+    # A property may well raise an error before the teacher is fitted: it is not asked for its value.
+    lacking = [name for name in names if inspect.getattr_static(teacher, name, None) is None]
+    if lacking:
+        raise ValueError(f"teacher must have {', '.join(names)}, {teacher!r:.80} lacks {', '.join(lacking)}")
+    return teacher
 
 
 def checked_texts(texts: Sequence[str]) -> list[str]:

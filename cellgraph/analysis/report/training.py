@@ -49,7 +49,7 @@ class Training:
                 "transport_before": stencil.transport_before.tolist(),
                 "gate": stencil.gate.tolist(),
                 "largest_change": float((stencil.transport - stencil.transport_before).abs().max()),
-                "largest_gate": float(stencil.gate.abs().max()),
+                "largest_gate": float(stencil.gate.abs().max()) if len(stencil.gate) else None,
             },
         }
         return cls(numbers, curves, stencil)

@@ -1,0 +1,119 @@
+"""Teachers of one's own: what saves them and brings them back, and by what their embeddings are known."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from cellgraph.teacher import BaseTeacher, EmbeddingCache, Teacher, check_teacher, load_teacher
+
+CODE = """
+import torch
+from cellgraph.teacher import BaseTeacher
+
+class Counts(BaseTeacher):
+    def __init__(self, letters="abc", *, scale=1.0):
+        self.letters, self.scale = letters, scale
+        self.width = len(letters)
+        self.mean = torch.zeros(self.width)
+    def counts(self, texts):
+        return torch.tensor([[float(text.count(letter)) for letter in self.letters] for text in texts])
+    def fit(self, texts):
+        self.mean = self.counts(texts).mean(0)
+    def encode(self, texts, *, progress=False):
+        return self.scale * (self.counts(texts) - self.mean)
+    def state_dict(self):
+        return {"mean": self.mean}
+    def load_state_dict(self, state):
+        self.mean = state["mean"]
+"""
+TEXTS = ["abc", "aab", "cc"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("own_teachers", None)
+    BaseTeacher.kinds.pop("own_teachers.Counts", None)
+
+
+def written(place: Path, code: str = CODE) -> ModuleType:
+    """The module with this code, as a new process would import it."""
+    (place / "own_teachers.py").write_text(code)
+    sys.modules.pop("own_teachers", None)
+    BaseTeacher.kinds.pop("own_teachers.Counts", None)
+    importlib.invalidate_caches()
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+    try:
+        return importlib.import_module("own_teachers")
+    finally:
+        sys.dont_write_bytecode = before
+
+
+def test_a_teacher_comes_back_as_it_was_saved(place: Path) -> None:
+    teacher = written(place).Counts("ac", scale=2.0)
+    teacher.fit(TEXTS)
+    assert check_teacher(teacher) is teacher
+    assert isinstance(teacher, Teacher)
+    # By hand: 3 a and 3 c in three texts.
+    assert teacher.encode(["aac"]).tolist() == [[2.0, 0.0]]
+    teacher.save_pretrained(place / "saved")
+    again = load_teacher(place / "saved")
+    assert torch.equal(again.encode(TEXTS), teacher.encode(TEXTS))
+    assert again.fingerprint == teacher.fingerprint
+    cache = EmbeddingCache(place / "cache")
+    assert torch.equal(cache.embed(again, TEXTS), teacher.encode(TEXTS))
+
+
+def test_the_fingerprint_is_of_arguments_what_was_learned_and_code(place: Path) -> None:
+    module = written(place)
+    known = {module.Counts().fingerprint, module.Counts("abd").fingerprint, module.Counts(scale=2.0).fingerprint}
+    fitted = module.Counts()
+    fitted.fit(TEXTS)
+    known.add(fitted.fingerprint)
+    assert len(known) == 4
+    same = module.Counts("abc", scale=1.0).fingerprint
+    assert same in known
+    # Neither comments nor what stands beside the class.
+    told = CODE.replace("    def fit", "    # learns\n\n    def fit") + "\nOTHER = 1\n"
+    assert written(place, told).Counts().fingerprint == same
+    assert written(place, CODE.replace("self.scale *", "-self.scale *")).Counts().fingerprint not in known
+
+
+def test_a_teacher_whose_code_is_another_is_not_taken_for_it(place: Path) -> None:
+    written(place).Counts().save_pretrained(place / "saved")
+    written(place, CODE.replace("- self.mean", "+ self.mean"))
+    with pytest.raises(ValueError, match=r"own_teachers\.Counts is not what it was when .* was written"):
+        load_teacher(place / "saved")
+
+
+def test_what_is_unknown_or_damaged_is_told(place: Path) -> None:
+    written(place).Counts().save_pretrained(place / "saved")
+    (place / "saved" / "teacher.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"teacher\.safetensors is damaged"):
+        load_teacher(place / "saved")
+    state = json.loads((place / "saved" / "teacher.json").read_text())
+    (place / "saved" / "teacher.json").write_text(json.dumps({**state, "options": None}))
+    with pytest.raises(ValueError, match="says nothing of how its teacher is made"):
+        load_teacher(place / "saved")
+    del BaseTeacher.kinds["own_teachers.Counts"]
+    with pytest.raises(ValueError, match=r"if it is yours, import own_teachers before it is loaded"):
+        load_teacher(place / "saved")
+
+
+def test_what_lacks_something_is_no_teacher() -> None:
+    class Half:
+        width = 3
+
+        def encode(self, texts: list[str]) -> None: ...
+
+    with pytest.raises(ValueError, match=r"teacher must have .* lacks fingerprint, fit, save_pretrained"):
+        check_teacher(Half())
