@@ -19,7 +19,7 @@ from .graph import Graph
 from .lattice import Lattice
 from .model import CellGraph, CellGraphOutput
 from .nn import Cell, GMLPCell, NCACell
-from .runs import load
+from .runs import PairDataset, PairModel, load
 from .unroll import Rollout, rollout
 
 __version__: str
@@ -32,6 +32,8 @@ __all__ = [
     "Graph",
     "Lattice",
     "NCACell",
+    "PairDataset",
+    "PairModel",
     "Rollout",
     "RunFolder",
     "__version__",

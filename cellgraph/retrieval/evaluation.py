@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from cellgraph.model import CellGraph
@@ -114,6 +116,16 @@ class Evaluation:
             "num_resamples": self.num_resamples,
             "seed": self.seed,
         }
+
+    def __str__(self) -> str:
+        """The table, as it is printed."""
+        # How it looks is a matter of a module that knows this one.
+        from cellgraph.retrieval.table import print_evaluation
+
+        console = Console(file=io.StringIO(), width=100)
+        with console.capture() as captured:
+            print_evaluation(self, console=console)
+        return captured.get().rstrip()
 
 
 def evaluate(

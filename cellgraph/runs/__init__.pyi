@@ -1,5 +1,7 @@
 from .building import build_experiment
 from .experiment import Experiment
 from .loading import load, load_experiment
+from .pair_dataset import PairDataset
+from .pair_model import PairModel
 
-__all__ = ["Experiment", "build_experiment", "load", "load_experiment"]
+__all__ = ["Experiment", "PairDataset", "PairModel", "build_experiment", "load", "load_experiment"]

@@ -22,7 +22,7 @@ from cellgraph.model import CellGraph
 from cellgraph.retrieval import QuestionAnswering
 from cellgraph.retrieval.question_answering import LATTICE
 from cellgraph.retrieval.stages import ADAPTERS_ALONE
-from cellgraph.training import Job, RunSettings, Task, train, used_precision
+from cellgraph.training import Job, RunSettings, Task, TrainResult, train, used_precision
 from cellgraph.training.accelerator import check_accelerator
 
 #: The systems of the table by category, and their names there.
@@ -66,22 +66,50 @@ class Experiment:
                 it, or a setting does not fit.
             Interrupted: After SIGINT or SIGTERM.
         """
+        go_on = self.folder.command("train", resume=self.folder)
+        with self.folder.locked():
+            return self.judge(self.train(resume=resume, go_on=go_on).model, go_on=go_on)
+
+    def train(self, *, resume: bool = False, progress: bool = True, go_on: str) -> TrainResult[Any]:
+        """Prepare, train and draw; what training came to.
+
+        Args:
+            resume: Go on from the folder's last checkpoint, or begin where there is none yet.
+            progress: Whether to show progress.
+            go_on: What goes on after an interruption.
+
+        Raises:
+            ValueError: If the folder holds a trained run and ``resume`` was not asked for, another process trains in
+                it, or a setting does not fit.
+            Interrupted: After SIGINT or SIGTERM.
+        """
         with self.folder.locked():
             if self.folder.last.exists() and not resume:
                 raise ValueError(f"{self.folder} holds a run already: resume it or choose another folder")
             check_accelerator(self.settings.accelerator)
             self.task.check(self.model, self.settings)
-            job = self._job(self.folder.command("train", resume=self.folder))
+            job = self._job(go_on)
             self.task.prepare(job)
             model = self.task.build(self.model, job)
             job.say(f"precision: {self.settings.precision}")
-            go_on = resume and self.folder.last.exists()
-            result = train(model, self.task, self.settings, folder=self.folder, resume=go_on, go_on=job.go_on)
+            last = resume and self.folder.last.exists()
+            result = train(
+                model, self.task, self.settings, folder=self.folder, resume=last, progress=progress, go_on=job.go_on
+            )
             self.score = result.metrics.get(f"val/{self.task.monitor}", self.score)
             self.task.save(model, self.folder)
             write_json(self.folder.training, result.to_dict())
             plot_run(self.folder.metrics, self.folder)
-            return self.task.judge(model, job, result.to_dict())
+            return result
+
+    def judge(self, model: nn.Module, *, go_on: str) -> Any:
+        """Judge a trained model on the held-out data of the prepared task: write, show and return the figures.
+
+        Args:
+            model: The model.
+            go_on: What goes on after an interruption.
+        """
+        return self.task.judge(model, self._job(go_on), self._training())
 
     def evaluate(self) -> Any:
         """Judge the trained model of the folder again: write, show and return the figures.
@@ -90,9 +118,9 @@ class Experiment:
             ValueError: If the folder holds none.
         """
         model = self.load()
-        job = self._job(self.folder.command("evaluate", self.folder))
-        self.task.prepare(job)
-        return self.task.judge(model, job, self._training())
+        go_on = self.folder.command("evaluate", self.folder)
+        self.task.prepare(self._job(go_on))
+        return self.judge(model, go_on=go_on)
 
     def evaluate_questions(self, asked: Sequence[QAPair]) -> QuestionReport:
         """Judge the trained network and its baselines on questions by category; write and show the tables.

@@ -1,0 +1,131 @@
+"""A model of pairs in a few lines: the figures of the command, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from processes import run_inside
+
+from cellgraph import CellGraph, GMLPCell, Lattice, PairDataset, PairModel, RunFolder
+from cellgraph.answering import FinishedRun
+from cellgraph.data import QAPair
+from cellgraph.teacher import LSATeacher
+from cellgraph.training import read_checkpoint
+
+SETTINGS = {"max_steps": 6, "batch_size": 8, "val_every": 2, "compile": False, "accelerator": "cpu"}
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CELLGRAPH_CACHE", str(tmp_path / "cache"))
+    rows = [
+        {"question": f"where is the {a} {b} {c}", "answer": f"the {a} is {c} of {b}", "topic": a + b}
+        for a in ("heron", "otter", "badger", "falcon", "beetle", "salmon")
+        for b in ("river", "forest", "meadow", "desert", "harbour")
+        for c in ("north", "south", "east")
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def data(path: Path) -> PairDataset:
+    return PairDataset.read(path, teacher=LSATeacher(12)).split(test=0.2, validation=0.1, seed=3)
+
+
+def model(path: Path, **options: Any) -> PairModel:
+    told = {"num_steps": 1, "surface_channels": 2, "adapters_first": {"max_steps": 4, "batch_size": 16}, "seed": 5}
+    return PairModel(data(path), Lattice((2, 3, 3)), **{**told, **options})
+
+
+def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "seconds_train"} for row in rows]
+
+
+def test_the_figures_are_those_of_the_command(pairs: Path, tmp_path: Path) -> None:
+    done = run_inside(
+        tmp_path,
+        *("train", "teacher=lsa", "teacher.width=12", "data=file", f"data.source.path={pairs}", "data.test=0.2"),
+        *("data.validation=0.1", "data.seed=3", "lattice.shape=[2,3,3]", "model.num_steps=1", "seed=5"),
+        *("model.surface_channels=2", "adapters_first={max_steps:4,batch_size:16,lr:1e-4}", "hydra.run.dir=run"),
+        *(f"training.{name}={value}" for name, value in SETTINGS.items()),
+    )
+    assert done.returncode == 0, done.stderr
+    command = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    before = torch.get_rng_state()
+    made = model(pairs, adapters_first={"max_steps": 4, "batch_size": 16, "lr": 1e-4}).fit(progress=False, **SETTINGS)
+    figures = made.evaluate()
+    assert timeless(figures.rows) == timeless(command["rows"])
+    assert figures.differences == command["differences"]
+    assert torch.equal(torch.get_rng_state(), before)
+    weights = CellGraph.from_pretrained(tmp_path / "run" / "model").state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in made.network.state_dict().items())
+
+
+def test_printed_it_is_the_table(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = model(pairs).fit(progress=False, **SETTINGS)
+    figures = made.evaluate()
+    assert capsys.readouterr().out == ""
+    lines = str(figures).splitlines()
+    for row in figures.rows:
+        shown = next(line for line in lines if line.strip().startswith(row["name"]))
+        # What ranks by words has no embedding.
+        assert row["cosine_teacher"] is None or f"{row['cosine_teacher']:.3f}" in shown
+        assert f"{row['mrr']:.3f}" in shown
+
+
+def test_progress_is_shown_unless_told_otherwise(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model(pairs).fit(**SETTINGS)
+    assert "parameters: gmlp " in capsys.readouterr().out
+
+
+def test_a_folder_holds_what_asking_takes(pairs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    made = model(pairs, folder=folder).fit(progress=False, **SETTINGS)
+    run = FinishedRun.load(folder)
+    question = run.embed(["where is the otter meadow east"])
+    torch.testing.assert_close(run.model(question).embedding, made.network(question).embedding)
+    with pytest.raises(ValueError, match="holds a run already"):
+        model(pairs, folder=folder).fit(progress=False, **SETTINGS)
+
+
+def test_it_is_fitted_anew_or_goes_on(pairs: Path, tmp_path: Path) -> None:
+    made = model(pairs)
+    first = made.fit(progress=False, **SETTINGS).network
+    again = made.fit(progress=False, **SETTINGS).network
+    names = dict(first.named_parameters())
+    assert all(torch.equal(value, names[name]) for name, value in again.named_parameters())
+    made = model(pairs, folder=tmp_path / "run").fit(progress=False, **SETTINGS)
+    made.fit(progress=False, resume=True, **{**SETTINGS, "max_steps": 9})
+    assert read_checkpoint(RunFolder(tmp_path / "run").last)["global_step"] == 9
+
+
+def test_a_cell_of_ones_own_choice_is_used(pairs: Path) -> None:
+    lattice = Lattice((2, 3, 3))
+    made = PairModel(data(pairs), lattice, cell=GMLPCell(lattice, 4, hidden=8), num_steps=1, surface_channels=2)
+    assert "2 x 3 x 3" in repr(made) or "(2, 3, 3)" in repr(made)
+    assert made._make(in_features=12).cell.channels == 4
+    with pytest.raises(ValueError, match="the cell must be on"):
+        PairModel(data(pairs), Lattice((2, 4, 4)), cell=GMLPCell(lattice, 4, hidden=8))
+
+
+def test_what_does_not_fit_is_told(pairs: Path) -> None:
+    with pytest.raises(ValueError, match="is not split"):
+        PairModel(PairDataset.read(pairs, teacher="lsa"), Lattice((2, 3, 3)))
+    with pytest.raises(ValueError, match="there is no network yet"):
+        model(pairs).evaluate()
+    with pytest.raises(ValueError, match=r"fit takes settings of training: .*'lrr'"):
+        model(pairs).fit(lrr=1)
+    with pytest.raises(ValueError, match=r"teacher must be one of \['lsa', 'minilm'\] or a teacher, got 'bert'"):
+        PairDataset.read(pairs, teacher="bert")
+    with pytest.raises(ValueError, match=r"teacher must have width, .* lacks width, fingerprint"):
+        PairDataset.of([("a", "b")], teacher=object())  # type: ignore[arg-type]
+
+
+def test_pairs_are_taken_as_they_are() -> None:
+    pair = QAPair("a", "b", topic="c")
+    assert PairDataset.of([pair, ("d", "e")], teacher="lsa").pairs == [pair, QAPair("d", "e")]
