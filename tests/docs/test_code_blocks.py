@@ -23,6 +23,7 @@ from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 from cellgraph.cli import VERBS
+from cellgraph.cli.own_parts import opened
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))])
@@ -129,7 +130,8 @@ def check_settings(verb: str, *arguments: str) -> None:
         elif word not in ("-m", "--multirun", "--help"):
             assert not word.startswith("-"), word
             given.append(word)
-    automaton = verb == "automaton" or any(word.startswith("task=") for word in given)
+    given = opened(given)
+    automaton = verb == "automaton" or any(word.lstrip("+").startswith(("task=", "task.")) for word in given)
     kind = ["kind=automaton"] if automaton and not any(word.startswith("resume=") for word in given) else []
     sweep = [override for override in OverridesParser.create().parse_overrides(given) if override.is_sweep_override()]
     plain = [word for word in given if word not in {override.input_line for override in sweep}]
