@@ -155,7 +155,9 @@ def _train(question: torch.Tensor, answers: torch.Tensor, batch: int, lr: float,
     """Held-out cosine of a small network, trained once through the samples in order."""
     torch.manual_seed(0)
     cell = GMLPCell(Lattice(_TASK_SHAPE), 16, hidden=32, backend=backend)
-    model = CellGraph(cell, in_features=_WIDTH, adapter="linear", num_steps=_TASK_STEPS).to(question.device)
+    model = CellGraph(cell, in_features=_WIDTH, surface_channels=1, adapter="linear", num_steps=_TASK_STEPS).to(
+        question.device
+    )
     compile_cell(cell, question.device)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr, fused=True)
     for start in range(0, samples - batch + 1, batch):

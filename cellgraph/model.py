@@ -83,7 +83,7 @@ class CellGraph(Pretrained):
         in_features: Width of the teacher's embeddings.
         input_nodes: Cells that take the question: a face's name, several, or a node mask.
         output_nodes: Cells that give the answer.
-        surface_channels: Number of values each surface cell takes and gives.
+        surface_channels: Number of values each surface cell takes and gives; 1 is the classic form.
         path: ``"linear"``: a :class:`~cellgraph.nn.LinearPath` beside the lattice, off which a
             :class:`~cellgraph.nn.Readout` reads; ``"none"``: the lattice carries all of the signal.
         readout: The cells that are read, with a linear path: ``"surface"``, those of the output; ``"all"``; or as
@@ -121,16 +121,18 @@ class CellGraph(Pretrained):
         in_features: int,
         input_nodes: Any = "front",
         output_nodes: Any = "back",
-        surface_channels: int = 1,
+        surface_channels: int = 8,
         path: str = "none",
         readout: Any = "surface",
         adapter: str | Mapping[str, Any] = "pca",
-        num_steps: int | Sequence[int] = 12,
+        num_steps: int | Sequence[int] = 10,
         injection: str = "once",
         remat_every: int = 0,
         tolerance: float = 0.0,
     ) -> None:
         super().__init__()
+        if not isinstance(cell, Cell):
+            raise ValueError(f"cell must be a {Cell.__module__}.{Cell.__name__}, got {cell!r:.80}")
         lattice = cell.lattice
         self.cell: Any = cell if hasattr(cell, "set_conveyor") else Transported(cell)
         self.input_surface = Surface(lattice, input_nodes, channels=surface_channels)

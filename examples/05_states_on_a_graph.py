@@ -18,7 +18,7 @@ from cellgraph.integrations.graph import edge_influence, from_data, lattice_from
 def main() -> None:
     torch.manual_seed(0)
     lattice = Lattice((5, 6, 6))
-    model = CellGraph(GMLPCell(lattice, channels=8, hidden=16), in_features=36, num_steps=6).eval()
+    model = CellGraph(GMLPCell(lattice, channels=8, hidden=16), in_features=36, surface_channels=1, num_steps=6).eval()
     question = torch.nn.functional.normalize(torch.randn(4, 36), dim=1)
     with torch.no_grad():
         output = model(question, trajectory=True)

@@ -19,7 +19,9 @@ from cellgraph import CellGraph, GMLPCell, Lattice
 
 def main(name: str | None = None) -> None:
     torch.manual_seed(0)
-    model = CellGraph(GMLPCell(Lattice((5, 6, 6)), channels=16, hidden=32), in_features=36, num_steps=6).eval()
+    model = CellGraph(
+        GMLPCell(Lattice((5, 6, 6)), channels=16, hidden=32), in_features=36, surface_channels=1, num_steps=6
+    ).eval()
     question = torch.randn(2, 36)
     with TemporaryDirectory() as folder:
         model.save_pretrained(folder)

@@ -34,7 +34,13 @@ def usable(backend: str) -> str:
 
 
 def model(backend: str = "auto", **options: object) -> CellGraph:
-    made = CellGraph(CELLS["gmlp"](backend=backend), in_features=4, num_steps=3, adapter="linear", **options)
+    made = CellGraph(
+        CELLS["gmlp"](backend=backend),
+        in_features=4,
+        num_steps=3,
+        adapter="linear",
+        **{"surface_channels": 1, **options},
+    )
     randomise(made)
     return made
 

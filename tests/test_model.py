@@ -15,7 +15,12 @@ from cellgraph.lattice import BOUNDARIES
 
 def small(num_steps: int = 4, *, cell: dict | None = None, **options: object) -> CellGraph:
     cell_options = {"hidden": 8, "heads": 2, **(cell or {})}
-    return CellGraph(GMLPCell(Lattice((3, 3, 3)), 6, **cell_options), in_features=9, num_steps=num_steps, **options)
+    return CellGraph(
+        GMLPCell(Lattice((3, 3, 3)), 6, **cell_options),
+        in_features=9,
+        num_steps=num_steps,
+        **{"surface_channels": 1, **options},
+    )
 
 
 @given(st.data())
@@ -57,7 +62,7 @@ def test_a_new_network_is_the_identity_from_face_to_face(data: st.DataObject) ->
 def test_a_new_network_is_the_identity_at_full_size(count: int) -> None:
     for num_steps in (10, 12, 14, 20):
         cell = GMLPCell(Lattice((11, 15, 15), count))
-        model = CellGraph(cell, in_features=64, num_steps=num_steps, adapter="linear").eval()
+        model = CellGraph(cell, in_features=64, surface_channels=1, num_steps=num_steps, adapter="linear").eval()
         question = torch.randn(1, 64)
         torch.testing.assert_close(
             model(question).surface, model.question_adapter.encode(question), rtol=1e-4, atol=1e-4
@@ -103,12 +108,14 @@ def test_a_rollout_too_short_is_refused_with_the_numbers() -> None:
     mask = torch.ones(3, 2, 2)
     mask[1] = 0
     with pytest.raises(ValueError, match="4 of 4 cells are cut off"):
-        CellGraph(GMLPCell(Lattice((3, 2, 2), mask=mask)), in_features=4)
+        CellGraph(GMLPCell(Lattice((3, 2, 2), mask=mask)), in_features=4, surface_channels=1)
 
 
 @pytest.mark.parametrize("surfaces", [{"input_nodes": ["front", "left"], "output_nodes": ["back", "right"]}])
 def test_surfaces_that_no_shift_joins_still_get_the_signal(surfaces: dict) -> None:
-    model = CellGraph(GMLPCell(Lattice((3, 3, 3)), 6, hidden=8), in_features=9, num_steps=6, **surfaces)
+    model = CellGraph(
+        GMLPCell(Lattice((3, 3, 3)), 6, hidden=8), in_features=9, num_steps=6, **{"surface_channels": 1, **surfaces}
+    )
     assert model.conveyor.direction is None
     assert model(torch.randn(2, 9)).surface.abs().min() > 0
 

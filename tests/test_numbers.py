@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pytest
 import torch
-from on_pairs import train_pairs
+from on_pairs import plain_settings, train_pairs
 
 import cellgraph
 from cellgraph import Cell, CellGraph, GMLPCell, Graph, Lattice, NCACell, rollout
@@ -263,9 +263,12 @@ def test_cells_keep_plain_numbers(kind, own):
         (lambda: GMLPCell(Lattice((3,)), 8, norm_transport=1), "norm_transport must be true or false, got 1"),
         (lambda: NCACell(Lattice((3, 3), 8), 8, update={"name": "mlp", "hidden": 8.5}), "hidden must be an integer"),
         (lambda: Surface(Lattice((3,)), "left", channels=1.0), "channels must be an integer, got 1.0"),
-        (lambda: CellGraph(GMLPCell(Lattice((3, 3, 3)), 4), in_features=9.0), "in_features must be an integer"),
         (
-            lambda: CellGraph(GMLPCell(Lattice((3, 3, 3)), 4), in_features=9, num_steps=4.5),
+            lambda: CellGraph(GMLPCell(Lattice((3, 3, 3)), 4), in_features=9.0, surface_channels=1),
+            "in_features must be an integer",
+        ),
+        (
+            lambda: CellGraph(GMLPCell(Lattice((3, 3, 3)), 4), in_features=9, surface_channels=1, num_steps=4.5),
             "num_steps must be an int",
         ),
         (lambda: RunSettings(batch_size=2.5), "training setting batch_size must be an integer, got 2.5"),
@@ -342,7 +345,12 @@ def test_what_is_no_node_mask_is_named(mask):
 def test_rollouts_take_numpy_numbers_of_steps(steps):
     torch.manual_seed(0)
     lattice = Lattice((3, 3, 3))
-    model = CellGraph(GMLPCell(lattice, np.int64(6), hidden=8), in_features=np.int64(9), num_steps=(np.int64(3), 4))
+    model = CellGraph(
+        GMLPCell(lattice, np.int64(6), hidden=8),
+        in_features=np.int64(9),
+        surface_channels=1,
+        num_steps=(np.int64(3), 4),
+    )
     question = torch.randn(2, 9)
     wanted = model(question, num_steps=4)
     given = model(question, num_steps=steps)
@@ -382,9 +390,9 @@ def test_a_network_of_numpy_numbers_is_saved_and_read_again(adapter, tmp_path):
 def test_a_checkpoint_of_numpy_settings_is_read_again(tmp_path):
     def run(folder, resume: bool, **options):
         torch.manual_seed(0)
-        model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 6, hidden=8), in_features=9, num_steps=2)
+        model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 6, hidden=8), in_features=9, surface_channels=1, num_steps=2)
         pairs = EmbeddedPairs(torch.randn(12, 9), torch.randn(12, 9))
-        settings = TrainSettings(batch_size=4, warmup_steps=1, val_every=2, accelerator="cpu", **options)
+        settings = plain_settings(batch_size=4, warmup_steps=1, val_every=2, accelerator="cpu", **options)
         objective = standard_objective(dialogue=np.float64(1.0), temperature=np.float32(0.5))
         return train_pairs(model, objective, pairs, pairs, settings=settings, folder=folder, resume=resume)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from on_pairs import train_pairs
+from on_pairs import plain_objective, plain_settings, train_pairs
 from reported import TINY, network, some_pairs
 
 from cellgraph import CellGraph, GMLPCell, Lattice, NCACell
@@ -20,7 +20,7 @@ from cellgraph.automata.tasks import Growing, Life, Passage
 from cellgraph.integrations.estimator import CellGraphRegressor
 from cellgraph.integrations.export import export_onnx, export_torch
 from cellgraph.nn import AutoencoderAdapter, LinearAdapter, PCAAdapter
-from cellgraph.retrieval import EmbeddedPairs, TrainSettings, cosine, csls, ranks, standard_objective
+from cellgraph.retrieval import EmbeddedPairs, cosine, csls, ranks
 from cellgraph.teacher import EmbeddingCache, LSATeacher
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -53,8 +53,8 @@ def pairs(dtype: torch.dtype = torch.float32) -> EmbeddedPairs:
 
 
 def trained(model: CellGraph, given: EmbeddedPairs, folder=None, *, resume: bool = False, **options):
-    settings = TrainSettings(batch_size=5, warmup_steps=1, val_every=2, accelerator="cpu", **options)
-    objective = standard_objective(internal=0.5, turn=0.5, negatives="bank", centred=True).to(model.cell.dtype)
+    settings = plain_settings(batch_size=5, warmup_steps=1, val_every=2, accelerator="cpu", **options)
+    objective = plain_objective(internal=0.5, turn=0.5, negatives="bank", centred=True).to(model.cell.dtype)
     return train_pairs(model, objective, given, given, settings=settings, folder=folder, resume=resume)
 
 

@@ -98,7 +98,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
 def network() -> CellGraph:
     mask = torch.ones(3, 3, 3)
     mask[1, 1, 1] = 0
-    model = CellGraph(GMLPCell(Lattice((3, 3, 3), mask=mask), 6, hidden=8, heads=2), in_features=7, num_steps=4)
+    model = CellGraph(
+        GMLPCell(Lattice((3, 3, 3), mask=mask), 6, hidden=8, heads=2), in_features=7, surface_channels=1, num_steps=4
+    )
     randomise(model)
     return model.eval()
 

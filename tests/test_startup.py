@@ -70,7 +70,7 @@ def test_a_network_on_a_lattice_is_built_and_run_without_pytorch_geometric() -> 
     found = imported("""
 import torch
 from cellgraph import CellGraph, GMLPCell, Lattice
-model = CellGraph(GMLPCell(Lattice((3, 4, 4)), channels=8, hidden=8), in_features=16, num_steps=3)
+model = CellGraph(GMLPCell(Lattice((3, 4, 4)), channels=8, hidden=8), in_features=16, surface_channels=1, num_steps=3)
 model(torch.randn(2, 16)).embedding.sum().backward()
 """)
     assert "cellgraph.nn.gmlp" in found
@@ -92,7 +92,7 @@ def test_ask_imports_neither_training_nor_pytorch_geometric(tmp_path: Path) -> N
     teacher.fit([text for pair in pairs for text in (pair.question, pair.answer)])
     teacher.save_pretrained(tmp_path / "teacher")
     cell = GMLPCell(Lattice((3, 2, 2)), channels=8, hidden=8)
-    CellGraph(cell, in_features=4, num_steps=3).save_pretrained(tmp_path / "model")
+    CellGraph(cell, in_features=4, surface_channels=1, num_steps=3).save_pretrained(tmp_path / "model")
     ask = f"""
 import os
 os.environ["CELLGRAPH_CACHE"], os.environ["PATH"] = {str(tmp_path)!r}, ""  # nor the compiler

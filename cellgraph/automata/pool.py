@@ -60,7 +60,7 @@ class SamplePool:
     @plain_numbers
     def __init__(
         self,
-        size: int,
+        size: int = 1024,
         *,
         reseed: int = 1,
         damage: int = 0,

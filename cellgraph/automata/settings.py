@@ -28,6 +28,7 @@ class AutomatonSettings(RunSettings):
     weight_decay: float = 0.0
     warmup_steps: int = 0
     decay: str = "linear"
+    min_lr: float = 0.02
     ema: float = 0.0
     num_steps: Steps = (32, 32)
     supervise: int = 1

@@ -27,7 +27,7 @@ _PER_WORD = 6
 
 
 def docstring_pairs(
-    *, limit: int | None = 3000, minimum: int = 2500, packages: Sequence[str] = tuple(LIBRARIES)
+    *, limit: int | None = 3000, minimum: int = 2500, packages: Sequence[str] | None = None
 ) -> list[QAPair]:
     """Makes question-answer pairs from the documentation strings of installed packages.
 
@@ -40,7 +40,7 @@ def docstring_pairs(
         limit: Number of pairs wanted at most, taken in turn from the packages; ``None`` gives all there are.
         minimum: Number of pairs below which the set is refused as too small; a smaller limit lowers it.
         packages: Names of packages among :data:`~cellgraph.data.libraries.LIBRARIES` (``"python"`` is the standard
-            library); those that are not installed are left out.
+            library), all by default; those that are not installed are left out.
 
     Raises:
         ValueError: If a package is unknown, a number is out of range, or fewer pairs than the minimum come out.
@@ -49,6 +49,7 @@ def docstring_pairs(
         raise ValueError(f"limit must be at least 1, got {limit}")
     if minimum < 0:
         raise ValueError(f"minimum must not be negative, got {minimum}")
+    packages = tuple(LIBRARIES) if packages is None else packages
     unknown = sorted(set(packages) - LIBRARIES.keys())
     if unknown:
         raise ValueError(f"packages must be among {sorted(LIBRARIES)}, got {unknown}")

@@ -124,8 +124,13 @@ class CellGraphRegressor(
             lr=self.lr,
             weight_decay=self.weight_decay,
             warmup_steps=min(20, self.max_steps // 5),
+            betas=(0.9, 0.999),
+            lr_multipliers={},
+            noise=0.0,
             ema=0.95,
             seed=seed,
+            compile=False,
+            checkpoint_every=100,
             # Targets may need its digits, and regressors are to be alike on all processors.
             precision="32-true",
             accelerator="cpu",

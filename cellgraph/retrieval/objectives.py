@@ -164,7 +164,7 @@ class Objective(nn.Module):
 
 @plain_numbers
 def standard_objective(
-    surface: float = 1.0,
+    surface: float = 0.1,
     internal: float = 0.0,
     *,
     dialogue: float = 1.0,
@@ -175,11 +175,11 @@ def standard_objective(
     bounded: float = 1.0,
     active: float = 1.0,
     diverse: float = 0.04,
-    temperature: float = 0.07,
+    temperature: float = 0.05,
     learn_temperature: bool = True,
-    negatives: str = "batch",
-    direction: str = "symmetric",
-    centred: bool = False,
+    negatives: str = "bank",
+    direction: str = "forward",
+    centred: bool = True,
     terms: Sequence[tuple[str, Term, float]] = (),
 ) -> Objective:
     """The four terms of this library, and others beside them.
@@ -201,7 +201,7 @@ def standard_objective(
 
     Example:
         >>> standard_objective(internal=0.1, turn=0.5).extra_repr()
-        'surface=1.0, internal=0.1, dialogue=1.0, turn=0.5'
+        'surface=0.1, internal=0.1, dialogue=1.0, turn=0.5'
     """
     bank = MemoryBank(temperature=temperature, learn_temperature=learn_temperature, centred=centred)
     return Objective(

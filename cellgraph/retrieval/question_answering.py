@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import lightning
@@ -33,6 +34,9 @@ PARTS = ("train", "validation", "test")
 #: Names in the table.
 LATTICE, BM25 = "lattice", "BM25"
 
+#: Where the settings of the first stage of training differ, unless told otherwise.
+ADAPTERS_FIRST: Mapping[str, Any] = MappingProxyType({"max_steps": 150, "batch_size": 128, "lr": 1e-3})
+
 
 class QuestionAnswering(Retrieval):
     """From texts to a network judged beside its baselines.
@@ -44,8 +48,8 @@ class QuestionAnswering(Retrieval):
         objective: What the network and the trained baselines are trained for.
         start: How the adapters start, see :meth:`~cellgraph.CellGraph.fit_adapters`.
         adapters_first: Settings in which a first stage of training differs, in which the lattice, which a new network
-            passes unchanged, is left out: the adapters learn cheaply what they can do alone. Without ``max_steps``
-            there is no such stage. The trained baselines start from where it ends.
+            passes unchanged, is left out: the adapters learn cheaply what they can do alone. With ``max_steps`` 0, or
+            without settings, there is no such stage. The trained baselines start from where it ends.
         control_trials: Values to try, by setting, such as ``{"lr": [1e-3, 3e-3]}``: each trained baseline is the best
             by validation of all the combinations. With none they have the network's settings.
         lattice_controls: Whether to train the two baselines that have a lattice, too: one whose cell stays random and
@@ -65,7 +69,7 @@ class QuestionAnswering(Retrieval):
         *,
         cache: EmbeddingCache | None = None,
         start: str = "identity",
-        adapters_first: Mapping[str, Any] | None = None,
+        adapters_first: Mapping[str, Any] | None = ADAPTERS_FIRST,
         control_trials: Mapping[str, Sequence[Any]] | None = None,
         lattice_controls: bool = False,
     ) -> None:

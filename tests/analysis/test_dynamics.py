@@ -24,9 +24,13 @@ def test_courses_are_ends_and_extremes():
 )
 def test_the_stencil_of_a_new_network_is_its_conveyor(lattice, ends, num_steps):
     cell = GMLPCell(lattice, channels=5, hidden=8, memory_channels=2, fire_rate=0.9)
-    model = CellGraph(cell, in_features=8, input_nodes=ends[0], output_nodes=ends[0], num_steps=num_steps)
+    model = CellGraph(
+        cell, in_features=8, surface_channels=1, input_nodes=ends[0], output_nodes=ends[0], num_steps=num_steps
+    )
     if ends[1] != ["top"]:
-        model = CellGraph(cell, in_features=8, input_nodes=ends[0], output_nodes=ends[1], num_steps=num_steps)
+        model = CellGraph(
+            cell, in_features=8, surface_channels=1, input_nodes=ends[0], output_nodes=ends[1], num_steps=num_steps
+        )
     found = stencil_weights(model)
     torch.testing.assert_close(found.transport, found.transport_before)
     assert found.offsets.shape == (lattice.num_directions + 1, 3)
@@ -37,7 +41,7 @@ def test_the_stencil_of_a_new_network_is_its_conveyor(lattice, ends, num_steps):
 def test_weights_are_means_over_channels_and_groups():
     lattice = Lattice((3, 2, 2))
     cell = GMLPCell(lattice, channels=4, hidden=8, heads=2, sharing="layer", memory_channels=1)
-    model = CellGraph(cell, in_features=4, num_steps=2)
+    model = CellGraph(cell, in_features=4, surface_channels=1, num_steps=2)
     torch.nn.init.normal_(cell.transport)
     found = stencil_weights(model)
     for k in range(7):

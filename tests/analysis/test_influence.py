@@ -94,7 +94,9 @@ def test_influence_agrees_with_finite_differences():
 
 def test_a_new_network_hands_each_input_cell_on():
     lattice = Lattice((4, 3, 3), boundary=("open", "periodic", "periodic"))
-    model = CellGraph(GMLPCell(lattice, channels=4, hidden=8), in_features=WIDTH, num_steps=6).eval()
+    model = CellGraph(
+        GMLPCell(lattice, channels=4, hidden=8), in_features=WIDTH, surface_channels=1, num_steps=6
+    ).eval()
     torch.testing.assert_close(influence(model, torch.randn(WIDTH)), torch.eye(9), atol=1e-5, rtol=0)
 
 
@@ -186,7 +188,7 @@ def test_receptive_radius_is_a_weighted_root_mean_square():
 
 def test_lateral_distances_leave_the_way_of_the_signal_out():
     lattice = Lattice((4, 3, 6), boundary=("open", "open", "periodic"))
-    model = CellGraph(GMLPCell(lattice, channels=4, hidden=8), in_features=WIDTH, num_steps=4)
+    model = CellGraph(GMLPCell(lattice, channels=4, hidden=8), in_features=WIDTH, surface_channels=1, num_steps=4)
     apart = lateral_distances(model)
     assert apart.diagonal().tolist() == [0.0] * 18
     assert float(apart[0, 5]) == 1  # once round the periodic width
@@ -196,7 +198,9 @@ def test_lateral_distances_leave_the_way_of_the_signal_out():
 @pytest.mark.slow
 def test_fused_steps_have_the_same_influence():
     lattice = Lattice((3, 4, 4))
-    model = CellGraph(GMLPCell(lattice, channels=16, hidden=32), in_features=WIDTH, num_steps=3).eval()
+    model = CellGraph(
+        GMLPCell(lattice, channels=16, hidden=32), in_features=WIDTH, surface_channels=1, num_steps=3
+    ).eval()
     torch.nn.init.normal_(model.cell.out_weight, std=0.1)
     question = torch.randn(WIDTH)
     wanted = influence(model, question)

@@ -114,7 +114,7 @@ def test_class_selectivity_in_closed_form():
 
 def test_what_the_lattice_carries_is_found_where_it_is():
     lattice = Lattice((3, 3, 3))
-    model = CellGraph(GMLPCell(lattice, channels=4, hidden=8), in_features=9, num_steps=2).eval()
+    model = CellGraph(GMLPCell(lattice, channels=4, hidden=8), in_features=9, surface_channels=1, num_steps=2).eval()
     question = 3 * torch.nn.functional.one_hot(LABELS, 9).float() + 0.1 * torch.randn(60, 9)
     found = specialisation(
         walk(model, question), lattice, {"label": LABELS, "part": torch.where(LABELS < 2, LABELS, -1)}

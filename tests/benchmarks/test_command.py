@@ -148,7 +148,9 @@ def test_latency_of_a_run_folder(capsys, tmp_path, monkeypatch) -> None:
     teacher = LSATeacher(width=9)
     teacher.fit([pair.question for pair in pairs])
     teacher.save_pretrained(run / "teacher")
-    CellGraph(GMLPCell(Lattice((3, 3, 3)), 8, hidden=8), in_features=9, num_steps=4).save_pretrained(run / "model")
+    CellGraph(
+        GMLPCell(Lattice((3, 3, 3)), 8, hidden=8), in_features=9, surface_channels=1, num_steps=4
+    ).save_pretrained(run / "model")
     found, printed = bench(capsys, tmp_path, "latency", str(run), "--questions", "20", "--threads", "1")
     parts = {row["part"]: row for row in found["rows"]}
     assert list(parts) == ["question to answer", "without the teacher", "teacher", "lattice", "nearest answer"]

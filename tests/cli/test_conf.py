@@ -15,9 +15,10 @@ from omegaconf.errors import InterpolationResolutionError
 import cellgraph.cli.settling  # noqa: F401 - registers the resolver that the configuration uses
 from cellgraph import CellGraph, Lattice
 from cellgraph.automata import AutomatonSettings
+from cellgraph.configuration import REGISTERED, targets
 from cellgraph.data import QAPair
 from cellgraph.retrieval import Objective, TrainSettings
-from cellgraph.runs.building import build, build_experiment, targets
+from cellgraph.runs.building import build, build_experiment, build_objective
 from cellgraph.teacher import LSATeacher, TransformersTeacher
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -76,11 +77,11 @@ def test_every_choice_composes_and_names_what_there_is(group: str, name: str) ->
     found = targets(OmegaConf.to_container(config, resolve=False))
     assert len(found) >= 7
     for target in found:
-        assert target.startswith("cellgraph.")
+        assert target in REGISTERED
         module, _, attribute = target.rpartition(".")
         assert hasattr(__import__(module, fromlist=[attribute]), attribute)
     assert type(build(plain(config.training))) is TrainSettings
-    assert isinstance(build(plain(config.objective)), Objective)
+    assert isinstance(build_objective(plain(config.objective)), Objective)
 
 
 @pytest.mark.parametrize("lattice", sorted(name for group, name in CHOICES if group == "lattice"))

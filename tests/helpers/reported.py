@@ -39,7 +39,7 @@ def network(lattice: Lattice, **options) -> CellGraph:
         input_nodes=ends[0],
         output_nodes=ends[1],
         num_steps=3,
-        **options,
+        **{"surface_channels": 1, **options},
     )
     with torch.no_grad():
         for weight in model.cell.parameters():

@@ -29,7 +29,7 @@ def network(
 ) -> CellGraph:
     lattice = lattice or Lattice((3, 3, 3), boundary=("open", "periodic", "open"))
     gmlp = GMLPCell(lattice, 6, **{"hidden": 8, "heads": 2, **(cell or {})})
-    model = CellGraph(gmlp, in_features=7, num_steps=num_steps, **options)  # type: ignore[arg-type]
+    model = CellGraph(gmlp, in_features=7, num_steps=num_steps, **{"surface_channels": 1, **options})  # type: ignore[arg-type]
     randomise(model, std=0.3)
     return model
 

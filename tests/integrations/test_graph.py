@@ -19,7 +19,7 @@ from cellgraph.testing import randomise
 def model() -> CellGraph:
     lattice = Lattice((3, 3, 4), boundary=("open", "periodic", "open"))
     cell = GMLPCell(lattice, 6, hidden=8, heads=2, memory_channels=2)
-    model = CellGraph(cell, in_features=5, num_steps=4).eval()
+    model = CellGraph(cell, in_features=5, surface_channels=1, num_steps=4).eval()
     randomise(model, std=0.3)
     return model
 

@@ -18,7 +18,7 @@ def network(*, hole: bool = True, **options: object) -> CellGraph:
     mask = torch.ones(3, 4, 4)
     mask[1, 0, 0] = 0 if hole else 1
     cell = GMLPCell(Lattice((3, 4, 4), mask=mask), 8, hidden=8, heads=2, **options)
-    return CellGraph(cell, in_features=16, num_steps=4).eval()
+    return CellGraph(cell, in_features=16, surface_channels=1, num_steps=4).eval()
 
 
 class BertWithCube(BertPreTrainedModel):

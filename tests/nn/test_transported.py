@@ -34,7 +34,7 @@ def cells() -> list[Cell]:
 
 @pytest.mark.parametrize("cell", cells(), ids=lambda cell: type(cell).__name__)
 def test_a_new_network_is_the_identity_and_all_of_it_learns(cell: Cell) -> None:
-    model = CellGraph(cell, in_features=16, num_steps=4)
+    model = CellGraph(cell, in_features=16, surface_channels=1, num_steps=4)
     question = torch.randn(5, 16)
     torch.testing.assert_close(model(question).embedding, question, atol=1e-5, rtol=1e-5)
     target, optimizer = torch.randn(5, 16), torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -48,7 +48,7 @@ def test_a_new_network_is_the_identity_and_all_of_it_learns(cell: Cell) -> None:
 
 @pytest.mark.parametrize("cell", cells(), ids=lambda cell: type(cell).__name__)
 def test_it_is_saved_and_loaded(cell: Cell, tmp_path: Path) -> None:
-    model = CellGraph(cell, in_features=16, num_steps=4)
+    model = CellGraph(cell, in_features=16, surface_channels=1, num_steps=4)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.1)
     model.save_pretrained(tmp_path)
@@ -71,7 +71,7 @@ def test_the_transport_is_a_sum_of_shifts() -> None:
 
 
 def test_a_cell_nobody_has_imported_is_refused_by_name() -> None:
-    config = CellGraph(cells()[0], in_features=16, num_steps=4).config()
+    config = CellGraph(cells()[0], in_features=16, surface_channels=1, num_steps=4).config()
     assert config["cell"]["kind"].endswith("test_transported.Mine")
     assert (config["cell"]["hidden"], config["cell"]["step_size"]) == (4, 0.5)
     with pytest.raises(ValueError, match=r"the network's cell is a theirs\.Cell, which is not known: import theirs"):
@@ -93,4 +93,4 @@ def test_a_cell_with_a_forward_of_its_own_is_refused() -> None:
             return x
 
     with pytest.raises(ValueError, match="Other has its own forward"):
-        CellGraph(Other(Lattice((3, 4, 4))), in_features=16, num_steps=4)
+        CellGraph(Other(Lattice((3, 4, 4))), in_features=16, surface_channels=1, num_steps=4)

@@ -235,7 +235,7 @@ def test_a_copy_and_a_cell_with_another_backend_are_as_they_were(pretend) -> Non
 
 
 def test_a_light_cone_is_tried_against_its_tables() -> None:
-    model = CellGraph(new_cell(), in_features=16, num_steps=3)
+    model = CellGraph(new_cell(), in_features=16, surface_channels=1, num_steps=3)
     randomise(model.cell)
     question = torch.randn(4, 16)
     wanted = copy.deepcopy(model)(question).embedding

@@ -288,7 +288,7 @@ def test_a_network_has_a_hessian_on_every_backend(backend: str) -> None:
     for name in ("scatter", backend):
         cell = cell_on(name, lattice)
         cell.backend = name
-        model = CellGraph(cell, in_features=2, num_steps=3, adapter="linear").eval()
+        model = CellGraph(cell, in_features=2, surface_channels=1, num_steps=3, adapter="linear").eval()
         randomise(model)
         model.double()
         if name == "fused":

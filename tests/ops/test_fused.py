@@ -170,7 +170,7 @@ def test_where_it_does_not_fit_the_plain_step_runs() -> None:
 
 
 def test_taken_once_and_the_network_stays_the_identity() -> None:
-    model = CellGraph(GMLPCell(Lattice((3, 4, 4)), 16, hidden=16), in_features=16, num_steps=3)
+    model = CellGraph(GMLPCell(Lattice((3, 4, 4)), 16, hidden=16), in_features=16, surface_channels=1, num_steps=3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.cell.backend = "fused"

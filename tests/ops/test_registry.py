@@ -177,7 +177,9 @@ def test_candidates_of_a_cell_are_those_its_step_fits():
 
 
 def saved_with(backend: str, folder: Path) -> None:
-    CellGraph(GMLPCell(Lattice((3, 4, 4)), 8, hidden=8), in_features=16, num_steps=3).save_pretrained(folder)
+    CellGraph(
+        GMLPCell(Lattice((3, 4, 4)), 8, hidden=8), in_features=16, surface_channels=1, num_steps=3
+    ).save_pretrained(folder)
     path = folder / "config.json"
     config = json.loads(path.read_text())
     config["cell"]["backend"] = backend

@@ -246,7 +246,7 @@ def test_nearest_answers_show_each_text_once(data):
 def test_predict_runs_a_model_in_batches(data):
     torch.manual_seed(0)
     cell = GMLPCell(Lattice((2, 4, 4)), channels=8, hidden=16, fire_rate=0.5)
-    model = CellGraph(cell, in_features=WIDTH, num_steps=3).train()
+    model = CellGraph(cell, in_features=WIDTH, surface_channels=1, num_steps=3).train()
     prediction = predict(model, data["question_test"], batch_size=32, seconds_train=2.0)
     assert model.training
     with torch.no_grad():

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from on_pairs import train_pairs
+from on_pairs import plain_objective, plain_settings, train_pairs
 
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.retrieval import EmbeddedPairs, TrainSettings, standard_objective
+from cellgraph.retrieval import EmbeddedPairs
 
 STATM = Path("/proc/self/statm")
 
@@ -38,10 +38,10 @@ def test_ten_thousand_updates_with_persistent_memory_stay_flat(tmp_path):
     rows = torch.randn(10_000, 6)
     dialogue = EmbeddedPairs(rows, rows.roll(1, 0), dialogue=["endless"] * 10_000)
     cell = GMLPCell(Lattice((3, 3, 3)), 8, hidden=8, heads=2, memory_channels=2)
-    model = Watched(cell, in_features=6, num_steps=3)
-    settings = TrainSettings(max_steps=10_000, batch_size=1, window=1, accelerator="cpu", checkpoint_every=500)
+    model = Watched(cell, in_features=6, surface_channels=1, num_steps=3)
+    settings = plain_settings(max_steps=10_000, batch_size=1, window=1, accelerator="cpu", checkpoint_every=500)
     # Nothing else keeps a memory from growing over thousands of turns that no gradient connects.
-    objective = standard_objective(internal=1.0, dialogue=0.0)
+    objective = plain_objective(internal=1.0, dialogue=0.0)
     result = train_pairs(model, objective, dialogue, settings=settings, folder=tmp_path, progress=False)
     assert result.steps == 10_000
     assert model.without_memory == 1

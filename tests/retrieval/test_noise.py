@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from on_pairs import module
+from on_pairs import module, plain_objective, plain_settings
 
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.retrieval import Batch, EmbeddedPairs, TrainSettings, standard_objective
+from cellgraph.retrieval import Batch, EmbeddedPairs
 
 
 def seen(noise: float, *, training: bool) -> torch.Tensor:
     """The questions that reach the model."""
     pairs = EmbeddedPairs(torch.zeros(400, 64), torch.randn(400, 64))
-    model = CellGraph(GMLPCell(Lattice((2, 8, 8)), 4, hidden=4, heads=1), in_features=64, num_steps=1)
-    learner = module(model, standard_objective(), pairs, pairs, noise=noise).train(training)
+    model = CellGraph(
+        GMLPCell(Lattice((2, 8, 8)), 4, hidden=4, heads=1), in_features=64, surface_channels=1, num_steps=1
+    )
+    learner = module(model, plain_objective(), pairs, pairs, noise=noise).train(training)
     questions = []
     model.register_forward_pre_hook(lambda _, inputs: questions.append(inputs[0]))
     if training:
@@ -37,4 +39,4 @@ def test_there_is_none_in_evaluation_or_at_zero(noise: float, training: bool) ->
 
 def test_a_negative_one_is_refused() -> None:
     with pytest.raises(ValueError, match="noise must not be negative, got -1"):
-        TrainSettings(noise=-1)
+        plain_settings(noise=-1)

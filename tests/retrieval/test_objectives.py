@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from on_pairs import plain_objective
 
-from cellgraph.retrieval import Objective, Predicted, standard_objective
+from cellgraph.retrieval import Objective, Predicted
 from cellgraph.retrieval.embedded import Batch, EmbeddedPairs
 
 ROWS, WIDTH = 7, 5
@@ -44,7 +45,7 @@ def twin(i, j):
 
 def only(name, **options):
     weights = {**dict.fromkeys(("surface", "internal", "dialogue", "turn"), 0.0), name: 1.0}
-    return standard_objective(**weights, **options)
+    return plain_objective(**weights, **options)
 
 
 def judged(objective, embedding, surface, states=None, *, answer, target_surface=None, group=None, dialogue=None):
@@ -162,7 +163,7 @@ def test_internal_has_finite_gradients_at_zero_and_for_one_row():
 
 def test_total_is_the_weighted_sum_of_the_named_terms(rows):
     prediction, answer = rows
-    objective = standard_objective(surface=0.5, internal=0.25, dialogue=2.0, turn=3.0)
+    objective = plain_objective(surface=0.5, internal=0.25, dialogue=2.0, turn=3.0)
     states = torch.randn(ROWS, 4, 3, dtype=torch.float64)
     total, terms = judged(
         objective, prediction, prediction, states, answer=answer, target_surface=answer, dialogue=torch.zeros(ROWS)
@@ -182,13 +183,13 @@ def test_a_term_of_weight_zero_is_never_computed(rows, zero, monkeypatch):
 
     monkeypatch.setattr(f"cellgraph.retrieval.terms.{zero.title()}Term.forward", poison)
     total, terms = judged(
-        standard_objective(**weights), prediction, prediction, states, answer=answer, target_surface=answer
+        plain_objective(**weights), prediction, prediction, states, answer=answer, target_surface=answer
     )
     assert zero not in terms
     assert torch.isfinite(total)
     with pytest.raises(AssertionError, match="was computed"):
         judged(
-            standard_objective(**{**weights, zero: 1.0}),
+            plain_objective(**{**weights, zero: 1.0}),
             prediction,
             prediction,
             states,
@@ -229,7 +230,7 @@ def test_temperature_is_learned_and_bounded(rows):
 
 def test_half_precision_is_summed_in_full(rows):
     prediction, answer = (x.bfloat16() for x in rows)
-    objective = standard_objective()
+    objective = plain_objective()
     half, _ = judged(objective, prediction, prediction, answer=answer, target_surface=answer)
     full, _ = judged(
         objective, prediction.float(), prediction.float(), answer=answer.float(), target_surface=answer.float()
@@ -252,7 +253,7 @@ def test_half_precision_is_summed_in_full(rows):
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        standard_objective(**options)
+        plain_objective(**options)
 
 
 def test_missing_inputs(rows):
@@ -270,7 +271,7 @@ def test_terms_of_ones_own_stand_beside_the_others(rows):
         squares = predicted.embedding.square().sum(1)
         return squares.mean(), {"most": squares.max()}
 
-    objective = standard_objective(surface=0.0, dialogue=0.0, turn=1.0, terms=[("length", length, 0.5)])
+    objective = plain_objective(surface=0.0, dialogue=0.0, turn=1.0, terms=[("length", length, 0.5)])
     total, terms = judged(objective, prediction, prediction, answer=answer)
     squares = [float(row @ row) for row in prediction]
     assert list(terms) == ["turn", "length", "length_most"]

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from on_pairs import train_pairs
+from on_pairs import plain_objective, plain_settings, train_pairs
 
 from cellgraph import CellGraphOutput
-from cellgraph.retrieval import EmbeddedPairs, TrainSettings, standard_objective
+from cellgraph.retrieval import EmbeddedPairs, TrainSettings
 from cellgraph.training import precision as module
 from cellgraph.training import read_checkpoint, recorded_precision, used_precision
 
 WIDTH = 6
-SETTINGS = TrainSettings(max_steps=4, batch_size=8, warmup_steps=1, val_every=2, ema=0.0, accelerator="cpu")
+SETTINGS = plain_settings(max_steps=4, batch_size=8, warmup_steps=1, val_every=2, ema=0.0, accelerator="cpu")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def run(folder=None, *, resume=False, **options):
     settings = replace(SETTINGS, **options)
     model = Watched()
     result = train_pairs(
-        model, standard_objective(), pairs, settings=settings, folder=folder, resume=resume, progress=False
+        model, plain_objective(), pairs, settings=settings, folder=folder, resume=resume, progress=False
     )
     return result, model.dtypes
 

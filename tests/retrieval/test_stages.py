@@ -55,7 +55,8 @@ def stages(folder: Path, settings: TrainSettings = SETTINGS, new: Any = network,
 
 
 def test_baselines_learn_at_the_rates_of_the_network(tmp_path: Path) -> None:
-    model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 6, hidden=8), in_features=8, num_steps=2, path="none")
+    cell = GMLPCell(Lattice((2, 3, 3)), 8, hidden=8)
+    model = CellGraph(cell, in_features=8, num_steps=2, path="none")
     adapters = model.question_adapter, model.answer_adapter
     told = stages(tmp_path, replace(SETTINGS, lr_multipliers={"cell": 3.0, "answer_adapter.decoder": 0.1}))
     assert told.settings(AdaptersAlone(*adapters), {}).lr_multipliers == {"answer_adapter.decoder": 0.1}

@@ -18,7 +18,9 @@ from cellgraph.runs import Experiment
 from cellgraph.teacher import EmbeddingCache, LSATeacher
 from cellgraph.training import Interrupted, read_checkpoint, train
 
-SETTINGS = TrainSettings(max_steps=6, batch_size=8, warmup_steps=1, val_every=3, ema=0.0, accelerator="cpu")
+SETTINGS = TrainSettings(
+    max_steps=6, batch_size=8, warmup_steps=1, val_every=3, lr=1e-3, noise=0.0, compile=False, accelerator="cpu"
+)
 
 
 def dialogues(names: str, turns: int = 3) -> list[QAPair]:
@@ -41,7 +43,7 @@ def make(folder: Path, *, settings: TrainSettings = SETTINGS, **options: object)
         LSATeacher(8, min_texts=1),
         standard_objective(internal=0.1, turn=1.0),
         cache=EmbeddingCache(folder / "cache"),
-        **options,
+        **{"adapters_first": {}, **options},
     )
     return Experiment(RunFolder(folder / "run"), task, model, settings)
 

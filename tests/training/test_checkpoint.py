@@ -10,24 +10,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from on_pairs import train_pairs
+from on_pairs import plain_objective, plain_settings, train_pairs
 
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.retrieval import EmbeddedPairs, TrainSettings, standard_objective
+from cellgraph.retrieval import EmbeddedPairs
 from cellgraph.training import AtomicCheckpointIO, CSVLog, model_weights, read_checkpoint
 
 PAIRS = EmbeddedPairs(torch.randn(20, 6), torch.randn(20, 6))
-SETTINGS = TrainSettings(max_steps=6, batch_size=5, warmup_steps=1, val_every=3, checkpoint_every=2, accelerator="cpu")
+SETTINGS = plain_settings(max_steps=6, batch_size=5, warmup_steps=1, val_every=3, checkpoint_every=2, accelerator="cpu")
 
 
 def lattice_model(channels=8):
-    return CellGraph(GMLPCell(Lattice((2, 3, 3)), channels, hidden=8), in_features=6, num_steps=2)
+    return CellGraph(GMLPCell(Lattice((2, 3, 3)), channels, hidden=8), in_features=6, surface_channels=1, num_steps=2)
 
 
 def run(folder, model=None, settings=SETTINGS, **options):
     model = lattice_model() if model is None else model
     return train_pairs(
-        model, standard_objective(), PAIRS, PAIRS, settings=settings, folder=folder, progress=False, **options
+        model, plain_objective(), PAIRS, PAIRS, settings=settings, folder=folder, progress=False, **options
     )
 
 
@@ -70,7 +70,7 @@ def test_a_folder_with_a_run_is_not_trained_over(finished):
 
 
 def test_more_updates_are_more_updates(copied):
-    result = run(copied, settings=TrainSettings(**{**vars(SETTINGS), "max_steps": 9}), resume=True)
+    result = run(copied, settings=plain_settings(**{**vars(SETTINGS), "max_steps": 9}), resume=True)
     assert result.steps == 9
     assert [row["step"] for row in result.history] == [3, 6, 9]
 
@@ -122,7 +122,7 @@ def test_a_checkpoint_of_another_model_or_other_data(copied):
         run(copied, model=lattice_model(channels=12), resume=True)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="its batch_size was 5, now it is 4"):
-        run(copied, settings=TrainSettings(**{**vars(SETTINGS), "max_steps": 9, "batch_size": 4}), resume=True)
+        run(copied, settings=plain_settings(**{**vars(SETTINGS), "max_steps": 9, "batch_size": 4}), resume=True)
 
 
 @pytest.mark.parametrize("failing", ["write", "fsync"])
@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(copied, monkeypatch, failing):
     else:
         monkeypatch.setattr("cellgraph.training.checkpoint.write_atomically", full)
     with pytest.raises(OSError, match="No space left on device") as caught:
-        run(copied, settings=TrainSettings(**{**vars(SETTINGS), "max_steps": 9}), resume=True)
+        run(copied, settings=plain_settings(**{**vars(SETTINGS), "max_steps": 9}), resume=True)
     monkeypatch.undo()
     assert caught.value.errno == errno.ENOSPC
     if failing == "write":
@@ -148,7 +148,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(copied, monkeypatch, failing):
         assert f"cannot write the log {copied / 'metrics.csv'}" in str(caught.value)
     assert last.read_bytes() == before
     assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
-    resumed = run(copied, settings=TrainSettings(**{**vars(SETTINGS), "max_steps": 9}), resume=True)
+    resumed = run(copied, settings=plain_settings(**{**vars(SETTINGS), "max_steps": 9}), resume=True)
     assert resumed.steps == 9
 
 

@@ -50,12 +50,13 @@ class Slow(CellGraph):
 
 torch.manual_seed(0)
 cell = GMLPCell(Lattice((2, 3, 3)), 8, hidden=8, heads=2, fire_rate=0.7, memory_channels=2)
-model = Slow(cell, in_features=6, num_steps=(2, 5))
+model = Slow(cell, in_features=6, surface_channels=1, num_steps=(2, 5))
 question, answer = torch.randn(39, 6), torch.randn(39, 6)
 names = [str(row // 3) for row in range(39)]
 pairs = EmbeddedPairs(question, answer, dialogue=names)
 settings = TrainSettings(max_steps=24, batch_size=4, window=1, accumulate=2, ema=0.9, lr=0.02, warmup_steps=5,
-                         val_every=6, checkpoint_every=4, log_every=2, accelerator="cpu", seed=3)
+                         val_every=6, checkpoint_every=4, log_every=2, accelerator="cpu", seed=3,
+                         compile=False, lr_multipliers={})
 task = Retrieval(standard_objective(internal=0.5, turn=0.5), pairs, pairs)
 result = train(model, task, settings, folder=command["folder"], progress=False, resume=command["resume"],
                go_on="run again with --resume")

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from on_pairs import module, train_pairs
+from on_pairs import module, plain_objective, plain_settings, train_pairs
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -20,9 +20,7 @@ from cellgraph.retrieval import (
     DialogueLoader,
     EmbeddedPairs,
     Retrieval,
-    TrainSettings,
     ranks,
-    standard_objective,
 )
 from cellgraph.training import EMA, NonFiniteError, RunSettings, TrainingProgress, build_trainer, fit, read_checkpoint
 
@@ -51,7 +49,7 @@ class Line(torch.nn.Module):
 
 def lattice_model(**options):
     cell = GMLPCell(Lattice((2, 3, 3)), 8, hidden=8, heads=2, **options)
-    return CellGraph(cell, in_features=WIDTH, num_steps=(2, 4))
+    return CellGraph(cell, in_features=WIDTH, surface_channels=1, num_steps=(2, 4))
 
 
 @pytest.fixture
@@ -69,7 +67,7 @@ def reciprocal(prediction, answer):
 def quick(**options):
     base = {"max_steps": 12, "batch_size": 8, "warmup_steps": 2, "val_every": 4, "accelerator": "cpu", "ema": 0.0}
     # Tolerances are float32's, whatever the processor multiplies.
-    return TrainSettings(**{**base, "precision": "32-true", **options})
+    return plain_settings(**{**base, "precision": "32-true", **options})
 
 
 def columns(folder):
@@ -80,7 +78,7 @@ def columns(folder):
 def test_training_learns_a_linear_map(pairs):
     before = reciprocal(Line()(pairs[1].question).embedding.detach(), pairs[1].answer).mean()
     settings = quick(max_steps=300, lr=0.05, val_every=100)
-    result = train_pairs(Line(), standard_objective(), *pairs, settings=settings, progress=False)
+    result = train_pairs(Line(), plain_objective(), *pairs, settings=settings, progress=False)
     assert result.metrics["val/mrr"] == 1.0 > before + 0.3
     assert result.metrics["val/cosine"] > 0.98
     assert result.steps == 300
@@ -92,7 +90,7 @@ def test_the_lattice_trains_through_the_same_call(pairs):
     model = lattice_model(fire_rate=0.8)
     model.fit_adapters(pairs[0].question, pairs[0].answer)
     settings = quick(max_steps=60, lr=0.01, ema=0.99, val_every=20)
-    result = train_pairs(model, standard_objective(internal=0.1), *pairs, settings=settings, progress=False)
+    result = train_pairs(model, plain_objective(internal=0.1), *pairs, settings=settings, progress=False)
     losses = [row["val/loss"] for row in result.history]
     assert losses[-1] < losses[0]
     assert result.model is model
@@ -102,7 +100,7 @@ def test_the_lattice_trains_through_the_same_call(pairs):
 def test_the_result_is_the_best_validation_s_weights(pairs):
     # A rate at which a straight line gets worse and better by turns.
     result = train_pairs(
-        Line(), standard_objective(), *pairs, settings=quick(max_steps=40, lr=0.6, val_every=2, ema=0.5), progress=False
+        Line(), plain_objective(), *pairs, settings=quick(max_steps=40, lr=0.6, val_every=2, ema=0.5), progress=False
     )
     scores = {row["step"]: row["val/mrr"] for row in result.history}
     assert result.best_step == max(scores, key=scores.get)
@@ -112,7 +110,7 @@ def test_the_result_is_the_best_validation_s_weights(pairs):
 
 
 def test_validation_metrics_are_those_of_the_averaged_model(pairs, tmp_path):
-    objective = standard_objective()
+    objective = plain_objective()
     result = train_pairs(
         Line(), objective, *pairs, settings=quick(ema=0.9, val_every=12), folder=tmp_path, progress=False
     )
@@ -138,7 +136,7 @@ def test_ema_is_the_recursion_over_updates_not_batches(pairs, tmp_path):
     expected = model.map.weight.detach().double().clone()
     spy = Spy(0.8)
     told = {"max_steps": 9, "accumulate": 2, "ema": 0.0, "accelerator": "cpu", "batch_size": 8}
-    learner = module(model, standard_objective(surface=1.0, dialogue=0.0), pairs[0], **told)
+    learner = module(model, plain_objective(surface=1.0, dialogue=0.0), pairs[0], **told)
     trainer = build_trainer(RunFolder(tmp_path), learner.settings, keep=False, progress=False)
     trainer.callbacks.insert(0, spy)
     fit(learner, trainer)
@@ -157,7 +155,7 @@ def test_updates_are_adamw_on_the_mean_of_accumulated_batches(pairs):
     twin.load_state_dict(model.state_dict())
     options = {"lr": 0.01, "weight_decay": 0.3, "warmup_steps": 3, "betas": (0.8, 0.9), "clip": 0.5, "accumulate": 2}
     settings = quick(max_steps=6, **options)
-    result = train_pairs(model, standard_objective(dialogue=0.0), pairs[0], settings=settings, progress=False)
+    result = train_pairs(model, plain_objective(dialogue=0.0), pairs[0], settings=settings, progress=False)
     groups = [{"params": [twin.map.weight], "weight_decay": 0.3}, {"params": [twin.map.bias], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=0.01, betas=(0.8, 0.9))
     stream = iter(DialogueLoader(pairs[0], 8, seed=0, drop_last=True, num_batches=12))
@@ -182,7 +180,7 @@ def test_the_log_has_every_term_by_name(pairs, tmp_path):
     settings = quick(max_steps=10, val_every=5, log_every=4, ema=0.9)
     train_pairs(
         lattice_model(),
-        standard_objective(internal=0.1, turn=0.1),
+        plain_objective(internal=0.1, turn=0.1),
         *pairs,
         settings=settings,
         folder=tmp_path,
@@ -208,12 +206,12 @@ def test_the_log_has_every_term_by_name(pairs, tmp_path):
 
 def test_early_stopping_and_staying_stopped(pairs, tmp_path):
     settings = quick(max_steps=400, lr=0.05, val_every=5, patience=2)
-    result = train_pairs(Line(), standard_objective(), *pairs, settings=settings, folder=tmp_path, progress=False)
+    result = train_pairs(Line(), plain_objective(), *pairs, settings=settings, folder=tmp_path, progress=False)
     scores = [row["val/mrr"] for row in result.history]
     assert result.steps < 400
     assert scores.index(max(scores)) == len(scores) - 3
     again = train_pairs(
-        Line(), standard_objective(), *pairs, settings=settings, folder=tmp_path, progress=False, resume=True
+        Line(), plain_objective(), *pairs, settings=settings, folder=tmp_path, progress=False, resume=True
     )
     assert (again.steps, again.best_step, again.history) == (result.steps, result.best_step, result.history)
 
@@ -223,7 +221,7 @@ def test_memory_is_handed_on_and_the_gradient_ends_with_the_batch(pairs):
     with torch.no_grad():
         model.cell.out_weight.normal_(std=0.3)
     dialogues = EmbeddedPairs(pairs[0].question[:4], pairs[0].answer[:4], dialogue=["a"] * 4)
-    learner = module(model, standard_objective(surface=1.0, dialogue=0.0), dialogues, seed=1)
+    learner = module(model, plain_objective(surface=1.0, dialogue=0.0), dialogues, seed=1)
     first, second = DialogueLoader(dialogues, 1, window=2)
     model.eval()
     learner.training_step(first, 0).backward()
@@ -250,7 +248,7 @@ def test_memory_is_handed_on_and_the_gradient_ends_with_the_batch(pairs):
 def test_a_long_dialogue_trains_without_holding_on_to_its_past(pairs):
     dialogue = EmbeddedPairs(pairs[0].question, pairs[0].answer, dialogue=["a"] * 40)
     settings = quick(max_steps=90, window=1, batch_size=1)
-    objective = standard_objective(surface=1.0, dialogue=0.0)
+    objective = plain_objective(surface=1.0, dialogue=0.0)
     result = train_pairs(lattice_model(memory_channels=2), objective, dialogue, settings=settings, progress=False)
     assert result.steps == 90
 
@@ -260,7 +258,7 @@ def test_a_loss_that_is_not_finite_names_update_and_term_and_keeps_the_batch(pai
     settings = quick(accumulate=2)
     with pytest.raises(NonFiniteError) as caught:
         train_pairs(
-            Line(poison_at=6), standard_objective(**options), *pairs, settings=settings, folder=tmp_path, progress=False
+            Line(poison_at=6), plain_objective(**options), *pairs, settings=settings, folder=tmp_path, progress=False
         )
     path = tmp_path / "nonfinite_update_3.safetensors"
     assert str(caught.value) == f"update 3: the term '{term}' is nan; the batch is saved in {path}"
@@ -275,17 +273,17 @@ def test_a_gradient_that_is_not_finite_stops_too(pairs, tmp_path):
     model = Line()
     model.map.weight.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(NonFiniteError, match=r"update 1: the term 'gradient' is (nan|inf); the batch is saved in"):
-        train_pairs(model, standard_objective(), *pairs, settings=quick(), folder=tmp_path, progress=False)
+        train_pairs(model, plain_objective(), *pairs, settings=quick(), folder=tmp_path, progress=False)
 
 
 def test_float16_on_a_cpu_is_said_to_be_bfloat16(pairs):
     with pytest.warns(UserWarning, match="'16-mixed' runs as 'bf16-mixed'"):
         half = train_pairs(
-            lattice_model(), standard_objective(), *pairs, settings=quick(precision="16-mixed"), progress=False
+            lattice_model(), plain_objective(), *pairs, settings=quick(precision="16-mixed"), progress=False
         )
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        full = train_pairs(lattice_model(), standard_objective(), *pairs, settings=quick(), progress=False)
+        full = train_pairs(lattice_model(), plain_objective(), *pairs, settings=quick(), progress=False)
     assert half.metrics["val/loss"] == pytest.approx(full.metrics["val/loss"], rel=0.5)
     assert next(half.model.parameters()).dtype == torch.float32
 
@@ -299,7 +297,7 @@ def test_a_run_leaves_the_process_s_randomness_alone(pairs):
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002
     torch.manual_seed(1)
-    train_pairs(model, standard_objective(), *pairs, settings=quick(max_steps=2), progress=False)
+    train_pairs(model, plain_objective(), *pairs, settings=quick(max_steps=2), progress=False)
     assert (random.random(), np.random.rand(), torch.rand(())) == expected  # noqa: NPY002
 
 
@@ -308,7 +306,7 @@ def test_two_runs_are_equal_and_seeds_matter(pairs):
         torch.manual_seed(0)
         settings = quick(seed=seed, max_steps=4)
         return train_pairs(
-            lattice_model(fire_rate=0.5), standard_objective(), *pairs, settings=settings, progress=False
+            lattice_model(fire_rate=0.5), plain_objective(), *pairs, settings=settings, progress=False
         ).model.state_dict()
 
     one, same, other = weights(1), weights(1), weights(2)
@@ -324,20 +322,18 @@ def test_compile_is_asked_of_the_model(pairs):
             self.compiled += 1
 
     assert (
-        train_pairs(
-            Compiled(), standard_objective(), *pairs, settings=quick(compile=True), progress=False
-        ).model.compiled
+        train_pairs(Compiled(), plain_objective(), *pairs, settings=quick(compile=True), progress=False).model.compiled
         == 1
     )
-    assert train_pairs(Compiled(), standard_objective(), *pairs, settings=quick(), progress=False).model.compiled == 0
-    assert train_pairs(Line(), standard_objective(), *pairs, settings=quick(compile=True), progress=False).steps == 12
+    assert train_pairs(Compiled(), plain_objective(), *pairs, settings=quick(), progress=False).model.compiled == 0
+    assert train_pairs(Line(), plain_objective(), *pairs, settings=quick(compile=True), progress=False).steps == 12
 
 
 @pytest.mark.parametrize(("terminal", "shown"), [(True, "12/12"), (False, "update 12/12")])
 def test_progress_names_the_losses(pairs, tmp_path, terminal, shown):
     console = Console(record=True, force_terminal=terminal, width=200, file=(tmp_path / "out").open("w"))
     told = {"max_steps": 12, "val_every": 4, "accelerator": "cpu", "ema": 0.0, "log_every": 1, "batch_size": 8}
-    learner = module(Line(), standard_objective(), *pairs, **told)
+    learner = module(Line(), plain_objective(), *pairs, **told)
     trainer = build_trainer(RunFolder(tmp_path), learner.settings, shown=Retrieval.shown, keep=False)
     found = next(c for c in trainer.callbacks if isinstance(c, TrainingProgress))
     found.console = console

@@ -7,21 +7,22 @@ import math
 import on_pairs
 import pytest
 import torch
+from on_pairs import plain_objective
 from torch import nn
 
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.retrieval import EmbeddedPairs, standard_objective
+from cellgraph.retrieval import EmbeddedPairs
 from cellgraph.training import RunSettings
 from cellgraph.training.schedule import parameter_groups, warmup_decay
 
 
 @pytest.fixture
 def module():
-    model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 8, hidden=8), in_features=6, num_steps=2)
+    model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 8, hidden=8), in_features=6, surface_channels=1, num_steps=2)
     multipliers = {"question_adapter": 0.5, "question_adapter.encoder.bias": 0.25}
     return on_pairs.module(
         model,
-        standard_objective(),
+        plain_objective(),
         EmbeddedPairs(torch.randn(20, 6), torch.randn(20, 6)),
         lr=0.2,
         weight_decay=0.1,
