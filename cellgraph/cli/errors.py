@@ -18,4 +18,6 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, (InstantiationException, InterpolationResolutionError)) and error.__cause__ is not None:
         return one_line(error.__cause__)
     text = texts.one_line(str(error))
+    # What a resolver of this library has to say comes as the text of another error.
+    text = text.rpartition(" raised while resolving interpolation: ")[2]
     return text.split(" full_key:")[0].split(" Config search path:")[0]

@@ -1,9 +1,10 @@
 from .adapter import AutoencoderAdapter, LinearAdapter, PCAAdapter, regress
-from .cell import Cell, NeighbourSum
+from .cell import Cell
 from .gmlp import GMLPCell
 from .nca import NCACell
 from .path import LinearPath, Readout
 from .perception import AttentionPerception, FilterPerception, StencilPerception
+from .stepping import NeighbourSum
 from .surface import Surface
 from .update import GRUUpdate, MLPUpdate
 

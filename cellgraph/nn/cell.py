@@ -13,7 +13,7 @@ from cellgraph.graph import Graph
 from cellgraph.nn.dynamics import Dynamics
 from cellgraph.nn.rebuilding import Rebuildable, hands_on
 from cellgraph.numbers import plain_numbers
-from cellgraph.ops import AUTO, NeighbourSum
+from cellgraph.ops import AUTO
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
         memory_channels: int
         context_channels: int
         backend: str
-
-
-__all__ = ["Cell", "NeighbourSum"]
 
 
 class _Dynamic:

@@ -189,7 +189,7 @@ def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
         (["train", "lattice=huge"], "Could not find 'lattice/huge' Available options in 'lattice': cube small"),
         (["train", "data=file"], "a value is missing: give data.source.path=..."),
         (["train", "data=file", "data.source.path=no.jsonl"], "no.jsonl"),
-        (["train", "resume=nowhere"], "nowhere is no run folder of cellgraph: config.yaml is missing"),
+        (["train", "resume=nowhere"], "cellgraph train: nowhere is no run folder of cellgraph: config.yaml is missing"),
         (["train", "training.lr=abc"], "training setting lr must be a number, got 'abc'"),
         (["train", "cell.heads=7"], "heads divide hidden, got 64, 128, 7"),
         (["evaluate", "nowhere"], "nowhere is no run folder"),
