@@ -11,28 +11,21 @@ from torch import Tensor
 
 from cellgraph import nn
 from cellgraph.cone import LightCone
+from cellgraph.ends import Ends
 from cellgraph.lattice import Lattice
-from cellgraph.nn import AutoencoderAdapter, Cell, LinearAdapter, LinearPath, PCAAdapter, Readout, Surface, regress
+from cellgraph.nn import Cell, Surface
 from cellgraph.nn.surface import Places
 from cellgraph.nn.transported import Transported
 from cellgraph.numbers import integer, plain_numbers, span
 from cellgraph.older import upgraded
 from cellgraph.ops import AUTO, usable_backend
-from cellgraph.pretrained import Pretrained
 from cellgraph.transport import Conveyor
 from cellgraph.unroll import rollout
 
 INJECTIONS = ("once", "clamped")
-PATHS = ("none", "linear")
-STARTS = ("identity", "ridge")
 #: Above this share of the cell updates the full rollout is as fast as its light cone; compiled, which the cone's step
 #: is not, it is so sooner (3.2 x slower than the cone at a share of 1 / 11, 1.8 x faster than itself uncompiled).
 WORTHWHILE, WORTHWHILE_COMPILED = 0.9, 0.5
-ADAPTERS: dict[str, type[LinearAdapter]] = {
-    "linear": LinearAdapter,
-    "pca": PCAAdapter,
-    "autoencoder": AutoencoderAdapter,
-}
 
 
 @dataclass
@@ -61,7 +54,7 @@ class CellGraphOutput:
 torch.export.register_dataclass(CellGraphOutput)
 
 
-class CellGraph(Pretrained):
+class CellGraph(Ends):
     r"""Question embedding to answer embedding through a lattice of cells.
 
     .. math::
@@ -135,43 +128,19 @@ class CellGraph(Pretrained):
             raise ValueError(f"cell must be a {Cell.__module__}.{Cell.__name__}, got {cell!r:.80}")
         lattice = cell.lattice
         self.cell: Any = cell if hasattr(cell, "set_conveyor") else Transported(cell)
-        self.input_surface = Surface(lattice, input_nodes, channels=surface_channels)
-        self.output_surface = Surface(lattice, output_nodes, channels=surface_channels)
-        if self.input_surface.width != self.output_surface.width:
-            raise ValueError(
-                "the two surfaces must be equally wide, "
-                f"got {self.input_surface.width} in and {self.output_surface.width} out"
-            )
-        if surface_channels > cell.channels - cell.memory_channels:
-            raise ValueError(
-                f"surface_channels must fit the {cell.channels - cell.memory_channels} channels of the state that "
-                f"are not memory, got {surface_channels}"
-            )
-        for what, word, words in (("injection", injection, INJECTIONS), ("path", path, PATHS)):
-            if word not in words:
-                raise ValueError(f"{what} must be one of {words}, got {word!r}")
+        if injection not in INJECTIONS:
+            raise ValueError(f"injection must be one of {INJECTIONS}, got {injection!r}")
         self.num_steps = span("num_steps", num_steps)
         self.injection, self.remat_every, self.tolerance = injection, remat_every, tolerance
-        options = {"name": adapter} if isinstance(adapter, str) else dict(adapter)
-        name = options.pop("name", None)
-        if name not in ADAPTERS:
-            raise ValueError(f"adapter must be one of {sorted(ADAPTERS)}, got {name!r}")
-        self.question_adapter = ADAPTERS[name](in_features, self.input_surface.width, **options)
-        known = self.question_adapter.config()
-        self.adapter_options = {"name": name, **{option: known[option] for option in options}}
-        self.answer_adapter = ADAPTERS[name](in_features, self.input_surface.width, **options)
-        self.answer_adapter.load_state_dict(self.question_adapter.state_dict())
-        self.answer_adapter.encoder.requires_grad_(False)
-        self.path: LinearPath | None = None
-        self.readout: Readout | None = None
-        self.readout_nodes = readout
-        if path == "linear":
-            # Its encoder gives the surface of an answer; nothing is decoded.
-            self.answer_adapter.requires_grad_(False)
-            read = _mask(lattice, readout, self.output_surface)
-            self.path = LinearPath(in_features)
-            self.readout = Readout(read, cell.channels - cell.memory_channels, in_features)
-
+        self.add_ends(
+            lattice,
+            cell.channels - cell.memory_channels,
+            in_features=in_features,
+            surfaces=[Surface(lattice, nodes, channels=surface_channels) for nodes in (input_nodes, output_nodes)],
+            adapter=adapter,
+            path=path,
+            readout=readout,
+        )
         surfaces = self.input_surface, self.output_surface
         clamped = injection == "clamped"
         self.conveyor = Conveyor.install(self.cell, *surfaces, num_steps=self.num_steps[1], clamped=clamped)
@@ -182,11 +151,6 @@ class CellGraph(Pretrained):
     def lattice(self) -> Lattice:
         """The lattice the cells sit on."""
         return self.cell.lattice
-
-    @property
-    def in_features(self) -> int:
-        """Width of the embeddings that go in and come out."""
-        return self.question_adapter.in_features
 
     def forward(
         self,
@@ -241,31 +205,6 @@ class CellGraph(Pretrained):
             trajectory=run.trajectory,
         )
 
-    def encode(self, question: Tensor) -> Tensor:
-        """The surface that questions are injected as, ``[batch, surface_width]``."""
-        embedding = question if self.path is None else self.path.question(question)
-        # Under autocast the adapter's output is bfloat16; the state is kept in the parameters' dtype.
-        return self.question_adapter.encode(embedding).to(self.cell.dtype)
-
-    def decode(self, cells: Tensor, question: Tensor, *, num_steps: int) -> tuple[Tensor, Tensor]:
-        """The answers, and their surfaces, that the last states of the cells that are read stand for.
-
-        Args:
-            cells: The states, ``[batch, num_read, channels]``, see :attr:`read_index`.
-            question: The questions, ``[batch, in_features]``.
-            num_steps: Number of steps that were taken.
-        """
-        if self.path is None or self.readout is None:
-            extracted = self.output_surface.read(cells) / self.conveyor.gain(num_steps)
-            return self.answer_adapter.decode(extracted), extracted
-        answer = self.path(self.path.question(question)) + self.readout(cells)
-        return self.path.embedding(answer), self.answer_adapter.encode(answer)
-
-    @property
-    def read_index(self) -> Tensor:
-        """Numbers of the cells that the answer is read off."""
-        return self.output_surface.index if self.readout is None else self.readout.index
-
     def cone(self, num_steps: int) -> LightCone | None:
         """The light cone that a call takes which asks for the answer alone; ``None`` where the full rollout runs.
 
@@ -288,63 +227,9 @@ class CellGraph(Pretrained):
         most = WORTHWHILE_COMPILED if self.cell.will_compile else WORTHWHILE
         return self._cones[key] if self._cones[key][0].share < most else (None, None)
 
-    def target_surface(self, answer: Tensor) -> Tensor:
-        """The surface that stands for an answer embedding: fixed, without gradient."""
-        with torch.no_grad():
-            return self.answer_adapter.encode(answer if self.path is None else self.path.answer(answer))
-
-    @torch.no_grad()
-    def fit_adapters(self, question: Tensor, answer: Tensor, *, start: str = "identity") -> dict[str, float]:
-        """Fit the adapters in closed form to training pairs, before the training proper.
-
-        Args:
-            question: Training questions, ``[num_pairs, in_features]``.
-            answer: Their answers, ``[num_pairs, in_features]``.
-            start: ``"identity"``: the new network answers each question with the question itself, moved to the mean of
-                the answers; ``"ridge"``: with what ridge regression says.
-
-        Returns:
-            The adapters' reconstruction errors on these embeddings, shares of the variance.
-
-        Raises:
-            ValueError: If ``start`` is unknown, or the embeddings' width is not the adapters'.
-        """
-        if start not in STARTS:
-            raise ValueError(f"start must be one of {STARTS}, got {start!r}")
-        if self.path is not None:
-            return self._fit_path(self.path, question, answer, start)
-        self.answer_adapter.fit(answer)
-        self.question_adapter.load_state_dict(self.answer_adapter.state_dict())
-        errors = {
-            "question_reconstruction_error": self.question_adapter.reconstruction_error(question),
-            "answer_reconstruction_error": self.answer_adapter.reconstruction_error(answer),
-        }
-        target = self.target_surface(answer)
-        if start == "ridge":
-            regress(self.question_adapter, question, target)
-        else:
-            self.question_adapter.move(target.mean(0) - self.question_adapter.encode(question).mean(0))
-        return errors
-
-    def _fit_path(self, path: LinearPath, question: Tensor, answer: Tensor, start: str) -> dict[str, float]:
-        path.fit(question, answer)
-        if start == "ridge":
-            path.regress(question, answer)
-        scaled = {"question": path.question(question), "answer": path.answer(answer)}
-        adapters = {"question": self.question_adapter, "answer": self.answer_adapter}
-        for name, adapter in adapters.items():
-            adapter.fit(scaled[name])
-        return {f"{name}_reconstruction_error": adapters[name].reconstruction_error(scaled[name]) for name in adapters}
-
     def parameter_counts(self) -> dict[str, int]:
         """Number of parameters of the cells' parts and of the parts in use of what stands around them."""
-        parts: dict[str, tuple[torch.nn.Module, ...]] = {
-            "adapters": (self.question_adapter.encoder, self.answer_adapter.decoder)
-        }
-        if self.path is not None and self.readout is not None:
-            parts = {"adapters": (self.question_adapter.encoder,), "readout": (self.readout,), "path": (self.path,)}
-        counts = {name: sum(p.numel() for part in found for p in part.parameters()) for name, found in parts.items()}
-        return self.cell.parameter_counts() | counts
+        return {**self.cell.parameter_counts(), **super().parameter_counts()}
 
     def compile_step(self, *, compiling: bool = True) -> None:
         """Make the step fast, in place, see :meth:`Cell.compile_step <cellgraph.nn.Cell.compile_step>`."""
@@ -356,13 +241,7 @@ class CellGraph(Pretrained):
         return {
             "lattice": self.lattice.config(),
             "cell": {"kind": cell.kind(), **cell.config()},
-            "in_features": self.in_features,
-            "input_nodes": self.input_surface.config()["nodes"],
-            "output_nodes": self.output_surface.config()["nodes"],
-            "surface_channels": self.input_surface.channels,
-            "path": "none" if self.path is None else "linear",
-            "readout": self.readout_nodes.tolist() if isinstance(self.readout_nodes, Tensor) else self.readout_nodes,
-            "adapter": self.adapter_options,
+            **self.ends_config(),
             "num_steps": list(self.num_steps),
             "injection": self.injection,
             "remat_every": self.remat_every,
@@ -389,13 +268,6 @@ class CellGraph(Pretrained):
             return most
         device = generator.device if generator is not None else "cpu"
         return int(torch.randint(least, most + 1, (), generator=generator, device=device))
-
-
-def _mask(lattice: Lattice, nodes: Any, output: Surface) -> Tensor:
-    """The cells that are read."""
-    if isinstance(nodes, str) and nodes in ("surface", "all"):
-        return output.mask if nodes == "surface" else torch.ones(lattice.num_nodes, dtype=torch.bool)
-    return Surface(lattice, nodes).mask
 
 
 def built_cell(lattice: Lattice, config: Mapping[str, Any]) -> Cell:

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from cellgraph.model import ADAPTERS, CellGraph, CellGraphOutput
+from cellgraph.ends import ADAPTERS
+from cellgraph.model import CellGraph, CellGraphOutput
 from cellgraph.nn import LinearAdapter, LinearPath
 from cellgraph.numbers import plain_numbers
 from cellgraph.pretrained import Pretrained

@@ -1,0 +1,207 @@
+"""Ends: what stands around a lattice, from a question to a surface and from the cells to an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cellgraph.lattice import Lattice
+from cellgraph.nn import AutoencoderAdapter, LinearAdapter, LinearPath, PCAAdapter, Readout, Surface, regress
+from cellgraph.pretrained import Pretrained
+from cellgraph.transport import Conveyor
+
+PATHS = ("none", "linear")
+STARTS = ("identity", "ridge")
+ADAPTERS: dict[str, type[LinearAdapter]] = {
+    "linear": LinearAdapter,
+    "pca": PCAAdapter,
+    "autoencoder": AutoencoderAdapter,
+}
+
+
+class Ends(Pretrained):
+    """A network's input and output surface with their adapters, and the linear path beside its lattice, if any.
+
+    Attributes:
+        input_surface: Where questions are injected.
+        output_surface: Where answers are extracted.
+        question_adapter: Its encoder gives the surface of a question.
+        answer_adapter: Its encoder gives the surface of an answer, and does not learn; its decoder the answer that a
+            surface stands for.
+        path: The linear path from question to answer.
+        readout: What is read off the cells and added to it.
+    """
+
+    cell: Any
+    conveyor: Conveyor
+    input_surface: Surface
+    output_surface: Surface
+    question_adapter: LinearAdapter
+    answer_adapter: LinearAdapter
+    path: LinearPath | None
+    readout: Readout | None
+
+    def add_ends(
+        self,
+        lattice: Lattice,
+        num_channels: int,
+        *,
+        in_features: int,
+        surfaces: Sequence[Surface],
+        adapter: str | Mapping[str, Any],
+        path: str,
+        readout: Any,
+    ) -> None:
+        """Build what stands around the lattice.
+
+        Args:
+            lattice: The lattice.
+            num_channels: How many channels of the state are not memory.
+            in_features: Width of the teacher's embeddings.
+            surfaces: The input and the output surface.
+            adapter: See :class:`~cellgraph.CellGraph`, as the others.
+            path: One of :data:`PATHS`.
+            readout: The cells that are read.
+
+        Raises:
+            ValueError: If the surfaces differ in width or need more channels, or a name is unknown.
+        """
+        self.input_surface, self.output_surface = surfaces
+        width = self.input_surface.width
+        if width != self.output_surface.width:
+            raise ValueError(
+                f"the two surfaces must be equally wide, got {width} in and {self.output_surface.width} out"
+            )
+        if self.input_surface.channels > num_channels:
+            raise ValueError(
+                f"surface_channels must fit the {num_channels} channels of the state that are not memory, "
+                f"got {self.input_surface.channels}"
+            )
+        options = {"name": adapter} if isinstance(adapter, str) else dict(adapter)
+        name = options.pop("name", None)
+        if name not in ADAPTERS:
+            raise ValueError(f"adapter must be one of {sorted(ADAPTERS)}, got {name!r}")
+        if path not in PATHS:
+            raise ValueError(f"path must be one of {PATHS}, got {path!r}")
+        self.question_adapter = ADAPTERS[name](in_features, width, **options)
+        known = self.question_adapter.config()
+        self.adapter_options = {"name": name, **{option: known[option] for option in options}}
+        self.answer_adapter = ADAPTERS[name](in_features, width, **options)
+        self.answer_adapter.load_state_dict(self.question_adapter.state_dict())
+        self.answer_adapter.encoder.requires_grad_(False)
+        self.path, self.readout, self.readout_nodes = None, None, readout
+        if path == "linear":
+            # Nothing is decoded.
+            self.answer_adapter.requires_grad_(False)
+            self.path = LinearPath(in_features)
+            self.readout = Readout(_mask(lattice, readout, self.output_surface), num_channels, in_features)
+
+    @property
+    def in_features(self) -> int:
+        """Width of the embeddings that go in and come out."""
+        return self.question_adapter.in_features
+
+    def encode(self, question: Tensor) -> Tensor:
+        """The surface that questions are injected as, ``[batch, surface_width]``."""
+        embedding = question if self.path is None else self.path.question(question)
+        # Under autocast the adapter's output is bfloat16; the state is kept in the parameters' dtype.
+        return self.question_adapter.encode(embedding).to(self.cell.dtype)
+
+    def decode(self, cells: Tensor, question: Tensor, *, num_steps: int) -> tuple[Tensor, Tensor]:
+        """The answers, and their surfaces, that the last states of the cells that are read stand for.
+
+        Args:
+            cells: The states, ``[batch, num_read, channels]``, see :attr:`read_index`.
+            question: The questions, ``[batch, in_features]``.
+            num_steps: Number of steps that were taken.
+        """
+        if self.path is None or self.readout is None:
+            extracted = self.output_surface.read(cells) / self.conveyor.gain(num_steps)
+            return self.answer_adapter.decode(extracted), extracted
+        answer = self.path(self.path.question(question)) + self.readout(cells)
+        return self.path.embedding(answer), self.answer_adapter.encode(answer)
+
+    @property
+    def read_index(self) -> Tensor:
+        """Numbers of the cells that the answer is read off."""
+        return self.output_surface.index if self.readout is None else self.readout.index
+
+    def target_surface(self, answer: Tensor) -> Tensor:
+        """The surface that stands for an answer embedding: fixed, without gradient."""
+        with torch.no_grad():
+            return self.answer_adapter.encode(answer if self.path is None else self.path.answer(answer))
+
+    @torch.no_grad()
+    def fit_adapters(self, question: Tensor, answer: Tensor, *, start: str = "identity") -> dict[str, float]:
+        """Fit the adapters in closed form to training pairs, before the training proper.
+
+        Args:
+            question: Training questions, ``[num_pairs, in_features]``.
+            answer: Their answers, ``[num_pairs, in_features]``.
+            start: ``"identity"``: the new network answers each question with the question itself, moved to the mean of
+                the answers; ``"ridge"``: with what ridge regression says.
+
+        Returns:
+            The adapters' reconstruction errors on these embeddings, shares of the variance.
+
+        Raises:
+            ValueError: If ``start`` is unknown, or the embeddings' width is not the adapters'.
+        """
+        if start not in STARTS:
+            raise ValueError(f"start must be one of {STARTS}, got {start!r}")
+        if self.path is not None:
+            return self._fit_path(self.path, question, answer, start)
+        self.answer_adapter.fit(answer)
+        self.question_adapter.load_state_dict(self.answer_adapter.state_dict())
+        errors = {
+            "question_reconstruction_error": self.question_adapter.reconstruction_error(question),
+            "answer_reconstruction_error": self.answer_adapter.reconstruction_error(answer),
+        }
+        target = self.target_surface(answer)
+        if start == "ridge":
+            regress(self.question_adapter, question, target)
+        else:
+            self.question_adapter.move(target.mean(0) - self.question_adapter.encode(question).mean(0))
+        return errors
+
+    def _fit_path(self, path: LinearPath, question: Tensor, answer: Tensor, start: str) -> dict[str, float]:
+        path.fit(question, answer)
+        if start == "ridge":
+            path.regress(question, answer)
+        scaled = {"question": path.question(question), "answer": path.answer(answer)}
+        adapters = {"question": self.question_adapter, "answer": self.answer_adapter}
+        for name, adapter in adapters.items():
+            adapter.fit(scaled[name])
+        return {f"{name}_reconstruction_error": adapters[name].reconstruction_error(scaled[name]) for name in adapters}
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Number of parameters of the parts in use."""
+        parts: dict[str, tuple[nn.Module, ...]] = {
+            "adapters": (self.question_adapter.encoder, self.answer_adapter.decoder)
+        }
+        if self.path is not None and self.readout is not None:
+            parts = {"adapters": (self.question_adapter.encoder,), "readout": (self.readout,), "path": (self.path,)}
+        return {name: sum(p.numel() for part in found for p in part.parameters()) for name, found in parts.items()}
+
+    def ends_config(self) -> dict[str, Any]:
+        """The constructor's arguments that are about the ends, as plain types."""
+        read = self.readout_nodes
+        return {
+            "in_features": self.in_features,
+            "input_nodes": self.input_surface.config()["nodes"],
+            "output_nodes": self.output_surface.config()["nodes"],
+            "surface_channels": self.input_surface.channels,
+            "path": "none" if self.path is None else "linear",
+            "readout": read.tolist() if isinstance(read, Tensor) else read,
+            "adapter": self.adapter_options,
+        }
+
+
+def _mask(lattice: Lattice, nodes: Any, output: Surface) -> Tensor:
+    """The cells that are read."""
+    if isinstance(nodes, str) and nodes in ("surface", "all"):
+        return output.mask if nodes == "surface" else torch.ones(lattice.num_nodes, dtype=torch.bool)
+    return Surface(lattice, nodes).mask
