@@ -32,6 +32,7 @@ TOLD = {
     "lattice": "shape, neighbourhood, boundary, mask",
     "cone": "which cells a rollout has to compute",
     "graph": "cells and who hears whom",
+    "configuration": "from plain types to parts",
     "folder": "RunFolder: the only one that knows a run's paths",
 }
 INK, PALE, EDGE = "#1b2a41", "#dbe7f3", "#7d9bb8"
