@@ -27,6 +27,7 @@ TOLD = {
     "runs": "one experiment for every task, and how it is loaded",
     "training": "the engine: knows neither questions nor automata",
     "model": "CellGraph: any cell, tensors in, tensors out",
+    "ends": "what stands around a lattice",
     "nn": "cells, perceptions, updates, surfaces, adapters",
     "ops": "the neighbour sum and its backends",
     "lattice": "shape, neighbourhood, boundary, mask",
