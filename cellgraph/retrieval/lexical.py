@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -26,6 +27,9 @@ def bm25_scores(questions: Sequence[str], answers: Sequence[str]) -> Tensor:
         tensor([0])
     """
     import bm25s
+
+    # It asks for its messages of every level to be shown, wherever there is a handler of the root's.
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
 
     told = {"stopwords": "english", "return_ids": False, "show_progress": False}
     words, corpus = bm25s.tokenize(list(questions), **told), bm25s.tokenize(list(answers), **told)
