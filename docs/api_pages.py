@@ -192,7 +192,11 @@ def link_names(app: Sphinx, document: nodes.document) -> None:
     for literal in list(document.findall(nodes.literal)):
         name = literal.astext()
         linked = isinstance(literal.parent, (nodes.reference, pending_xref))
-        if NAME.fullmatch(name) and not name.startswith(LEFT_OUT) and not linked:
+        if (
+            NAME.fullmatch(name)
+            and not f"{name}.".startswith(tuple(f"{package}." for package in LEFT_OUT))
+            and not linked
+        ):
             target = pending_xref("", refdomain="py", reftype="obj", reftarget=name, refexplicit=False, refwarn=True)
             target["refdoc"] = app.env.docname
             literal.replace_self(target)
