@@ -19,7 +19,7 @@ from cellgraph.answering.relevance import relevant
 from cellgraph.answering.run import FinishedRun
 from cellgraph.data import QAPair
 from cellgraph.files import write_atomically, write_json
-from cellgraph.retrieval import bootstrap_interval, bootstrap_intervals
+from cellgraph.retrieval import Interval, bootstrap_interval, bootstrap_intervals
 from cellgraph.retrieval.metrics import first_right, recall_at_k
 from cellgraph.texts import escaped_markdown, markdown_table
 
@@ -153,7 +153,7 @@ def judge_questions(
             values = torch.stack([recall_at_k(some[inside], k) for k in KS], dim=1)
             row: dict[str, Any] = {"category": category, "system": system, "count": int(inside.sum())}
             for k, interval in zip(KS, bootstrap_intervals(values, num_resamples=num_resamples), strict=True):
-                row |= dict(zip(_names(f"relevant_at_{k}"), interval, strict=True))
+                row |= _told(f"relevant_at_{k}", interval)
                 row[f"true_at_{k}"] = float(recall_at_k(exact[inside], k).mean())
             rows.append(row)
 
@@ -170,7 +170,7 @@ def judge_questions(
         said = came[inside & known].double()
         row |= dict.fromkeys(_names("right"))
         if len(said):
-            row |= dict(zip(_names("right"), bootstrap_interval(said, num_resamples=num_resamples), strict=True))
+            row |= _told("right", bootstrap_interval(said, num_resamples=num_resamples))
         trust.append(row | {"answered_without": float(without[inside].double().mean())})
     return QuestionReport(
         rows=rows,
@@ -290,6 +290,11 @@ def _terms(question: str) -> list[str]:
 
 def _names(name: str) -> tuple[str, str, str]:
     return name, f"{name}_low", f"{name}_high"
+
+
+def _told(name: str, interval: Interval) -> dict[str, float]:
+    """A mean with its interval, as a part of a row."""
+    return dict(zip(_names(name), (interval.mean, interval.low, interval.high), strict=True))
 
 
 def _share(row: dict[str, Any], name: str) -> str:
