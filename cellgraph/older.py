@@ -16,6 +16,8 @@ RENAMED = {
     "update_rate": "fire_rate",
     "rollout_checkpoint_every": "remat_every",
 }
+#: The same of an objective.
+TERMS = {"bounded": "overflow", "active": "variance", "diverse": "covariance"}
 #: Words for a setting's value.
 WORDS = {
     "order": {"together": "synchronous", "sweep": "sequential"},
@@ -37,6 +39,8 @@ def upgraded(node: Any) -> Any:
     # Of a network, which has an adapter, not of its training, where the word still means what it did.
     network = "adapter" in node
     renamed = RENAMED | ({"checkpoint_every": "remat_every"} if network else {})
+    if "objective" in str(node.get("_target_", "")).lower():
+        renamed |= TERMS
     found = {renamed.get(key, key): _value(key, value) for key, value in node.items()}
     # Before there was a path beside it the lattice carried all of the signal.
     return {**found, "path": found.get("path", "none")} if network else found

@@ -74,6 +74,12 @@ def test_training_keeps_the_word_that_a_network_has_another_one_for() -> None:
     }
 
 
+def test_the_terms_of_an_objective_have_the_names_of_their_sources() -> None:
+    old = {"_target_": "cellgraph.training.Objective", "active": 0.5, "diverse": 0.1, "bounded": 2.0, "bound": 3.0}
+    new = {"_target_": "cellgraph.retrieval.standard_objective", "variance": 0.5, "covariance": 0.1, "overflow": 2.0}
+    assert upgraded(old) == {**new, "bound": 3.0}
+
+
 def test_what_this_version_writes_is_left_as_it_is() -> None:
     configs = Path(__file__).parents[1] / "conf"
     for path in sorted(configs.rglob("*.yaml")):

@@ -172,9 +172,9 @@ def standard_objective(
     mse_weight: float = 1.0,
     bound: float = 4.0,
     floor: float = 0.1,
-    bounded: float = 1.0,
-    active: float = 1.0,
-    diverse: float = 0.04,
+    overflow: float = 1.0,
+    variance: float = 1.0,
+    covariance: float = 0.04,
     temperature: float = 0.05,
     learn_temperature: bool = True,
     negatives: str = "bank",
@@ -190,7 +190,7 @@ def standard_objective(
         dialogue: Weight of the :class:`~cellgraph.retrieval.terms.DialogueTerm`.
         turn: Weight of the :class:`~cellgraph.retrieval.terms.TurnTerm`.
         mse_weight: Weight of the squared error within the surface term.
-        bound, floor, bounded, active, diverse: Of the internal term.
+        bound, floor, overflow, variance, covariance: Of the internal term.
         temperature, learn_temperature, centred: Of the :class:`~cellgraph.retrieval.memory_bank.MemoryBank` of the
             last two.
         negatives, direction: Of the dialogue term.
@@ -209,7 +209,7 @@ def standard_objective(
             ("surface", SurfaceTerm(mse_weight), surface),
             (
                 "internal",
-                InternalTerm(bound=bound, floor=floor, bounded=bounded, active=active, diverse=diverse),
+                InternalTerm(bound=bound, floor=floor, overflow=overflow, variance=variance, covariance=covariance),
                 internal,
             ),
             ("dialogue", DialogueTerm(bank, negatives=negatives, direction=direction), dialogue),

@@ -48,24 +48,25 @@ class SurfaceTerm(nn.Module):
 class InternalTerm(nn.Module):
     r"""The states :math:`x` of the cells stay
 
-    - *bounded*: :math:`\mathrm{mean} \max(0, \mathrm{rms}(x_i) - \mathrm{bound})^2` over the cells, the overflow loss
+    - *overflow*: :math:`\mathrm{mean} \max(0, \mathrm{rms}(x_i) - \mathrm{bound})^2` over the cells, the overflow loss
       of self-organising textures (`Niklasson et al. 2021 <https://distill.pub/selforg/2021/textures>`_) on a cell's
       root mean square;
-    - *active*: :math:`\mathrm{mean} \max(0, \mathrm{floor} - \sqrt{\mathrm{Var}(x_{ic}) + \epsilon})` over cells and
+    - *variance*: :math:`\mathrm{mean} \max(0, \mathrm{floor} - \sqrt{\mathrm{Var}(x_{ic}) + \epsilon})` over cells and
       channels, the variance over the batch: the variance term of VICReg (`Bardes et al. 2022
       <https://arxiv.org/abs/2105.04906>`_, equation 1);
-    - *diverse*: :math:`\frac{1}{C} \sum_{c \ne d} \mathrm{Cov}(x)_{cd}^2` over the channels, VICReg's covariance term
-      (equations 3 and 4; the redundancy reduction of `Zbontar et al. 2021 <https://arxiv.org/abs/2103.03230>`_), the
-      covariance averaged over the cells, each about its own mean over the batch.
+    - *covariance*: :math:`\frac{1}{C} \sum_{c \ne d} \mathrm{Cov}(x)_{cd}^2` over the channels, VICReg's covariance
+      term (equations 3 and 4; the redundancy reduction of `Zbontar et al. 2021
+      <https://arxiv.org/abs/2103.03230>`_), the covariance averaged over the cells, each about its own mean over the
+      batch.
 
     The last two need two rows and are 0 for one; for models without cells all are.
 
     Args:
         bound: Root mean square from which a cell's state is penalised.
         floor: Standard deviation below which a channel of a cell is penalised.
-        bounded: Weight of *bounded* within the term.
-        active: Weight of *active*.
-        diverse: Weight of *diverse*.
+        overflow: Weight of *overflow* within the term.
+        variance: Weight of *variance*.
+        covariance: Weight of *covariance*.
 
     Raises:
         ValueError: If a number is out of range.
@@ -79,15 +80,15 @@ class InternalTerm(nn.Module):
         *,
         bound: float = 4.0,
         floor: float = 0.1,
-        bounded: float = 1.0,
-        active: float = 1.0,
-        diverse: float = 0.04,
+        overflow: float = 1.0,
+        variance: float = 1.0,
+        covariance: float = 0.04,
     ) -> None:
         super().__init__()
         if not (bound > 0 and floor >= 0):
             raise ValueError(f"bound must be positive and floor not negative, got {bound} and {floor}")
         self.bound, self.floor = bound, floor
-        weights = {"bounded": bounded, "active": active, "diverse": diverse}
+        weights = {"overflow": overflow, "variance": variance, "covariance": covariance}
         self.weights = {name: _weight(name, weight) for name, weight in weights.items()}
 
     def forward(self, predicted: Predicted) -> tuple[Tensor, dict[str, Tensor]]:
@@ -96,20 +97,20 @@ class InternalTerm(nn.Module):
             return at_least_float32(predicted.embedding).new_zeros(()), {}
         states = at_least_float32(predicted.states)
         parts: dict[str, Tensor] = {}
-        if self.weights["bounded"]:
+        if self.weights["overflow"]:
             # The small number keeps the root's gradient finite at a state of zeros.
             rms = states.square().mean(-1).add(1e-12).sqrt()
-            parts["bounded"] = F.relu(rms - self.bound).square().mean()
-        if (self.weights["active"] or self.weights["diverse"]) and states.size(0) > 1:
+            parts["overflow"] = F.relu(rms - self.bound).square().mean()
+        if (self.weights["variance"] or self.weights["covariance"]) and states.size(0) > 1:
             deviation = states - states.mean(0)
-            if self.weights["active"]:
+            if self.weights["variance"]:
                 std = (deviation.square().sum(0) / (states.size(0) - 1) + 1e-4).sqrt()
-                parts["active"] = F.relu(self.floor - std).mean()
-            if self.weights["diverse"]:
+                parts["variance"] = F.relu(self.floor - std).mean()
+            if self.weights["covariance"]:
                 flat = deviation.flatten(0, 1)
                 covariance = flat.T @ flat / ((states.size(0) - 1) * states.size(1))
                 squares = covariance.square()
-                parts["diverse"] = (squares.sum() - squares.diagonal().sum()) / states.size(2)
+                parts["covariance"] = (squares.sum() - squares.diagonal().sum()) / states.size(2)
         return sum((self.weights[name] * part for name, part in parts.items()), states.new_zeros(())), parts
 
 

@@ -12,7 +12,7 @@ from cellgraph.nn.nca import PERCEPTIONS, UPDATES
 from cellgraph.testing import assert_matches_reference, randomise
 
 
-@pytest.mark.parametrize(("perception", "update"), itertools.product(PERCEPTIONS, UPDATES))
+@pytest.mark.parametrize(("perception", "update"), list(itertools.product(PERCEPTIONS, UPDATES)))
 @pytest.mark.parametrize("shape", [(6,), (4, 3), (3, 3, 3)])
 def test_every_perception_goes_with_every_update_in_every_dimension(perception, update, shape):
     cell = NCACell(Lattice(shape), 5, perception=perception, update=update)

@@ -136,28 +136,28 @@ def test_surface_is_cosine_and_squared_error(rows):
 
 def test_internal_is_overflow_and_vicreg():
     states = np.random.default_rng(0).normal(size=(6, 4, 3)) * np.array([0.02, 1.0, 3.0])
-    objective = only("internal", bound=1.5, floor=0.3, bounded=2.0, active=3.0, diverse=0.5)
+    objective = only("internal", bound=1.5, floor=0.3, overflow=2.0, variance=3.0, covariance=0.5)
     total, terms = judged(
         objective, torch.zeros(6, 2), torch.zeros(6, 2), torch.from_numpy(states), answer=torch.zeros(6, 2)
     )
     rms = np.sqrt((states**2).mean(-1))
-    bounded = (np.maximum(rms - 1.5, 0) ** 2).mean()
-    active = np.maximum(0.3 - np.sqrt(states.var(0, ddof=1) + 1e-4), 0).mean()
+    overflow = (np.maximum(rms - 1.5, 0) ** 2).mean()
+    variance = np.maximum(0.3 - np.sqrt(states.var(0, ddof=1) + 1e-4), 0).mean()
     covariance = np.mean([np.cov(states[:, cell], rowvar=False) for cell in range(4)], axis=0)
-    diverse = ((covariance**2).sum() - (np.diag(covariance) ** 2).sum()) / 3
-    assert bounded > 0
-    assert active > 0
-    assert float(terms["internal_bounded"]) == pytest.approx(bounded, rel=1e-6)
-    assert float(terms["internal_active"]) == pytest.approx(active, rel=1e-9)
-    assert float(terms["internal_diverse"]) == pytest.approx(diverse, rel=1e-9)
-    assert float(total) == pytest.approx(2 * bounded + 3 * active + 0.5 * diverse, rel=1e-6)
+    covariance_term = ((covariance**2).sum() - (np.diag(covariance) ** 2).sum()) / 3
+    assert overflow > 0
+    assert variance > 0
+    assert float(terms["internal_overflow"]) == pytest.approx(overflow, rel=1e-6)
+    assert float(terms["internal_variance"]) == pytest.approx(variance, rel=1e-9)
+    assert float(terms["internal_covariance"]) == pytest.approx(covariance_term, rel=1e-9)
+    assert float(total) == pytest.approx(2 * overflow + 3 * variance + 0.5 * covariance_term, rel=1e-6)
 
 
 def test_internal_has_finite_gradients_at_zero_and_for_one_row():
     states = torch.zeros(1, 4, 3, requires_grad=True)
     total, terms = judged(only("internal"), torch.zeros(1, 2), torch.zeros(1, 2), states, answer=torch.zeros(1, 2))
     total.backward()
-    assert list(terms) == ["internal", "internal_bounded"]
+    assert list(terms) == ["internal", "internal_overflow"]
     assert torch.isfinite(states.grad).all()
 
 

@@ -194,7 +194,7 @@ def test_the_log_has_every_term_by_name(pairs, tmp_path):
         ("10", True, False),
         ("10", False, True),
     ]
-    terms = ("loss", "surface", "internal", "internal_bounded", "internal_active", "dialogue", "turn")
+    terms = ("loss", "surface", "internal", "internal_overflow", "internal_variance", "dialogue", "turn")
     assert {f"{part}/{term}" for term in terms for part in ("train", "val")} <= rows[0].keys()
     more = ("grad_norm", "lr", "samples_per_second", "num_steps", "temperature")
     assert all(float(rows[0][f"train/{name}"]) > 0 for name in more)
