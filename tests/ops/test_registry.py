@@ -170,7 +170,7 @@ def test_candidates_of_a_cell_are_those_its_step_fits():
     for cell, whole in (
         (GMLPCell(LATTICE, 16, hidden=16), fused),
         (GMLPCell(LATTICE, 16, hidden=16, order="sequential"), False),
-        (GMLPCell(LATTICE, 16, hidden=12, heads=4), False),  # no whole vectors
+        (GMLPCell(LATTICE, 16, hidden=10, heads=2), False),  # no whole vectors in any build
         (NCACell(LATTICE, 16), False),
     ):
         assert ("fused" in [backend.name for backend in cell.candidates(x)]) == whole
