@@ -41,7 +41,7 @@ class Transported(Cell):
     def __init__(self, cell: Cell) -> None:
         if type(cell).forward is not Cell.forward:
             raise ValueError(
-                f"a transport stands beside perceive and change, {type(cell).__name__} has its own forward"
+                f"a transport stands beside perceive and update, {type(cell).__name__} has its own forward"
             )
         super().__init__(
             cell.lattice,

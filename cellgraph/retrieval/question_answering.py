@@ -16,6 +16,7 @@ from cellgraph.data import QAPair, Split, group_pairs, read_pairs, save_pairs
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.numbers import plain_numbers
+from cellgraph.retrieval.controls import without_lateral_messages
 from cellgraph.retrieval.embedded import EmbeddedPairs
 from cellgraph.retrieval.evaluation import Evaluation, Prediction, Scores, evaluate, predict, predict_closed_forms
 from cellgraph.retrieval.lexical import bm25_scores
@@ -87,9 +88,10 @@ class QuestionAnswering(Retrieval):
         """Refuse a network that cannot be made, and settings that fit no part of it or of its baselines."""
         with torch.random.fork_rng([]):
             model = copy.deepcopy(make)(in_features=self.teacher.width)
-        trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        learned = [name for name, _ in self.objective.named_parameters()]
-        check_multipliers(settings.lr_multipliers, [*trained, *learned])
+            if self.lattice_controls:
+                without_lateral_messages(model)
+        names = [name for part in (model, self.objective) for name, _ in part.named_parameters()]
+        check_multipliers(settings.lr_multipliers, names)
 
     def prepare(self, job: Job) -> None:
         """Read or make the split, fit the teacher where it needs that and was not before, and embed every part."""

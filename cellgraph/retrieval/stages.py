@@ -33,6 +33,9 @@ ADAPTERS_ALONE, LINEAR_MLP = "adapters alone", "linear + MLP"
 #: Those that have a lattice, and cost as much as the network.
 FROZEN, NO_LATERAL = "cell frozen at random", "no lateral messages"
 
+#: Parts that a baseline without a lattice shares with the network.
+SHARED = {"question_adapter", "answer_adapter", "path"}
+
 Settings = Mapping[str, Any]
 
 
@@ -92,7 +95,8 @@ class Stages:
         if kept is None:
             self.job.say("first stage: the adapters without the lattice")
             kept = self._train(FIRST, bare, self.first)
-        bare.load_state_dict(kept.model.state_dict())
+        else:
+            bare.load_state_dict(kept.model.state_dict())
         model.train()
         return kept.seconds
 
@@ -129,17 +133,16 @@ class Stages:
 
     def settings(self, model: CellGraph | Control, trial: Settings) -> TrainSettings:
         """The settings of the whole network, what they say of its cells said of the baseline's own parts."""
-        trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        trained += [name for name, _ in self.task.objective.named_parameters()]
-        own = {name.split(".")[0] for name, _ in model.named_parameters() if "adapter" not in name}
-        multipliers: dict[str, float] = {}
-        for beginning, factor in self.job.settings.lr_multipliers.items():
-            fits = any(name.startswith(beginning) for name in trained)
-            if fits or isinstance(model, Control):
-                multipliers |= dict.fromkeys([beginning] if fits else sorted(own), factor)
-        options: dict[str, Any] = {"lr_multipliers": multipliers}
+        options: dict[str, Any] = {}
         if isinstance(model, Control):
-            options["compile"] = False
+            names = [name for part in (model, self.task.objective) for name, _ in part.named_parameters()]
+            # What the network has not.
+            own = sorted({part for part, _ in model.named_children()} - SHARED)
+            multipliers: dict[str, float] = {}
+            for beginning, factor in self.job.settings.lr_multipliers.items():
+                fits = any(name.startswith(beginning) for name in names)
+                multipliers |= dict.fromkeys([beginning] if fits else own, factor)
+            options = {"lr_multipliers": multipliers, "compile": False}
         return dataclasses.replace(self.job.settings, **options | dict(trial))
 
     def _train(self, place: str, model: CellGraph | Control, trial: Settings) -> Trained:

@@ -62,15 +62,18 @@ def parameter_groups(
         parameters: Names and parameters; frozen ones are left out.
         lr: Learning rate.
         weight_decay: Weight decay.
-        multipliers: Factors of the learning rate by the beginning of a name; the longest that fits counts.
+        multipliers: Factors of the learning rate by the beginning of a name; the longest that fits counts. One of a
+            frozen parameter has no effect.
 
     Raises:
         ValueError: If a multiplier is negative or fits no parameter.
     """
-    multipliers, trained = dict(multipliers or {}), [(n, p) for n, p in parameters if p.requires_grad]
-    check_multipliers(multipliers, [name for name, _ in trained])
+    multipliers, parameters = dict(multipliers or {}), list(parameters)
+    check_multipliers(multipliers, [name for name, _ in parameters])
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
-    for name, parameter in trained:
+    for name, parameter in parameters:
+        if not parameter.requires_grad:
+            continue
         fitting = [prefix for prefix in multipliers if name.startswith(prefix)]
         multiplier = multipliers[max(fitting, key=len)] if fitting else 1.0
         decays = parameter.ndim > 1 and not _UNDECAYED.search(name.rpartition(".")[2])
@@ -86,7 +89,7 @@ def check_multipliers(multipliers: Mapping[str, float], names: Sequence[str]) ->
 
     Args:
         multipliers: Factors by the beginning of a name.
-        names: Names of all the parameters that are trained.
+        names: Names of all the parameters.
 
     Raises:
         ValueError: If there is such a factor.
@@ -99,6 +102,6 @@ def check_multipliers(multipliers: Mapping[str, float], names: Sequence[str]) ->
             near = [name for name in names if name.partition(".")[0] == head]
             there = near or dict.fromkeys(name.partition(".")[0] for name in names)
             raise ValueError(
-                f"lr_multipliers must be by the beginning of a trained parameter's name, got {prefix!r}; "
+                f"lr_multipliers must be by the beginning of a parameter's name, got {prefix!r}; "
                 f"there are {', '.join(there)}"
             )

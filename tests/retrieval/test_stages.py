@@ -16,6 +16,7 @@ from cellgraph.retrieval import (
     AdaptersAlone,
     EmbeddedPairs,
     LinearMLP,
+    PathAlone,
     QuestionAnswering,
     Retrieval,
     TrainSettings,
@@ -65,8 +66,13 @@ def test_baselines_learn_at_the_rates_of_the_network(tmp_path: Path) -> None:
     of_mlp = told.settings(mlp, {"lr": 0.5})
     assert of_mlp.lr_multipliers == dict.fromkeys(sorted(own), 3.0) | {"answer_adapter.decoder": 0.1}
     assert (of_mlp.max_steps, of_mlp.lr, of_mlp.compile) == (SETTINGS.max_steps, 0.5, False)
-    # A frozen cell learns at no rate.
-    assert told.settings(with_frozen_cell(model), {}).lr_multipliers == {"answer_adapter.decoder": 0.1}
+    # One with a lattice has the network's; what is frozen learns at no rate.
+    assert told.settings(with_frozen_cell(model), {}) == told.job.settings
+    # The path is the network's own, and learns at its rate.
+    path, adapter = network().path, network().answer_adapter
+    assert told.settings(PathAlone(path, adapter), {}).lr_multipliers == {"answer_adapter.decoder": 0.1}
+    both = {"mlp": 3.0, "answer_adapter.decoder": 0.1}
+    assert told.settings(PathAlone(path, adapter, hidden=3), {}).lr_multipliers == both
     # What is said of the objective, or of everything, is said of theirs.
     told = stages(tmp_path, replace(SETTINGS, lr_multipliers={"terms": 0.5, "": 2.0}))
     assert told.settings(mlp, {}).lr_multipliers == {"terms": 0.5, "": 2.0}

@@ -124,6 +124,24 @@ def test_baselines_of_a_folder_that_lacks_some_are_the_same(tmp_path: Path) -> N
         assert timeless(make(tmp_path, **first).evaluate().rows) == timeless(table.rows)
 
 
+def test_a_linear_path_with_all_controls_at_the_rates_that_are_set_by_default(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, lr_multipliers=TrainSettings().lr_multipliers)
+    experiment = make(tmp_path, settings=settings, lattice_controls=True)
+    experiment.model = functools.partial(experiment.model, path="linear")
+    table = experiment.run()
+    names = [row["name"] for row in table.rows]
+    assert names[-5:] == ["adapters alone", "linear + MLP", "cell frozen at random", "no lateral messages", "lattice"]
+    assert timeless(experiment.evaluate().rows) == timeless(table.rows)
+
+
+def test_controls_that_cannot_be_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    experiment = make(tmp_path, lattice_controls=True)
+    experiment.model = functools.partial(experiment.model, output_nodes="front")
+    with pytest.raises(ValueError, match="no one direction leads from the input to the output surface"):
+        experiment.run()
+    assert not (tmp_path / "run" / "pairs").exists()
+
+
 def test_a_stopped_baseline_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make(tmp_path / "whole").run()
     steps = []

@@ -88,7 +88,7 @@ def test_groups_are_split_by_decay_and_by_multiplier(module):
 
 def test_multipliers_must_fit():
     named = list(nn.Linear(2, 2).named_parameters())
-    with pytest.raises(ValueError, match="trained parameter's name, got 'cell'; there are weight, bias"):
+    with pytest.raises(ValueError, match="parameter's name, got 'cell'; there are weight, bias"):
         parameter_groups(named, lr=1.0, weight_decay=0.0, multipliers={"cell": 2.0})
     with pytest.raises(ValueError, match="must not be negative"):
         parameter_groups(named, lr=1.0, weight_decay=0.0, multipliers={"bias": -1.0})
