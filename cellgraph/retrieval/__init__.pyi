@@ -1,4 +1,5 @@
-from .baselines import Baseline, Identity, MeanAnswer, NearestQuestions, Procrustes, Ridge, closed_forms
+from .baseline import Baseline
+from .baselines import Identity, KernelRidge, MeanAnswer, NearestQuestions, Procrustes, Ridge, closed_forms
 from .bootstrap import Interval, bootstrap_interval, bootstrap_intervals, paired_difference
 from .controls import AdaptersAlone, Control, LinearMLP, PathAlone
 from .embedded import Batch, EmbeddedPairs
@@ -34,6 +35,7 @@ __all__ = [
     "Evaluation",
     "Identity",
     "Interval",
+    "KernelRidge",
     "LinearMLP",
     "MeanAnswer",
     "MemoryBank",

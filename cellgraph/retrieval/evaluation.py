@@ -13,7 +13,8 @@ from rich.console import Console
 from torch import Tensor
 
 from cellgraph.model import CellGraph
-from cellgraph.retrieval.baselines import Baseline, closed_forms
+from cellgraph.retrieval.baseline import Baseline
+from cellgraph.retrieval.baselines import closed_forms
 from cellgraph.retrieval.bootstrap import Interval, bootstrap_intervals, paired_difference
 from cellgraph.retrieval.controls import Control
 from cellgraph.retrieval.metrics import (
@@ -42,7 +43,8 @@ class Prediction:
         surface: Predicted surfaces, ``[num_pairs, surface_width]``, where the system has one.
         parameters: Numbers fitted or trained.
         seconds_train: Wall-clock time of doing so.
-        trials: Settings that were tried, of which this is the best by validation; 0 where nothing is trained.
+        trials: Settings that were tried, of which this is the best by validation, or of a closed form by
+            cross-validation; 0 where there is nothing to try.
     """
 
     embedding: Tensor
@@ -259,7 +261,9 @@ def predict_closed_forms(
         baseline.fit(question_train, answer_train)
         seconds = time.perf_counter() - start
         embedding = baseline.predict(question_test)
-        predictions[name] = Prediction(embedding, parameters=baseline.num_parameters, seconds_train=seconds)
+        predictions[name] = Prediction(
+            embedding, parameters=baseline.num_parameters, seconds_train=seconds, trials=baseline.trials
+        )
     return predictions
 
 

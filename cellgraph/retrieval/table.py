@@ -163,7 +163,8 @@ def _caption(evaluation: Evaluation) -> list[str]:
         f"Surface, teacher: cosine in that space; centred: in teacher space, less the training mean of the answers. "
         f"R@k: share of questions whose own answer is among the first k. MRR: mean reciprocal rank, with its bootstrap "
         f"95 % interval over {over}. p: probability of no lead, two-sided, likewise. "
-        f"Trials: settings of which this is the best by validation. CSLS: re-ranked with k = {evaluation.csls_k}.",
+        f"Trials: settings of which this is the best by validation, of closed forms by cross-validation. "
+        f"CSLS: re-ranked with k = {evaluation.csls_k}.",
     ]
 
 

@@ -92,6 +92,7 @@ def test_the_table_has_every_row_and_column(finished: tuple[Path, str]) -> None:
         "identity (centred)",
         "Procrustes",
         "ridge",
+        "kernel ridge",
         "nearest questions",
         "adapters alone",
         "linear + MLP",

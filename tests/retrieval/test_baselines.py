@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import orthogonal_procrustes
+from scipy.spatial.distance import pdist
+from sklearn.kernel_ridge import KernelRidge as SklearnKernelRidge
 from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.linear_model import RidgeCV
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsRegressor
+from sklearn.preprocessing import KernelCenterer
 
 from cellgraph.retrieval import (
     Identity,
+    KernelRidge,
     MeanAnswer,
     NearestQuestions,
     Procrustes,
@@ -121,6 +126,7 @@ def test_parameters_are_counted():
         "identity (centred)": 6,
         "Procrustes": 42,
         "ridge": 42,
+        "kernel ridge": 80 * 12 + 6 + 1,
         "nearest questions": 80 * 12,
     }
 
@@ -139,6 +145,7 @@ def test_predictions_depend_on_training_pairs_alone():
     for name, prediction in whole.items():
         np.testing.assert_allclose(prediction.embedding[:10].numpy(), part[name].embedding.numpy(), atol=1e-12)
         assert prediction.seconds_train > 0
+        assert prediction.trials == {"ridge": 41, "kernel ridge": 41, "nearest questions": 7}.get(name, 0)
 
 
 @pytest.mark.parametrize("baseline", closed_forms().values(), ids=closed_forms())
@@ -164,6 +171,63 @@ def test_square_maps_need_one_width(baseline):
     question, answer = pairs()
     with pytest.raises(ValueError, match="one width, got 5 and 6"):
         baseline.fit(question[:, :5], answer)
+
+
+def test_kernel_ridge_is_sklearns_at_the_kernel_and_penalty_it_chose():
+    question, answer = pairs()
+    found = KernelRidge().fit(question, answer)
+    x, y = question.numpy(), answer.numpy()
+    assert found.gamma == pytest.approx(1 / (2 * np.median(pdist(x)) ** 2), rel=1e-9)
+    # An intercept that is not penalised is a kernel centred in feature space.
+    centre = KernelCenterer()
+    known = centre.fit_transform(rbf_kernel(x, gamma=found.gamma))
+    expected = SklearnKernelRidge(kernel="precomputed", alpha=found.alpha).fit(known, y - y.mean(0))
+    unseen = pairs(seed=1)[0]
+    kernel = centre.transform(rbf_kernel(unseen.numpy(), x, gamma=found.gamma))
+    np.testing.assert_allclose(found.predict(unseen).numpy(), expected.predict(kernel) + y.mean(0), atol=1e-6)
+
+
+def test_kernel_ridge_minimises_generalised_cross_validation():
+    question, answer = pairs(noise=1.5)
+    penalties = tuple(10.0**power for power in range(-5, 4))
+    found = KernelRidge(penalties=penalties).fit(question, answer)
+    kernel = KernelCenterer().fit_transform(rbf_kernel(question.numpy(), gamma=found.gamma))
+    y = (answer - answer.mean(0)).numpy()
+    scores = {}
+    for alpha in (penalty * np.trace(kernel) / 80 for penalty in penalties):
+        hat = kernel @ np.linalg.inv(kernel + alpha * np.eye(80)) + 1 / 80
+        scores[alpha] = 80 * np.sum((y - hat @ y) ** 2) / np.trace(np.eye(80) - hat) ** 2
+    assert found.alpha == pytest.approx(min(scores, key=scores.get), rel=1e-6)
+
+
+def test_kernel_ridge_learns_what_is_not_linear_and_landmarks_are_nearly_as_good():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, size=(600, 2))
+    y = np.stack([np.sin(2 * x[:, 0]) * x[:, 1], np.cos(x.sum(1))], axis=1) + 0.05 * rng.normal(size=(600, 2))
+    question, answer = torch.from_numpy(x), torch.from_numpy(y)
+
+    def error(baseline) -> float:
+        predicted = baseline.fit(question[:400], answer[:400]).predict(question[400:])
+        return float((predicted - answer[400:]).square().mean())
+
+    assert error(KernelRidge()) < 0.05 * error(Ridge())
+    some = KernelRidge(landmarks=60)
+    assert error(some) < 0.1 * error(Ridge())
+    assert some.num_parameters == 60 * 4 + 2 + 1
+
+
+def test_kernel_ridge_of_equal_questions_is_the_mean_answer():
+    _, answer = pairs()
+    question = torch.ones_like(answer)
+    predicted = KernelRidge().fit(question, answer).predict(question)
+    np.testing.assert_allclose(predicted.numpy(), np.tile(answer.numpy().mean(0), (80, 1)), atol=1e-10)
+
+
+def test_kernel_ridge_needs_landmarks_and_penalties():
+    with pytest.raises(ValueError, match="positive number of landmarks, got 0"):
+        KernelRidge(landmarks=0)
+    with pytest.raises(ValueError, match="positive penalties"):
+        KernelRidge(penalties=[])
 
 
 def test_nearest_questions_are_sklearns_neighbours_at_the_number_it_chose():

@@ -77,7 +77,7 @@ def by_name(evaluation: Evaluation) -> dict[str, dict]:
 
 def test_rows_carry_all_figures_in_the_order_given(evaluation):
     names = ["mean answer", "identity (raw)", "identity (centred)", "Procrustes", "ridge"]
-    names += ["nearest questions", "lattice"]
+    names += ["kernel ridge", "nearest questions", "lattice"]
     assert [row["name"] for row in evaluation.rows] == names
     for row in evaluation.rows:
         assert set(row) == {"name", *FIGURES, *RETRIEVAL, *(f"{key}_csls" for key in RETRIEVAL), *BESIDE}
