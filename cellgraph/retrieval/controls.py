@@ -17,6 +17,7 @@ from cellgraph.model import CellGraph, CellGraphOutput
 from cellgraph.nn import LinearAdapter, LinearPath
 from cellgraph.numbers import plain_numbers
 from cellgraph.pretrained import Pretrained
+from cellgraph.retrieval.perceptron import ResidualPerceptron
 
 
 class Control(Pretrained):
@@ -152,17 +153,15 @@ class AdaptersAlone(Control):
 
 
 class LinearMLP(AdaptersAlone):
-    r"""The model with a residual two-layer perceptron in the lattice's place.
+    """The model with a :class:`~cellgraph.retrieval.perceptron.ResidualPerceptron` in the lattice's place.
 
-    .. math::
-        s' = s + W_2\, \mathrm{GELU}(W_1\, \mathrm{LayerNorm}(s) + b_1) + b_2
-
-    New, :math:`W_2 = 0` and :math:`b_2 = 0`: it is the identity, as a new lattice is.
+    New, it is the identity, as a new lattice is.
 
     Args:
         question_adapter: From question embedding to surface; not copied.
         answer_adapter: From surface to answer embedding; not copied.
         hidden: Width of the hidden layer: :meth:`hidden_for` gives the one that matches a lattice.
+        layers, dropout: Of the perceptron.
 
     Shapes:
         - **question:** ``[batch, in_features]``
@@ -170,16 +169,22 @@ class LinearMLP(AdaptersAlone):
         - **output.embedding:** ``[batch, in_features]``
 
     Raises:
-        ValueError: If ``hidden`` is not positive or the adapters' surfaces differ in width.
+        ValueError: If a number is out of range or the adapters' surfaces differ in width.
     """
 
     @plain_numbers
-    def __init__(self, question_adapter: LinearAdapter, answer_adapter: LinearAdapter, *, hidden: int) -> None:
+    def __init__(
+        self,
+        question_adapter: LinearAdapter,
+        answer_adapter: LinearAdapter,
+        *,
+        hidden: int,
+        layers: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__(question_adapter, answer_adapter)
-        if hidden < 1:
-            raise ValueError(f"hidden must be positive, got {hidden}")
-        self.hidden = hidden
-        self.mlp = _perceptron(self.surface_width, hidden)
+        self.mlp_options = {"hidden": hidden, "layers": layers, "dropout": dropout}
+        self.mlp = ResidualPerceptron(self.surface_width, hidden=hidden, layers=layers, dropout=dropout)
 
     @staticmethod
     def hidden_for(num_parameters: int, surface_width: int) -> int:
@@ -206,7 +211,7 @@ class LinearMLP(AdaptersAlone):
 
     def config(self) -> dict[str, Any]:
         """All that it takes to build the model again, as plain types."""
-        return {**super().config(), "hidden": self.hidden}
+        return {**super().config(), **self.mlp_options}
 
     def parameter_counts(self) -> dict[str, int]:
         """Number of parameters of the adapters' parts in use and of the perceptron."""
@@ -216,34 +221,38 @@ class LinearMLP(AdaptersAlone):
         """From input surface to output surface."""
         return surface + self.mlp(surface)
 
-    def extra_repr(self) -> str:
-        """The hidden width."""
-        return f"hidden={self.hidden}"
-
 
 class PathAlone(Control):
-    r"""The model with a linear path and no lattice beside it, or a two-layer perceptron in its place.
-
-    .. math::
-        \hat a = \mathrm{path}(z) + W_2\, \mathrm{GELU}(W_1\, \mathrm{LayerNorm}(z) + b_1) + b_2
+    """The model with a linear path and no lattice beside it, or a
+    :class:`~cellgraph.retrieval.perceptron.ResidualPerceptron` in its place.
 
     Args:
         path: The path; not copied.
         answer_adapter: Gives the surface of an answer; not copied.
         hidden: Width of the perceptron's hidden layer; 0 is none.
+        layers, dropout: Of the perceptron.
 
     Raises:
-        ValueError: If ``hidden`` is negative.
+        ValueError: If a number is out of range.
     """
 
     @plain_numbers
-    def __init__(self, path: LinearPath, answer_adapter: LinearAdapter, *, hidden: int = 0) -> None:
+    def __init__(
+        self,
+        path: LinearPath,
+        answer_adapter: LinearAdapter,
+        *,
+        hidden: int = 0,
+        layers: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__(answer_adapter)
-        if hidden < 0:
-            raise ValueError(f"hidden must not be negative, got {hidden}")
         self.answer_adapter.requires_grad_(False)
-        self.path, self.hidden = path, hidden
-        self.mlp = _perceptron(path.linear.in_features, hidden) if hidden else None
+        self.path, self.mlp = path, None
+        self.mlp_options = {"hidden": hidden, "layers": layers, "dropout": dropout} if hidden else {}
+        if hidden:
+            width = path.linear.in_features
+            self.mlp = ResidualPerceptron(width, hidden=hidden, layers=layers, dropout=dropout)
 
     @classmethod
     def new(cls, adapter: Callable[[], LinearAdapter], **options: Any) -> PathAlone:
@@ -253,7 +262,7 @@ class PathAlone(Control):
 
     def config(self) -> dict[str, Any]:
         """All that it takes to build the model again, as plain types."""
-        return {**super().config(), "hidden": self.hidden}
+        return {**super().config(), **self.mlp_options}
 
     def parameter_counts(self) -> dict[str, int]:
         """Number of parameters of the path and of the perceptron."""
@@ -270,10 +279,6 @@ class PathAlone(Control):
         """The surface that stands for an answer embedding, without gradient: what training aims at."""
         return super().target_surface(self.path.answer(answer))
 
-    def extra_repr(self) -> str:
-        """The hidden width."""
-        return f"hidden={self.hidden}"
-
 
 def alone(model: CellGraph) -> Control:
     """A network without its lattice: what is left has the same parts, not copies of them."""
@@ -282,14 +287,19 @@ def alone(model: CellGraph) -> Control:
     return AdaptersAlone(model.question_adapter, model.answer_adapter)
 
 
-def with_perceptron(model: CellGraph) -> Control:
-    """A network with a perceptron of as many parameters in its lattice's place, on copies of the same parts."""
+def with_perceptron(model: CellGraph, **options: Any) -> Control:
+    """A network with a perceptron in its lattice's place, on copies of the same parts.
+
+    Args:
+        model: The network.
+        options: Of the perceptron; by default it has one layer, of as many parameters as the lattice.
+    """
     counts, adapter = model.parameter_counts(), copy.deepcopy(model.answer_adapter)
     if model.path is not None:
         hidden = LinearMLP.hidden_for(sum(counts.values()) - counts["path"], model.in_features)
-        return PathAlone(copy.deepcopy(model.path), adapter, hidden=hidden)
+        return PathAlone(copy.deepcopy(model.path), adapter, **{"hidden": hidden, **options})
     hidden = LinearMLP.hidden_for(sum(counts.values()) - counts["adapters"], model.input_surface.width)
-    return LinearMLP(copy.deepcopy(model.question_adapter), adapter, hidden=hidden)
+    return LinearMLP(copy.deepcopy(model.question_adapter), adapter, **{"hidden": hidden, **options})
 
 
 def with_frozen_cell(model: CellGraph) -> CellGraph:
@@ -327,14 +337,6 @@ def without_lateral_messages(model: CellGraph) -> CellGraph:
         if part is not None:
             getattr(twin, name).load_state_dict(part.state_dict())
     return twin.to(model.cell.dtype)
-
-
-def _perceptron(width: int, hidden: int) -> nn.Sequential:
-    """Two layers behind a norm; the last one starts at zero."""
-    output = nn.Linear(hidden, width)
-    nn.init.zeros_(output.weight)
-    nn.init.zeros_(output.bias)
-    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), output)
 
 
 def _count(module: nn.Module) -> int:

@@ -32,14 +32,12 @@ class MemoryBank(nn.Module):
     @plain_numbers
     def __init__(self, *, temperature: float = 0.07, learn_temperature: bool = True, centred: bool = False) -> None:
         super().__init__()
-        if not temperature >= 1 / MAX_SCALE:
-            raise ValueError(f"temperature must be at least {1 / MAX_SCALE}, got {temperature}")
         self.centred = centred
-        log_scale = torch.tensor(-math.log(temperature))
         if learn_temperature:
-            self.log_scale = nn.Parameter(log_scale)
+            self.log_scale = nn.Parameter(torch.zeros(()))
         else:
-            self.register_buffer("log_scale", log_scale)
+            self.register_buffer("log_scale", torch.zeros(()))
+        self.start_at(temperature)
         # Both follow from the training answers, which every run has: not in the checkpoint.
         self.register_buffer("centre", None, persistent=False)
         self.register_buffer("answers", None, persistent=False)
@@ -59,6 +57,17 @@ class MemoryBank(nn.Module):
         distinct = answer.new_zeros(int(group.max()) + 1, answer.size(1))
         distinct[group] = answer
         self.answers = self.direction(distinct)
+
+    @torch.no_grad()
+    def start_at(self, temperature: float) -> None:
+        """Set the temperature.
+
+        Raises:
+            ValueError: If it is too low.
+        """
+        if not temperature >= 1 / MAX_SCALE:
+            raise ValueError(f"temperature must be at least {1 / MAX_SCALE}, got {temperature}")
+        self.log_scale.fill_(-math.log(temperature))
 
     @torch.no_grad()
     def constrain(self) -> None:

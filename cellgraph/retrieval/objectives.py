@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -129,6 +130,18 @@ class Objective(nn.Module):
     def needs_states(self) -> bool:
         """Whether a term looks at the states of all the cells, and says so by an attribute of this name."""
         return any(getattr(function, "needs_states", False) for function in self.functions.values())
+
+    def with_temperature(self, temperature: float) -> Objective:
+        """A copy whose comparisons start at another temperature.
+
+        Raises:
+            ValueError: If it is too low.
+        """
+        found = copy.deepcopy(self)
+        for part in found.modules():
+            if isinstance(part, MemoryBank):
+                part.start_at(temperature)
+        return found
 
     def fit(self, answer: Tensor, group: Tensor) -> None:
         """Show the terms all training answers, ``[num_answers, in_features]``, and the number of each among the

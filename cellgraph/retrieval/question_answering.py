@@ -26,6 +26,7 @@ from cellgraph.retrieval.settings import TrainSettings
 from cellgraph.retrieval.stages import Stages
 from cellgraph.retrieval.table import print_evaluation, save_evaluation
 from cellgraph.retrieval.task import Retrieval
+from cellgraph.retrieval.trials import Trials, check_settings
 from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
 from cellgraph.training import Job
 from cellgraph.training.schedule import check_multipliers
@@ -52,7 +53,10 @@ class QuestionAnswering(Retrieval):
             passes unchanged, is left out: the adapters learn cheaply what they can do alone. With ``max_steps`` 0, or
             without settings, there is no such stage. The trained baselines start from where it ends.
         control_trials: Values to try, by setting, such as ``{"lr": [1e-3, 3e-3]}``: each trained baseline is the best
-            by validation of all the combinations. With none they have the network's settings.
+            by validation of all the combinations. With none they have the network's settings. Beside settings of
+            training there may be the objective's temperature, ``"objective": {"temperature": [...]}``, and
+            ``"mlp": {"hidden": [...], "layers": [...], "dropout": [...]}``, with which there is one more baseline: the
+            best perceptron of all these sizes.
         lattice_controls: Whether to train the two baselines that have a lattice, too: one whose cell stays random and
             one without lateral messages. Each takes as long as the network.
 
@@ -71,14 +75,16 @@ class QuestionAnswering(Retrieval):
         cache: EmbeddingCache | None = None,
         start: str = "identity",
         adapters_first: Mapping[str, Any] | None = ADAPTERS_FIRST,
-        control_trials: Mapping[str, Sequence[Any]] | None = None,
+        control_trials: Mapping[str, Any] | None = None,
         lattice_controls: bool = False,
     ) -> None:
         super().__init__(objective)
         self.split, self.teacher = split, teacher
         self.cache = cache if cache is not None else EmbeddingCache()
-        self.start, self.adapters_first = start, _checked_stage({} if adapters_first is None else adapters_first)
-        self.control_trials = _checked_trials({} if control_trials is None else control_trials)
+        self.start, self.adapters_first = start, {} if adapters_first is None else adapters_first
+        check_settings(self.adapters_first, "adapters_first")
+        self.control_trials = Trials({} if control_trials is None else control_trials)
+        self.control_trials.check(objective)
         self.lattice_controls = bool(lattice_controls)
         self.texts = Split([], [], [])
         self.test: EmbeddedPairs | None = None
@@ -174,9 +180,9 @@ class QuestionAnswering(Retrieval):
         assert self.pairs is not None
         predictions = predict_closed_forms(self.pairs.question, self.pairs.answer, question)
         first, baselines = self.stages(job).baselines()
-        for name, (control, seconds, _, trials) in baselines.items():
-            found = predict(control, question, seconds_train=first + seconds)
-            predictions[name] = dataclasses.replace(found, trials=trials)
+        for name, trained in baselines.items():
+            found = predict(trained.model, question, seconds_train=first + trained.seconds)
+            predictions[name] = dataclasses.replace(found, trials=trained.trials)
         model.compile_step(compiling=False)
         # Batches of any size, each once, are not worth a compilation.
         with torch.compiler.set_stance("force_eager"):
@@ -205,31 +211,6 @@ class QuestionAnswering(Retrieval):
         # A copy: what makes it holds a cell, which another network must not share.
         model = copy.deepcopy(make)(in_features=self.teacher.width)
         return model, model.fit_adapters(self.pairs.question, self.pairs.answer, start=self.start)
-
-
-def _checked_stage(settings: Mapping[str, Any], what: str = "adapters_first") -> dict[str, Any]:
-    """The settings of a stage, known to be settings; none of them is a stage that there is not."""
-    if not isinstance(settings, Mapping):
-        raise ValueError(f"{what} must be settings by name, got {settings!r}")
-    unknown = sorted(settings.keys() - {field.name for field in dataclasses.fields(TrainSettings)})
-    if unknown:
-        raise ValueError(f"{what} must be settings of training, got {', '.join(map(repr, unknown))}")
-    try:
-        TrainSettings(**{**settings, "max_steps": settings.get("max_steps") or 1})
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from None
-    return dict(settings)
-
-
-def _checked_trials(trials: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """Values to try, known to be those of settings."""
-    several = isinstance(trials, Mapping) and all(isinstance(v, list | tuple) and v for v in trials.values())
-    if not several:
-        raise ValueError(f"control_trials must be lists of values by the name of a setting, got {trials!r}")
-    for name, values in trials.items():
-        for value in values:
-            _checked_stage({name: value}, what="control_trials")
-    return {name: list(values) for name, values in trials.items()}
 
 
 def _group_numbers(pairs: Sequence[QAPair]) -> Tensor:

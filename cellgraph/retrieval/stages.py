@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+import torch
 
 from cellgraph.files import write_json
 from cellgraph.model import CellGraph
@@ -23,20 +24,19 @@ from cellgraph.retrieval.controls import (
 )
 from cellgraph.retrieval.settings import TrainSettings
 from cellgraph.retrieval.task import Retrieval
+from cellgraph.retrieval.trials import Trial, Trials
 from cellgraph.training import Job, train
 
 #: The first stage of training.
 FIRST = "first"
 
 #: The trained baselines, by their names in the table.
-ADAPTERS_ALONE, LINEAR_MLP = "adapters alone", "linear + MLP"
+ADAPTERS_ALONE, LINEAR_MLP, BEST_MLP = "adapters alone", "linear + MLP", "best MLP"
 #: Those that have a lattice, and cost as much as the network.
 FROZEN, NO_LATERAL = "cell frozen at random", "no lateral messages"
 
 #: Parts that a baseline without a lattice shares with the network.
 SHARED = {"question_adapter", "answer_adapter", "path"}
-
-Settings = Mapping[str, Any]
 
 
 class Trained(NamedTuple):
@@ -47,12 +47,14 @@ class Trained(NamedTuple):
         seconds: What training it took.
         score: The validation figure that chose its weights.
         trials: How many settings were tried; these are the best by validation.
+        trial: These.
     """
 
     model: CellGraph | Control
     seconds: float
     score: float
     trials: int = 1
+    trial: Trial = Trial()
 
 
 class Stages:
@@ -63,8 +65,8 @@ class Stages:
         job: The experiment.
         new: Makes a new network, its adapters fitted, always the same one.
         first: Settings in which the first stage differs; without ``max_steps`` there is none.
-        trials: Values to try, by setting: each baseline is trained with every combination, and the best by validation
-            is taken.
+        trials: Each baseline is trained with all of them, and the best by validation is taken. Where they are of the
+            perceptron, too, there is one more, whose perceptron may be of any of the sizes.
         lattices: Whether there are the two baselines that have a lattice, too.
         depends: What else a stage depends on, as plain types.
     """
@@ -76,19 +78,22 @@ class Stages:
         job: Job,
         new: Callable[[], CellGraph],
         *,
-        first: Settings,
-        trials: Mapping[str, Sequence[Any]],
+        first: Mapping[str, Any],
+        trials: Trials,
         lattices: bool = False,
         depends: Mapping[str, Any] | None = None,
     ) -> None:
-        self.task, self.job, self.new, self.first = task, job, new, first
+        self.task, self.job, self.new, self.first = task, job, new, Trial(first)
         self.depends = {} if depends is None else dict(depends)
-        self.trials = [dict(zip(trials, values, strict=True)) for values in itertools.product(*trials.values())]
-        self.names = [ADAPTERS_ALONE, LINEAR_MLP, *([FROZEN, NO_LATERAL] if lattices else [])]
+        self.trials = {
+            **dict.fromkeys((ADAPTERS_ALONE, LINEAR_MLP), trials.common),
+            **({BEST_MLP: trials.of_perceptron} if trials.of_perceptron else {}),
+            **(dict.fromkeys((FROZEN, NO_LATERAL), trials.common) if lattices else {}),
+        }
 
     def take_first(self, model: CellGraph) -> float:
         """Take the adapters of a new network through the first stage; the seconds that it took."""
-        if not self.first.get("max_steps"):
+        if not self.first.training.get("max_steps"):
             return 0.0
         kept = self._kept(FIRST, self.first)
         bare = alone(model)
@@ -105,9 +110,9 @@ class Stages:
 
         They have the network's adapters, start, loss, stages and number of updates.
         """
-        every = list(itertools.product(self.names, self.trials))
+        every = [(name, trial) for name, trials in self.trials.items() for trial in trials]
         kept = [self._kept(_place(name, trial), trial) for name, trial in every]
-        first = self._kept(FIRST, self.first) if self.first.get("max_steps") else None
+        first = self._kept(FIRST, self.first) if self.first.training.get("max_steps") else None
         seconds = 0.0 if first is None else first.seconds
         if None in kept:
             model = self.new()
@@ -115,23 +120,30 @@ class Stages:
             perceptron = with_perceptron(model)
             seconds = self.take_first(model)
             perceptron.load_state_dict(alone(model).state_dict(), strict=False)
-            made: dict[str, Callable[[], CellGraph | Control]] = {
-                ADAPTERS_ALONE: lambda: alone(model),
-                LINEAR_MLP: lambda: perceptron,
-                FROZEN: lambda: with_frozen_cell(model),
-                NO_LATERAL: lambda: without_lateral_messages(model),
+            made: dict[str, Callable[[Trial], CellGraph | Control]] = {
+                ADAPTERS_ALONE: lambda trial: alone(model),
+                LINEAR_MLP: lambda trial: perceptron,
+                BEST_MLP: lambda trial: with_perceptron(model, **trial.mlp),
+                FROZEN: lambda trial: with_frozen_cell(model),
+                NO_LATERAL: lambda trial: without_lateral_messages(model),
             }
             for number, (name, trial) in enumerate(every):
                 if kept[number] is None:
                     self.job.say(f"baseline: {_place(name, trial)}")
-                    kept[number] = self._train(_place(name, trial), copy.deepcopy(made[name]()), trial)
+                    # Or here, each as if it were the only one, and not as the network's were.
+                    with torch.random.fork_rng([]):
+                        torch.manual_seed(self.job.settings.seed + 1)
+                        baseline = copy.deepcopy(made[name](trial))
+                    kept[number] = self._train(_place(name, trial), baseline, trial)
         found = {}
-        for name in self.names:
+        for name, trials in self.trials.items():
             of_it = [one for (its_name, _), one in zip(every, kept, strict=True) if its_name == name and one]
             found[name] = max(of_it, key=lambda one: one.score)._replace(trials=len(of_it))
+            if len(trials) > 1:
+                self.job.say(f"{name}: the best of {len(trials)} by validation has {found[name].trial}")
         return seconds, found
 
-    def settings(self, model: CellGraph | Control, trial: Settings) -> TrainSettings:
+    def settings(self, model: CellGraph | Control, trial: Trial) -> TrainSettings:
         """The settings of the whole network, what they say of its cells said of the baseline's own parts."""
         options: dict[str, Any] = {}
         if isinstance(model, Control):
@@ -143,18 +155,20 @@ class Stages:
                 fits = any(name.startswith(beginning) for name in names)
                 multipliers |= dict.fromkeys([beginning] if fits else own, factor)
             options = {"lr_multipliers": multipliers, "compile": False}
-        return dataclasses.replace(self.job.settings, **options | dict(trial))
+        return dataclasses.replace(self.job.settings, **options | dict(trial.training))
 
-    def _train(self, place: str, model: CellGraph | Control, trial: Settings) -> Trained:
+    def _train(self, place: str, model: CellGraph | Control, trial: Trial) -> Trained:
+        task = copy.copy(self.task)
+        task.objective = trial.of(task.objective)
         stage, settings = self.job.folder.stage(place), self.settings(model, trial)
         options: dict[str, Any] = {"folder": stage, "resume": stage.last.exists(), "go_on": self.job.go_on}
-        result = train(model, self.task, settings, progress=False, **options)
+        result = train(model, task, settings, progress=False, **options)
         model.save_pretrained(stage.model)
         write_json(stage.training, {**self._described(model, trial), **result.to_dict()})
         shutil.rmtree(stage.checkpoints)
-        return Trained(model, result.seconds, self._score(result.to_dict()))
+        return Trained(model, result.seconds, self._score(result.to_dict()), trial=trial)
 
-    def _kept(self, place: str, trial: Settings) -> Trained | None:
+    def _kept(self, place: str, trial: Trial) -> Trained | None:
         """What was trained there before by the same settings."""
         stage = self.job.folder.stage(place)
         if not stage.training.exists():
@@ -164,19 +178,19 @@ class Stages:
         model = (CellGraph if "cell" in saved else Control).from_pretrained(stage.model)
         if not self._described(model, trial).items() <= told.items():
             return None
-        return Trained(model, float(told["seconds"]), self._score(told))
+        return Trained(model, float(told["seconds"]), self._score(told), trial=trial)
 
     def _score(self, told: Mapping[str, Any]) -> float:
         score = told.get(f"val/{self.task.monitor}")
         return float("-inf") if score is None else float(score)
 
-    def _described(self, model: CellGraph | Control, trial: Settings) -> dict[str, Any]:
+    def _described(self, model: CellGraph | Control, trial: Trial) -> dict[str, Any]:
         """What a stage depends on, as it comes back from JSON."""
         settings = dataclasses.asdict(self.settings(model, trial))
-        described = {"settings": settings, "objective": repr(self.task.objective), **self.depends}
+        described = {"settings": settings, "objective": repr(trial.of(self.task.objective)), **self.depends}
         return json.loads(json.dumps(described))
 
 
-def _place(name: str, trial: Settings) -> str:
+def _place(name: str, trial: Trial) -> str:
     """Name of a stage's folder."""
-    return ", ".join([name, *(f"{key}={value}" for key, value in trial.items())])
+    return f"{name}, {trial}" if str(trial) else name

@@ -71,7 +71,7 @@ class PairModel:
         objective: Objective | None = None,
         start: str = "identity",
         adapters_first: Mapping[str, Any] | None = ADAPTERS_FIRST,
-        control_trials: Mapping[str, Sequence[Any]] | None = None,
+        control_trials: Mapping[str, Any] | None = None,
         lattice_controls: bool = False,
         folder: str | os.PathLike[str] | None = None,
         seed: int = 0,

@@ -192,6 +192,7 @@ def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
         (["train", "data=file", "data.source.path=no.jsonl"], "no.jsonl"),
         (["train", "resume=nowhere"], "cellgraph train: nowhere is no run folder of cellgraph: config.yaml is missing"),
         (["train", "training.lr=abc"], "training setting lr must be a number, got 'abc'"),
+        (["train", "control_trials.mlp.width=[3]"], "under mlp hidden, layers, dropout, or under obj"),
         (["train", "cell.heads=7"], "heads divide hidden, got 64, 128, 7"),
         (["evaluate", "nowhere"], "nowhere is no run folder"),
         (["export", "nowhere", "--torch", "x.pt2"], "is no run folder of cellgraph: config.yaml is missing"),

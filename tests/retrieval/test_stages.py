@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,11 @@ from rich.console import Console
 from cellgraph import CellGraph, GMLPCell, Lattice, RunFolder
 from cellgraph.retrieval import (
     AdaptersAlone,
+    Control,
     EmbeddedPairs,
     LinearMLP,
+    MemoryBank,
+    Objective,
     PathAlone,
     QuestionAnswering,
     Retrieval,
@@ -23,7 +28,9 @@ from cellgraph.retrieval import (
     standard_objective,
 )
 from cellgraph.retrieval.controls import with_frozen_cell, without_lateral_messages
-from cellgraph.retrieval.stages import ADAPTERS_ALONE, FROZEN, LINEAR_MLP, NO_LATERAL, Stages
+from cellgraph.retrieval.perceptron import ResidualPerceptron
+from cellgraph.retrieval.stages import ADAPTERS_ALONE, BEST_MLP, FROZEN, LINEAR_MLP, NO_LATERAL, Stages
+from cellgraph.retrieval.trials import Trial, Trials
 from cellgraph.teacher import LSATeacher
 from cellgraph.training import Job
 
@@ -38,7 +45,9 @@ def network(**options: Any) -> CellGraph:
     return CellGraph(cell, in_features=8, num_steps=2, path="linear", **options)
 
 
-def stages(folder: Path, settings: TrainSettings = SETTINGS, new: Any = network, **options: Any) -> Stages:
+def stages(
+    folder: Path, settings: TrainSettings = SETTINGS, new: Any = network, *, trials: Any = None, **options: Any
+) -> Stages:
     generator = torch.Generator().manual_seed(0)
     question = torch.randn(60, 8, generator=generator)
     answer = question @ torch.randn(8, 8, generator=generator)
@@ -52,7 +61,7 @@ def stages(folder: Path, settings: TrainSettings = SETTINGS, new: Any = network,
 
     job = Job(RunFolder(folder), settings, Console(file=io.StringIO()))
     task = Retrieval(standard_objective(), *parts)
-    return Stages(task, job, made, **{"first": {}, "trials": {}, **options})
+    return Stages(task, job, made, trials=Trials(trials or {}), **{"first": {}, **options})
 
 
 def test_baselines_learn_at_the_rates_of_the_network(tmp_path: Path) -> None:
@@ -60,22 +69,22 @@ def test_baselines_learn_at_the_rates_of_the_network(tmp_path: Path) -> None:
     model = CellGraph(cell, in_features=8, num_steps=2, path="none")
     adapters = model.question_adapter, model.answer_adapter
     told = stages(tmp_path, replace(SETTINGS, lr_multipliers={"cell": 3.0, "answer_adapter.decoder": 0.1}))
-    assert told.settings(AdaptersAlone(*adapters), {}).lr_multipliers == {"answer_adapter.decoder": 0.1}
+    assert told.settings(AdaptersAlone(*adapters), Trial()).lr_multipliers == {"answer_adapter.decoder": 0.1}
     mlp = LinearMLP(*adapters, hidden=4)
     own = {name.split(".")[0] for name, _ in mlp.named_parameters()} - {"question_adapter", "answer_adapter"}
-    of_mlp = told.settings(mlp, {"lr": 0.5})
+    of_mlp = told.settings(mlp, Trial({"lr": 0.5}))
     assert of_mlp.lr_multipliers == dict.fromkeys(sorted(own), 3.0) | {"answer_adapter.decoder": 0.1}
     assert (of_mlp.max_steps, of_mlp.lr, of_mlp.compile) == (SETTINGS.max_steps, 0.5, False)
     # One with a lattice has the network's; what is frozen learns at no rate.
-    assert told.settings(with_frozen_cell(model), {}) == told.job.settings
+    assert told.settings(with_frozen_cell(model), Trial()) == told.job.settings
     # The path is the network's own, and learns at its rate.
     path, adapter = network().path, network().answer_adapter
-    assert told.settings(PathAlone(path, adapter), {}).lr_multipliers == {"answer_adapter.decoder": 0.1}
+    assert told.settings(PathAlone(path, adapter), Trial()).lr_multipliers == {"answer_adapter.decoder": 0.1}
     both = {"mlp": 3.0, "answer_adapter.decoder": 0.1}
-    assert told.settings(PathAlone(path, adapter, hidden=3), {}).lr_multipliers == both
+    assert told.settings(PathAlone(path, adapter, hidden=3), Trial()).lr_multipliers == both
     # What is said of the objective, or of everything, is said of theirs.
     told = stages(tmp_path, replace(SETTINGS, lr_multipliers={"terms": 0.5, "": 2.0}))
-    assert told.settings(mlp, {}).lr_multipliers == {"terms": 0.5, "": 2.0}
+    assert told.settings(mlp, Trial()).lr_multipliers == {"terms": 0.5, "": 2.0}
 
 
 def test_the_best_of_the_trials_is_taken_and_each_is_trained_once(tmp_path: Path) -> None:
@@ -99,6 +108,108 @@ def test_the_best_of_the_trials_is_taken_and_each_is_trained_once(tmp_path: Path
     question = torch.randn(3, 8)
     for name in found:
         assert torch.equal(again[name].model(question).embedding, found[name].model(question).embedding)
+
+
+def test_the_best_perceptron_is_one_of_those_that_were_tried(tmp_path: Path) -> None:
+    trials = {"lr": [1e-6, 3e-2], "mlp": {"hidden": [2, 40], "layers": [1, 2]}}
+    told = stages(tmp_path, trials=trials)
+    _, found = told.baselines()
+    assert list(found) == [ADAPTERS_ALONE, LINEAR_MLP, BEST_MLP]
+    assert [one.trials for one in found.values()] == [2, 2, 8]
+    best = found[BEST_MLP]
+    counts = {}
+    for number, trial in enumerate(Trials(trials).of_perceptron):
+        # Alone in a folder it ends where it ended among the others.
+        given = {"lr": [trial.training["lr"]], "mlp": {key: [value] for key, value in trial.mlp.items()}}
+        alone = stages(tmp_path / str(number), trials=given).baselines()[1][BEST_MLP]
+        counts[alone.score] = max(counts.get(alone.score, 0), alone.model.parameter_counts()["mlp"])
+        if trial == best.trial:
+            question = torch.randn(5, 8)
+            assert torch.equal(alone.model(question).embedding, best.model(question).embedding)
+            assert alone.score == best.score
+    assert best.score == max(counts)
+    assert best.trial.training["lr"] == 3e-2  # the small rate learns nothing
+    hidden, layers = best.trial.mlp["hidden"], best.trial.mlp["layers"]
+    assert best.model.parameter_counts()["mlp"] == layers * (2 * 8 * hidden + hidden + 8 + 2 * 8)
+    assert f"best MLP: the best of 8 by validation has {best.trial}\n" in told.job.console.file.getvalue()  # type: ignore[attr-defined]
+    # Of equal size it is where nothing is said of its width.
+    wanted = found[LINEAR_MLP].model.parameter_counts()["mlp"]
+    other = stages(tmp_path / "other", trials={"mlp": {"dropout": [0.5]}}).baselines()[1]
+    assert other[BEST_MLP].model.parameter_counts()["mlp"] == wanted
+    assert other[BEST_MLP].trials == 1
+
+
+def test_baselines_are_tried_at_temperatures(tmp_path: Path) -> None:
+    trials = {"objective": {"temperature": [0.02, 1.0]}}
+    _, found = stages(tmp_path, trials=trials).baselines()
+    assert [one.trials for one in found.values()] == [2, 2]
+    ends = {}
+    for stage in RunFolder(tmp_path).stages():
+        rows = list(csv.DictReader(stage.metrics.open()))
+        ends[stage.path.name] = float(next(row["train/temperature"] for row in rows if row["train/temperature"]))
+    # They are learned from there.
+    for name in (ADAPTERS_ALONE, LINEAR_MLP):
+        assert ends[f"{name}, objective.temperature=0.02"] == pytest.approx(0.02, rel=0.1)
+        assert ends[f"{name}, objective.temperature=1.0"] == pytest.approx(1.0, rel=0.1)
+    # The temperature of one is not that of the next.
+    assert stages(tmp_path / "as told").task.objective.readings()["temperature"] == pytest.approx(0.05)
+
+
+def test_a_temperature_is_that_of_all_comparisons_of_a_copy() -> None:
+    objective = standard_objective(turn=0.5, temperature=0.05)
+    other = objective.with_temperature(0.5)
+    for told, temperature in ((objective, 0.05), (other, 0.5)):
+        banks = {id(part) for part in told.modules() if isinstance(part, MemoryBank)}
+        assert len(banks) == 1
+        assert told.readings()["temperature"] == pytest.approx(temperature)
+    assert other.functions["dialogue"] is other.terms["dialogue"]
+    with pytest.raises(ValueError, match=r"temperature must be at least 0\.01, got 0\.001"):
+        objective.with_temperature(0.001)
+
+
+def test_what_perceptrons_add_is_their_formula() -> None:
+    torch.manual_seed(0)
+    told = ResidualPerceptron(6, hidden=5, layers=2, dropout=0.4)
+    x = torch.randn(3, 6)
+    assert torch.equal(told(x), torch.zeros(3, 6))
+    for parameter in told.parameters():
+        torch.nn.init.normal_(parameter)
+    weights = [parameter.detach().double() for parameter in told.parameters()]
+    y = x.double()
+    for scale, shift, w1, b1, w2, b2 in (weights[:6], weights[6:]):
+        h = (y - y.mean(1, keepdim=True)) / (y.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt() * scale + shift
+        z = h @ w1.T + b1
+        y = y + z * 0.5 * (1 + torch.erf(z / 2**0.5)) @ w2.T + b2
+    torch.testing.assert_close(told.eval()(x).double(), y - x.double(), atol=1e-4, rtol=1e-4)
+
+
+def test_hidden_units_are_left_out_in_training_alone() -> None:
+    torch.manual_seed(0)
+    told = ResidualPerceptron(3, hidden=4, dropout=0.3)
+    for parameter in told.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    torch.nn.init.constant_(told[1].bias, 2.0)  # all units speak
+    x = torch.randn(1, 3).expand(20_000, 3)
+    some, whole = told.train()(x), told.eval()(x[:1])
+    # Each of the four units is there or not.
+    assert len(set(some[:, 0].detach().numpy().round(4).tolist())) == 2**4
+    torch.testing.assert_close(some.mean(0, keepdim=True), whole, atol=0.05, rtol=0.05)
+
+
+def test_a_perceptron_that_an_earlier_version_saved_is_read(tmp_path: Path) -> None:
+    path, adapter = network().path, network().answer_adapter
+    now = PathAlone(path, adapter, hidden=3)
+    now.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["layers"], config["dropout"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert {"mlp.0.weight", "mlp.1.weight", "mlp.3.weight"} <= now.state_dict().keys()
+    question = torch.randn(4, 8)
+    assert torch.equal(Control.from_pretrained(tmp_path)(question).embedding, now(question).embedding)
+    deeper = PathAlone(path, adapter, hidden=3, layers=2, dropout=0.5).eval()
+    torch.nn.init.normal_(deeper.mlp[-1].weight)
+    deeper.save_pretrained(tmp_path)
+    assert torch.equal(Control.from_pretrained(tmp_path)(question).embedding, deeper(question).embedding)
 
 
 def test_baselines_that_have_a_lattice(tmp_path: Path) -> None:
@@ -136,10 +247,29 @@ def test_without_lateral_messages_a_cell_hears_its_column_alone() -> None:
     [
         ({"lr": 0.1}, "control_trials must be lists of values by the name of a setting, got {'lr': 0.1}"),
         ({"lr": []}, "control_trials must be lists"),
-        ({"rate": [1.0]}, "control_trials must be settings of training, got 'rate'"),
+        (
+            {"rate": [1.0]},
+            "control_trials must be settings of training, or under mlp hidden, layers, dropout, or under ",
+        ),
+        ({"mlp.hidden": [8]}, ".* under objective temperature; got 'mlp.hidden'"),
+        ({"mlp": {"width": [8]}}, ".* got 'mlp.width'"),
+        ({"mlp": [8]}, ".* got 'mlp'"),
+        ({"mlp": {"hidden": 8}}, "control_trials must be lists of values by the name of a setting"),
+        ({"mlp": {"hidden": [0]}}, "control_trials.mlp: hidden must be positive, got 0"),
+        ({"mlp": {"hidden": [1.5]}}, "control_trials.mlp: hidden must be an integer, got 1.5"),
+        ({"mlp": {"dropout": [1.0]}}, r"control_trials.mlp: dropout must be in \[0, 1\), got 1.0"),
+        ({"objective": {"temperature": [0.001]}}, "control_trials.objective: temperature must be at least 0.01"),
+        ({"objective": {"surface": [0.1]}}, ".* got 'objective.surface'"),
         ({"lr": [1.0, -1.0]}, "control_trials: training setting lr must be positive, got -1.0"),
     ],
 )
 def test_trials_that_are_none_are_refused(trials: Any, message: str) -> None:
     with pytest.raises(ValueError, match="^" + message):
         QuestionAnswering(lambda: None, LSATeacher(8), standard_objective(), control_trials=trials)  # type: ignore[arg-type]
+
+
+def test_temperatures_need_an_objective_that_has_one() -> None:
+    objective = Objective([("nearness", lambda predicted: predicted.embedding.square().mean(), 1.0)])
+    trials = {"objective": {"temperature": [0.1]}}
+    with pytest.raises(ValueError, match=r"^control_trials\.objective\.temperature: the objective has none"):
+        QuestionAnswering(lambda: None, LSATeacher(8), objective, control_trials=trials)  # type: ignore[arg-type]

@@ -92,6 +92,15 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path: Path) -> None:
         make(tmp_path).run()
 
 
+def test_the_table_says_of_how_many_settings_a_row_is_the_best(tmp_path: Path) -> None:
+    trials = {"lr": [1e-3, 3e-3], "mlp": {"hidden": [2, 4], "layers": [2]}}
+    rows = {row["name"]: row for row in make(tmp_path, control_trials=trials).run().rows}
+    assert list(rows)[-4:] == ["adapters alone", "linear + MLP", "best MLP", "lattice"]
+    assert [rows[name]["trials"] for name in list(rows)[-4:]] == [2, 2, 4, 1]
+    assert all(row["seconds_train"] > 0 for name, row in rows.items() if name in list(rows)[-4:])
+    assert rows["adapters alone"]["parameters"] < rows["best MLP"]["parameters"] != rows["linear + MLP"]["parameters"]
+
+
 def test_what_stands_beside_the_network_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = {"adapters_first": {"max_steps": 4}}
     trained: list[object] = []
@@ -113,7 +122,7 @@ def test_what_stands_beside_the_network_is_trained_once(tmp_path: Path, monkeypa
     other = make(tmp_path, settings=replace(SETTINGS, weight_decay=0.5), **first).evaluate()
     assert len(trained) == 6
     same = [row == before for row, before in zip(timeless(other.rows), timeless(table.rows), strict=True)]
-    assert same == [True] * 7 + [False, False, True]
+    assert same == [True] * 8 + [False, False, True]
 
 
 def test_baselines_of_a_folder_that_lacks_some_are_the_same(tmp_path: Path) -> None:
