@@ -1,21 +1,25 @@
-"""Ablation: what it costs to take a layer or a region out of the lattice."""
+"""Ablation: what it costs to take a layer or a region out of the lattice, or what its cells compute."""
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cellgraph.analysis.states import CHUNK_SIZE, advance, initial_state
+from cellgraph.analysis.asking import Asked, compared, found, joined, said
+from cellgraph.analysis.states import advance, initial_state, together
+from cellgraph.analysis.without import without_lateral_gate, without_update
 from cellgraph.lattice import Lattice
-from cellgraph.model import CellGraph
-from cellgraph.retrieval.metrics import cosine, ranks, reciprocal_ranks
+from cellgraph.model import CellGraph, CellGraphOutput
+from cellgraph.retrieval.metrics import cosine
 
-#: ``silent``: the region's cells hold zero. ``passive``: they pass states on, but compute nothing.
-KINDS = ("silent", "passive")
+#: ``silent``: the region's cells hold zero. ``passive``: they pass states on, but compute nothing. ``deaf``: their
+#: gates hear no neighbour aside of the way from input to output.
+KINDS = ("silent", "passive", "deaf")
 
 
 @dataclass(frozen=True)
@@ -57,23 +61,72 @@ def block_regions(lattice: Lattice, parts: int = 3) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def ablated(model: CellGraph, question: Tensor, region: Tensor, kind: str = "silent") -> Tensor:
-    """Predicted answers of a network whose region is out of order.
+def ablated(
+    model: CellGraph,
+    question: Tensor,
+    region: Tensor,
+    kind: str = "silent",
+    *,
+    steps: Container[int] | None = None,
+    instead: Tensor | None = None,
+) -> CellGraphOutput:
+    """The output of a network whose region is out of order.
 
     Args:
         model: The network, in evaluation mode.
         question: Question embeddings, ``[batch, in_features]``.
         region: Node mask, ``[num_nodes]``.
-        kind: ``"silent"``: the state of the region's cells is zero at all steps, so that nothing passes through;
-            ``"passive"``: they take part in the linear transport only, without the gated update.
+        kind: ``"silent"``: the state of the region's cells is zero, so that nothing passes through; ``"passive"``: they
+            take part in the linear transport only, without the gated update; ``"deaf"``: their gates do without
+            lateral messages, see :func:`~cellgraph.analysis.without.without_lateral_gate`.
+        steps: The steps, from 1 on, after which silent cells are zero or that the others take out of order; all of
+            them by default, and then what is injected into silent cells is zero, too.
+        instead: What passive cells add at each step in their update's place, ``[num_steps, num_nodes, channels]``, such
+            as :func:`mean_updates`; nothing by default.
 
     Raises:
-        ValueError: If the kind is unknown or the mask does not fit the lattice.
+        ValueError: If the kind is unknown, the mask does not fit the lattice, or the cells have nothing of the kind to
+            take out.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
     inside = model.lattice.node_mask(region, "region")[:, None]
-    return torch.cat([_ablated(model, part, inside, kind) for part in question.split(CHUNK_SIZE)])
+    whole = bool(inside.all())
+    other = {"passive": without_update, "deaf": without_lateral_gate}[kind](model) if kind != "silent" else None
+    outputs = []
+    for part in question.split(together(model)):
+        x = initial_state(model, part)
+        x = x.masked_fill(inside, 0.0) if other is None and steps is None else x
+        for step in range(1, model.num_steps[1] + 1):
+            before, out = x, steps is None or step in steps
+            if not (out and other is not None and whole):
+                x = advance(model, before)
+            if out and other is None:
+                x = x.masked_fill(inside, 0.0)
+            elif out and other is not None:
+                after = advance(other, before) if instead is None else advance(other, before) + instead[step - 1]
+                x = after if whole else torch.where(inside, after, x)
+        outputs.append(_output(model, x, part))
+    return joined(outputs)
+
+
+@torch.no_grad()
+def mean_updates(model: CellGraph, question: Tensor) -> Tensor:
+    """What the gated update of each cell adds at each step, mean over questions: the part that tells none from another.
+
+    Shapes:
+        - **question:** ``[num_questions, in_features]``
+        - **output:** ``[num_steps, num_nodes, channels]``
+    """
+    other, num_steps = without_update(model), model.num_steps[1]
+    total = torch.zeros(num_steps, model.lattice.num_nodes, model.cell.channels, dtype=torch.double)
+    for part in question.split(together(model)):
+        x = initial_state(model, part)
+        for step in range(num_steps):
+            after = advance(model, x)
+            total[step] += (after - advance(other, x)).double().sum(0)
+            x = after
+    return (total / len(question)).to(model.cell.dtype)
 
 
 def ablation_costs(
@@ -81,7 +134,7 @@ def ablation_costs(
     question: Tensor,
     answer: Tensor,
     regions: Mapping[str, Tensor],
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = ("silent", "passive"),
     *,
     candidates: Tensor | None = None,
 ) -> list[AblationCost]:
@@ -96,32 +149,24 @@ def ablation_costs(
         candidates: Answers to retrieve from, the true ones first; the true ones alone by default.
     """
     bank = answer if candidates is None else candidates
+
+    def scores(asked: Asked) -> tuple[float, float]:
+        output = said(asked, question, batch_size=together(model))
+        loss = 1 - float(cosine(output.embedding, answer, mean=bank.mean(0)).mean())
+        return loss, float(found(model, compared(output), bank, torch.arange(len(answer))).mean())
+
+    # By the same way of computing, so that what has no effect costs exactly nothing.
     nowhere = torch.zeros(model.lattice.num_nodes, dtype=torch.bool)
-    loss, mrr = _scores(ablated(model, question, nowhere), answer, bank)
+    loss, mrr = scores(functools.partial(ablated, model, region=nowhere))
     costs = []
     for kind, (name, region) in itertools.product(kinds, regions.items()):
-        without_loss, without_mrr = _scores(ablated(model, question, region, kind), answer, bank)
+        without_loss, without_mrr = scores(functools.partial(ablated, model, region=region, kind=kind))
         costs.append(AblationCost(name, kind, int(region.sum()), without_loss - loss, mrr - without_mrr))
     return costs
 
 
-def _ablated(model: CellGraph, question: Tensor, region: Tensor, kind: str) -> Tensor:
-    cell, num_steps = model.cell, model.num_steps[1]
-    transport = cell.transport.index_select(1, cell.layer) if cell.sharing == "layer" else cell.transport
-    x = initial_state(model, question)
-    x = x.masked_fill(region, 0.0) if kind == "silent" else x
-    for _ in range(num_steps):
-        after = advance(model, x)
-        if kind == "silent":
-            x = after.masked_fill(region, 0.0)
-        else:
-            moved = x + cell.dynamics.share() * cell.neighbour_sum(x, transport)
-            if model.injection == "clamped":
-                moved = model.input_surface.clamp(moved, x)
-            x = torch.where(region, moved.to(x.dtype), after)
-    return model.decode(x.index_select(1, model.read_index), question, num_steps=num_steps)[0]
-
-
-def _scores(prediction: Tensor, answer: Tensor, bank: Tensor) -> tuple[float, float]:
-    loss = 1 - float(cosine(prediction, answer, mean=bank.mean(0)).mean())
-    return loss, float(reciprocal_ranks(ranks(prediction, bank, torch.arange(len(answer)))).mean())
+def _output(model: CellGraph, x: Tensor, question: Tensor) -> CellGraphOutput:
+    """What the last states of all the cells stand for."""
+    num_steps = model.num_steps[1]
+    embedding, surface = model.decode(x.index_select(1, model.read_index), question, num_steps=num_steps)
+    return CellGraphOutput(embedding=embedding, surface=surface, num_steps=num_steps)

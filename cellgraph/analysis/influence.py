@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 from torch.func import jvp, vmap
 
 from cellgraph.analysis.layers import random_signs
+from cellgraph.analysis.reach import colouring, distances
 from cellgraph.analysis.states import advance, initial_state, new_network
-from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
 
 #: Values of the states pushed forward together: those of four samples of the default cube.
@@ -82,25 +79,34 @@ def spread(model: CellGraph, question: Tensor, sources: Tensor) -> Spread:
 
 
 @torch.no_grad()
-def influence(model: CellGraph, question: Tensor, sources: Tensor | None = None) -> Tensor:
-    r"""Influence of input cells on output cells: the Jacobian of the surface, cell by cell.
+def influence(
+    model: CellGraph, question: Tensor, sources: Tensor | None = None, *, less: CellGraph | None = None
+) -> Tensor:
+    r"""Influence of input cells on the cells that the answer is read off: the Jacobian, cell by cell.
 
-    .. math:: \lVert \partial s'_j / \partial s_i \rVert_F / \sqrt{\mathrm{surface\_channels}}
+    .. math:: \lVert \partial y_j / \partial s_i \rVert_F / \sqrt{\mathrm{surface\_channels}}
 
-    Input cells of which no output cell can hear two within ``num_steps`` steps share a forward derivative, which is
-    exact and far cheaper (Curtis, Powell and Reid 1974, "On the estimation of sparse Jacobian matrices").
+    of what is read, y: the output surface, or all the channels of the cells that a readout takes, divided by the
+    conveyor's amplitude. Input cells of which no output cell can hear two within ``num_steps`` steps share a forward
+    derivative, which is exact and far cheaper (Curtis, Powell and Reid 1974, "On the estimation of sparse Jacobian
+    matrices").
 
     Args:
         model: The network, in evaluation mode. A new one has the identity here.
         question: One question embedding, ``[in_features]``.
         sources: Nodes of the input surface; all of them by default.
+        less: A network on the same lattice whose Jacobian is subtracted first. With
+            :func:`~cellgraph.analysis.without.without_update` of the network, what is left has come through a gated
+            update.
 
     Shapes:
         - **output:** ``[num_sources, num_output_cells]``
     """
-    model = _differentiable(model)
+    networks = [_differentiable(each) for each in (model, less) if each is not None]
+    model = networks[0]
     sources = model.input_surface.index if sources is None else sources
-    targets, width, num_steps = model.output_surface.index, model.input_surface.channels, model.num_steps[1]
+    targets, width, num_steps = model.read_index, model.input_surface.channels, model.num_steps[1]
+    read = model.output_surface.channels if model.readout is None else model.readout.channels
     reach = distances(model.lattice, sources)[:, targets]
     reach = (reach >= 0) & (reach <= num_steps)
     colours = colouring(reach)
@@ -110,12 +116,31 @@ def influence(model: CellGraph, question: Tensor, sources: Tensor | None = None)
         for channel in range(width)
     ]
     squares = _zeros(model, len(tangents), len(targets))
-    for first, steps in _pushed(model, question, tangents):
-        *_, last = steps
-        squares[first : first + len(last)] = last[:, targets, :width].square().sum(-1)
+    for pushed in zip(*(_pushed(each, question, tangents) for each in networks), strict=True):
+        first, (last, *others) = pushed[0][0], [_last(steps)[:, targets, :read] for _, steps in pushed]
+        squares[first : first + len(last)] = (last - others[0] if others else last).square().sum(-1)
     by_colour = squares.unflatten(0, (-1, width)).sum(1)
     gain = model.conveyor.gain(num_steps)
     return torch.where(reach, (by_colour[colours] / width).sqrt() / gain, 0.0)
+
+
+def inputs_heard(influence: Tensor) -> Tensor:
+    r"""Effective number of input cells that each output cell hears: the participation ratio of the squared influence.
+
+    .. math:: \Big(\sum_i J_{ij}^2\Big)^2 \Big/ \sum_i J_{ij}^4
+
+    n where n input cells are heard alike and no other.
+
+    Shapes:
+        - **influence:** ``[num_inputs, num_outputs]``
+        - **output:** ``[num_outputs]``; 0 for a cell that hears nothing
+
+    Example:
+        >>> inputs_heard(torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]))
+        tensor([1., 2., 0.], dtype=torch.float64)
+    """
+    power = influence.double().square()
+    return torch.where(power.sum(0) > 0, power.sum(0).square() / power.square().sum(0), 0.0)
 
 
 @torch.no_grad()
@@ -165,49 +190,6 @@ def direction_influence(
         rows.append((total / counts.clamp(min=1) / channels).sqrt())
         x = advance(model, x)
     return torch.stack(rows)
-
-
-def distances(lattice: Lattice, sources: Tensor) -> Tensor:
-    """Graph distance of every cell from each source, -1 where no path leads: ``[num_sources, num_nodes]``."""
-    source, target = lattice.edge_index.numpy()
-    edges = csr_array((np.ones(len(source)), (source, target)), shape=(lattice.num_nodes, lattice.num_nodes))
-    found = dijkstra(edges, unweighted=True, indices=sources.numpy())
-    return torch.from_numpy(np.where(np.isfinite(found), found, -1)).long()
-
-
-def colouring(reach: Tensor) -> Tensor:
-    """Colours of the rows such that no column is reached by two rows of a colour, as few as a greedy pass finds.
-
-    Shapes:
-        - **reach:** ``[num_rows, num_columns]``, boolean
-        - **output:** ``[num_rows]``, colours from 0 on
-    """
-    taken: list[np.ndarray] = []
-    colours = []
-    for row in reach.numpy():
-        colour = next((c for c, columns in enumerate(taken) if not (columns & row).any()), len(taken))
-        if colour == len(taken):
-            taken.append(np.zeros_like(row))
-        taken[colour] |= row
-        colours.append(colour)
-    return torch.tensor(colours)
-
-
-def lateral_distances(model: CellGraph) -> Tensor:
-    """Distance of output cells from input cells across the way the signal travels, ``[num_inputs, num_outputs]``.
-
-    It is Euclidean, in cells, the shorter way round a periodic axis; along all axes where the conveyor has no
-    direction.
-    """
-    lattice, direction = model.lattice, model.conveyor.direction
-    moves = lattice.offsets[direction] if direction is not None and model.conveyor.hops else (0,) * lattice.dim
-    positions = lattice.positions
-    apart = (positions[model.input_surface.index][:, None] - positions[model.output_surface.index]).abs()
-    size = torch.tensor(lattice.shape)
-    periodic = torch.tensor([kind == "periodic" for kind in lattice.boundary])
-    apart = torch.where(periodic, torch.minimum(apart, size - apart), apart)
-    across = torch.tensor([move == 0 for move in moves])
-    return apart[..., across].double().square().sum(-1).sqrt()
 
 
 def receptive_radius(influence: Tensor, distance: Tensor) -> Tensor:
@@ -269,6 +251,11 @@ def _push(model: CellGraph, x: Tensor, tangents: Tensor) -> Tensor:
         return jvp(lambda state: advance(model, state), (x,), (tangent[None],))[1][0]
 
     return vmap(along)(tangents)
+
+
+def _last(steps: Iterator[Tensor]) -> Tensor:
+    *_, last = steps
+    return last
 
 
 def _zeros(model: CellGraph, *shape: int) -> Tensor:

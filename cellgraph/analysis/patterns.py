@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -210,6 +212,13 @@ def shuffled(model: CellGraph, *, keep: Sequence[str] = (), generator: torch.Gen
     return model
 
 
+class Probability(NamedTuple):
+    """A probability by chance, and the same with the false discovery rate held."""
+
+    p: float
+    q: float
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A network's statistics beside those of shuffled ones.
@@ -217,14 +226,15 @@ class Comparison:
     Attributes:
         observed: By name, the statistic of the network.
         null: By name, those of the shuffled networks, ``[num_shuffles]``; NaN where one diverged.
-        p: By name, :func:`permutation_p`.
-        q: The same with the false discovery rate held over all the statistics (Benjamini and Hochberg 1995).
+        more: By name, :func:`permutation_p` of as much of it or more, and the same with the false discovery rate held
+            over all the statistics and both sides (Benjamini and Hochberg 1995).
+        less: The same of as little of it or less.
     """
 
     observed: dict[str, float]
     null: dict[str, Tensor]
-    p: dict[str, float]
-    q: dict[str, float]
+    more: dict[str, Probability]
+    less: dict[str, Probability]
 
 
 def against_shuffled(
@@ -258,9 +268,11 @@ def against_shuffled(
         rows.append(statistic(shuffled(model, keep=keep, generator=generator)))
         progress()
     null = {name: torch.tensor([row[name] for row in rows], dtype=torch.double) for name in observed}
-    p = {name: permutation_p(observed[name], null[name]) for name in observed}
-    q = dict(zip(p, map(float, false_discovery_control(list(p.values()))), strict=True))
-    return Comparison(observed, null, p, q)
+    more = [permutation_p(observed[name], null[name]) for name in observed]
+    less = [permutation_p(-observed[name], -null[name]) for name in observed]
+    both = map(Probability, more + less, map(float, false_discovery_control(more + less)))
+    sides = [dict(zip(observed, itertools.islice(both, len(observed)), strict=True)) for _ in range(2)]
+    return Comparison(observed, null, *sides)
 
 
 def permutation_p(observed: float, null: Tensor) -> float:

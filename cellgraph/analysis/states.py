@@ -10,13 +10,19 @@ from torch import Tensor
 from cellgraph.model import CellGraph, built_cell
 from cellgraph.unroll import rollout
 
-#: Questions that take a step together: the state of more does not fit a CPU's cache.
-CHUNK_SIZE = 2
+#: Values of the states that take a step together, those of two samples of the default cube: more do not fit a CPU's
+#: cache.
+CHUNK_VALUES = 2 * 2475 * 64
 
 
 def initial_state(model: CellGraph, question: Tensor) -> Tensor:
     """State that the questions are injected as, ``[batch, num_nodes, channels]``."""
     return model.input_surface.inject(model.encode(question), num_channels=model.cell.channels)
+
+
+def together(model: CellGraph) -> int:
+    """How many questions take a step together: the more, the smaller the lattice."""
+    return max(2, CHUNK_VALUES // (model.lattice.num_nodes * model.cell.channels))
 
 
 def advance(model: CellGraph, x: Tensor) -> Tensor:
@@ -45,7 +51,7 @@ def walk(model: CellGraph, question: Tensor, *, num_steps: int | None = None) ->
     x = initial_state(model, question)
     yield x
     for _ in range(model.num_steps[1] if num_steps is None else num_steps):
-        x = torch.cat([advance(model, part) for part in x.split(CHUNK_SIZE)])
+        x = torch.cat([advance(model, part) for part in x.split(together(model))])
         yield x
 
 

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellgraph.analysis.report import report_automaton, report_run
+from cellgraph.analysis.report import Effort, report_automaton, report_run
+from cellgraph.analysis.report.subject import evenly
 from cellgraph.automata import Automaton, AutomatonSettings
 from cellgraph.retrieval import QuestionAnswering
 from cellgraph.runs import load_experiment
@@ -22,8 +23,11 @@ def main(arguments: Sequence[str]) -> None:
     experiment = load_experiment(given.run)
     folder, out = experiment.folder, given.out or experiment.folder.report
     if isinstance(experiment.task, QuestionAnswering):
-        pairs = experiment.task.read(folder)
-        page = report_run(folder, pairs.test, experiment.task.embed(pairs.test, folder), out, quick=given.quick)
+        task, pairs = experiment.task, experiment.task.read(folder)
+        # More training questions are not looked at, and need not be embedded.
+        some = [pairs.train[i] for i in evenly(len(pairs.train), Effort().fitted)]
+        training = task.embed(some, folder).question
+        page = report_run(folder, pairs.test, task.embed(pairs.test, folder), out, training=training, quick=given.quick)
     else:
         model, settings = experiment.load(), experiment.settings
         assert isinstance(model, Automaton)

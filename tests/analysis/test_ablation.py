@@ -31,7 +31,7 @@ def test_nothing_taken_out_is_the_network(kind, options):
     model = network(**options)
     nowhere = torch.zeros(27, dtype=torch.bool)
     with torch.no_grad():
-        torch.testing.assert_close(ablated(model, QUESTION, nowhere, kind), model(QUESTION).embedding)
+        torch.testing.assert_close(ablated(model, QUESTION, nowhere, kind).embedding, model(QUESTION).embedding)
 
 
 @pytest.mark.parametrize(
@@ -53,15 +53,17 @@ def test_a_passive_lattice_is_one_without_the_gated_update(options):
     torch.nn.init.zeros_(linear.cell.out_bias)
     everywhere = torch.ones(27, dtype=torch.bool)
     with torch.no_grad():
-        torch.testing.assert_close(ablated(model, QUESTION, everywhere, "passive"), linear(QUESTION).embedding)
+        torch.testing.assert_close(
+            ablated(model, QUESTION, everywhere, "passive").embedding, linear(QUESTION).embedding
+        )
 
 
 def test_nothing_passes_a_silent_layer():
     model = network()
-    silent = ablated(model, QUESTION, layer_regions(model.lattice)["layer 1"])
+    silent = ablated(model, QUESTION, layer_regions(model.lattice)["layer 1"]).embedding
     torch.testing.assert_close(silent, silent[:1].expand_as(silent))
     # A silent block leaves the ways around it.
-    around = ablated(model, QUESTION, block_regions(model.lattice)["block 1, 1"])
+    around = ablated(model, QUESTION, block_regions(model.lattice)["block 1, 1"]).embedding
     assert float((around - around[:1]).abs().amax(1)[1:].min()) > 1e-3
 
 
@@ -87,7 +89,7 @@ def test_costs_are_differences_of_the_scores():
     with torch.no_grad():
         whole = scores(model(QUESTION).embedding)
     for cost in costs:
-        without = scores(ablated(model, QUESTION, regions[cost.name], cost.kind))
+        without = scores(ablated(model, QUESTION, regions[cost.name], cost.kind).embedding)
         assert cost.loss == pytest.approx(without[0] - whole[0], abs=1e-5)
         assert cost.mrr == pytest.approx(whole[1] - without[1], abs=1e-5)
 

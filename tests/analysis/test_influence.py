@@ -1,21 +1,16 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
 
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.analysis.influence import (
-    Spread,
-    colouring,
-    direction_influence,
-    distances,
-    influence,
-    lateral_distances,
-    receptive_radius,
-    spread,
-)
+from cellgraph.analysis.influence import Spread, direction_influence, influence, inputs_heard, receptive_radius, spread
+from cellgraph.analysis.reach import colouring, distances, lateral_distances
 from cellgraph.analysis.states import advance, initial_state
+from cellgraph.analysis.without import without_update
 from cellgraph.ops.fused import load_operators
 
 WIDTH = 24
@@ -78,6 +73,45 @@ def test_influence_is_the_jacobian(lattice, num_steps, options):
     torch.testing.assert_close(found, wanted, atol=1e-10, rtol=1e-8)
     some = model.input_surface.index[::2]
     torch.testing.assert_close(influence(model, question, some), wanted[::2], atol=1e-10, rtol=1e-8)
+
+
+@pytest.mark.parametrize("readout", ["surface", "all"])
+def test_influence_on_what_is_read_and_through_a_gated_update(readout):
+    lattice = Lattice((3, 3, 3), 26)
+    cell = GMLPCell(lattice, channels=5, hidden=8, heads=2, memory_channels=1)
+    model = CellGraph(cell, in_features=WIDTH, surface_channels=2, num_steps=3, path="linear", readout=readout)
+    with torch.no_grad():
+        for weight in cell.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+    model = model.double().eval()
+    question = torch.randn(WIDTH, dtype=torch.double)
+    surface = model.encode(question[None])[0].detach()
+    straight = copy.deepcopy(model)
+    torch.nn.init.zeros_(straight.cell.out_weight)
+    torch.nn.init.zeros_(straight.cell.out_bias)
+    read = model.read_index
+    assert len(read) == (9 if readout == "surface" else 27)
+
+    def jacobian(network: CellGraph) -> Tensor:
+        # All channels but the memory, which is not read.
+        return torch.autograd.functional.jacobian(lambda s: rolled(network, s)[read, :4].flatten(), surface)
+
+    def wanted(derivative: Tensor) -> Tensor:
+        return blocks(derivative, len(read), 4) / model.conveyor.gain(3)
+
+    whole, linear = jacobian(model), jacobian(straight)
+    close = {"atol": 1e-10, "rtol": 1e-8}
+    torch.testing.assert_close(influence(model, question), wanted(whole), **close)
+    torch.testing.assert_close(influence(without_update(model), question), wanted(linear), **close)
+    through = influence(model, question, less=without_update(model))
+    torch.testing.assert_close(through, wanted(whole - linear), **close)
+    assert float(influence(straight, question, less=without_update(straight)).abs().max()) == 0
+
+
+def test_inputs_heard_are_an_effective_number():
+    heard = torch.tensor([[1.0, 0.5, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    # Two alike; powers of 1/4 and 1; none.
+    assert inputs_heard(heard).tolist() == pytest.approx([2.0, 1.25**2 / (1 + 1 / 16), 0.0])
 
 
 def test_influence_agrees_with_finite_differences():

@@ -179,12 +179,13 @@ def test_a_comparison_with_shuffled_networks():
     ticks = []
     found = against_shuffled(statistic, model, num_shuffles=19, progress=lambda: ticks.append(1))
     assert found.observed["sorted"] == 1
-    assert found.p == {"sorted": 1 / 20, "sum": 1.0}
-    # Benjamini and Hochberg by hand: the smaller of two p counts twice.
-    assert found.q == pytest.approx({"sorted": 2 / 20, "sum": 1.0})
+    assert {name: chance.p for name, chance in found.more.items()} == {"sorted": 1 / 20, "sum": 1.0}
+    assert {name: chance.p for name, chance in found.less.items()} == {"sorted": 1.0, "sum": 1.0}
+    # Benjamini and Hochberg by hand: the smallest of four p counts four times.
+    assert {name: chance.q for name, chance in found.more.items()} == pytest.approx({"sorted": 4 / 20, "sum": 1.0})
     assert len(ticks) == 19
     kept = against_shuffled(statistic, model, num_shuffles=3, keep=("gate_weight",))
-    assert kept.p["sorted"] == 1
+    assert kept.more["sorted"].p == kept.less["sorted"].p == 1
     with pytest.raises(ValueError, match="at least 1 shuffle, got 0"):
         against_shuffled(statistic, model, num_shuffles=0)
 

@@ -37,9 +37,11 @@ def test_every_number_on_the_page_stands_among_the_figures(made):
             numbers.append(float(value))
 
     collect(figures)
-    flow = figures["influence"]
+    flow, computed = figures["influence"], figures["computation"]
     derived = [
         100 * flow["pairs_in_reach"] / flow["pairs"],
+        *(100 * computed[name] for name in ("nonlinear", "answer", "control")),
+        *(100 * computed["cell_nonlinear"][name] for name in ("least", "most")),
         100 * (1 - sum(figures["embeddings"]["pca_explained"])),
         1 / (1 + TINY.shuffles),
         0.05,
@@ -65,7 +67,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(made):
     assert r"\u0026lt;b\u0026gt;is\u0026lt;/b\u0026gt;" in page
     assert r"\u003cb\u003eis" not in page
     pictures = sorted(path for path in made.folder.iterdir() if path.suffix in (".png", ".gif"))
-    assert len(pictures) == 16
+    assert len(pictures) == 21
     for path in pictures:
         assert base64.b64encode(path.read_bytes()).decode() in page, path.name
 
@@ -84,7 +86,11 @@ def test_flat_lattices_and_pairs_without_labels(lattice, tmp_path):
     tiny = Effort(projected=8, probed=8, ablated=2, shuffles=2, sources=1, beyond=4)
     result = study(model, pairs, question, question, {}, effort=tiny)
     assert result.specialisation.found is None
-    assert "nothing was probed" in write_report(result, tmp_path).read_text()
+    assert result.computation.found is None
+    page = write_report(result, tmp_path).read_text()
+    assert "nothing was probed" in page
+    assert "there are no training questions" in page
+    assert "The lead\nover the adapters alone is not known" in page
     assert not (tmp_path / "loss.png").exists()
     with pytest.raises(ValueError, match="at least 3 held-out pairs, got 2"):
         study(model, pairs[:2], question[:2], question[:2], {})

@@ -68,6 +68,8 @@ def test_what_the_network_is(made):
         "edges": 2 * (2 * 18 + 3 * 2 * 6 + 3 * 3 * 5),
         "channels": 4,
         "surface_channels": 1,
+        "path": "none",
+        "cells_read": 18,
         "num_steps": 3,
         "parameters": {"gmlp": gmlp, "transport": 7 * 4, "positions": 54 * 4, "adapters": 2 * (18 * 18 + 18)},
         "held_out_pairs": 60,
@@ -169,12 +171,10 @@ def test_figures_of_the_ablation(made):
     regions = {f"layer {layer}": place[0] == layer for layer in range(3)}
     regions |= {f"block {h}, {w}": (place[1] == h) & (place[2] // 2 == w) for h in range(3) for w in range(3)}
 
-    def scores(gone: np.ndarray, kind: str) -> tuple[float, float]:
-        x = trajectory(model, made.embedded.question[asked], 0)[0]
-        silent = gone[:, None] & (kind == "silent")
-        x = np.where(silent, 0, x)
+    def scores(gone: np.ndarray) -> tuple[float, float]:
+        x = np.where(gone[:, None], 0, trajectory(model, made.embedded.question[asked], 0)[0])
         for _ in range(3):
-            x = np.where(silent, 0, np.where(gone[:, None], cell.transported(x), cell(x)))
+            x = np.where(gone[:, None], 0, cell(x))
         # Three steps for two hops, 2/3 of the state handed on at each: 3 ways of (2/3)^2 (1/3).
         surface = torch.tensor(x[:, 36:, 0] / (4 / 9), dtype=torch.float32)
         p = model.answer_adapter.decode(surface).detach().double().numpy()
@@ -183,21 +183,18 @@ def test_figures_of_the_ablation(made):
         own = similarity[np.arange(6), asked.numpy()][:, None]
         return distance, float((1 / (similarity >= own).sum(1)).mean())
 
-    whole = scores(np.zeros(54, bool), "silent")
-    assert [(cost["kind"], cost["name"]) for cost in found["costs"]] == [
-        (kind, name) for name in regions for kind in ("silent", "passive")
-    ]
+    whole = scores(np.zeros(54, bool))
+    assert [(cost["kind"], cost["name"]) for cost in found["costs"]] == [("silent", name) for name in regions]
     for cost in found["costs"]:
         # All answers are equally near to what a silent output layer says, which is nothing.
-        if (cost["kind"], cost["name"]) != ("silent", "layer 2"):
-            without = scores(regions[cost["name"]], cost["kind"])
+        if cost["name"] != "layer 2":
+            without = scores(regions[cost["name"]])
             assert cost["loss"] == pytest.approx(without[0] - whole[0], abs=1e-4)
             assert cost["mrr"] == pytest.approx(whole[1] - without[1], abs=1e-4)
         assert cost["num_cells"] == regions[cost["name"]].sum()
-    for kind in ("silent", "passive"):
-        layers = [c for c in found["costs"] if c["kind"] == kind and c["name"].startswith("layer")]
-        assert found["layers"][kind]["most"] == max(layers, key=lambda c: c["loss"])
-        assert found["layers"][kind]["least"] == min(layers, key=lambda c: c["loss"])
+    layers = [c for c in found["costs"] if c["name"].startswith("layer")]
+    assert found["most"] == max(layers, key=lambda c: c["loss"])
+    assert found["least"] == min(layers, key=lambda c: c["loss"])
 
 
 def test_figures_of_the_influence(made):

@@ -12,6 +12,7 @@ from reported import Made, make
 from sklearn.metrics import silhouette_score
 
 from cellgraph import CellGraph
+from cellgraph.analysis.patterns import Comparison, Probability
 from cellgraph.analysis.report.patterns import ALL_BUT_TRANSPORT, EVERYTHING, claims
 from cellgraph.analysis.states import new_network
 
@@ -101,33 +102,43 @@ def test_p_values_count_shuffled_networks(made):
             finite = null[np.isfinite(null)]
             assert len(null) == found["shuffles"] == 9
             as_much = sum(not value < found["observed"][name] for value in null)
-            assert row["p"] == pytest.approx((1 + as_much) / 10)
+            as_little = sum(not value > found["observed"][name] for value in null)
+            assert row["more"]["p"] == pytest.approx((1 + as_much) / 10)
+            assert row["less"]["p"] == pytest.approx((1 + as_little) / 10)
+            assert row["side"] == ("more" if as_much <= as_little else "less")
             assert row["mean"] == pytest.approx(finite.mean())
             assert row["std"] == pytest.approx(finite.std(ddof=1))
             assert row["diverged"] == 9 - len(finite)
         # Benjamini and Hochberg: each p times their number over its rank, no larger than that of the next.
-        p = np.array([row["p"] for row in rows.values()])
-        q, least = np.empty(5), 1.0
+        chances = [row[side] for side in ("more", "less") for row in rows.values()]
+        p = np.array([chance["p"] for chance in chances])
+        q, least = np.empty(10), 1.0
         for rank, index in sorted(enumerate(np.argsort(p), start=1), reverse=True):
-            least = q[index] = min(least, p[index] * 5 / rank)
-        assert [row["q"] for row in rows.values()] == pytest.approx(q.tolist())
+            least = q[index] = min(least, p[index] * 10 / rank)
+        assert [chance["q"] for chance in chances] == pytest.approx(q.tolist())
 
 
 def test_claims_need_all_three_controls(made):
-    def claim(all_shuffled: float, kept: float, new: float) -> str:
+    def claim(all_shuffled: float, kept: float, new: float, side: str = "more") -> str:
         q = {EVERYTHING: all_shuffled, ALL_BUT_TRANSPORT: kept}
-        comparisons = {
-            kind: type(old)(dict.fromkeys(old.observed, 1.0), old.null, old.p, dict.fromkeys(old.q, q[kind]))
-            for kind, old in made.study.patterns.comparisons.items()
-        }
+        comparisons = {}
+        for kind, old in made.study.patterns.comparisons.items():
+            nothing = dict.fromkeys(old.observed, Probability(1.0, 1.0))
+            sides = {"more": nothing, "less": nothing, side: dict.fromkeys(old.observed, Probability(q[kind], q[kind]))}
+            comparisons[kind] = Comparison(dict.fromkeys(old.observed, 1.0), old.null, **sides)
         return claims(comparisons, dict.fromkeys(made.study.patterns.new, new))["wave"].split(":")[0]
 
     assert claim(0.01, 0.01, 0.5) == "learned"
     assert claim(0.01, 0.01, 1.0) == "built in"
     assert claim(0.01, 0.60, 0.5) == "made by the transport"
     assert claim(0.60, 0.01, 0.5) == "no claim"
+    assert claim(0.01, 0.01, 2.0, "less") == "unlearned"
+    assert claim(0.01, 0.01, 1.0, "less") == "weakened"
+    assert claim(0.60, 0.01, 2.0, "less") == "weakened"
+    assert claim(0.01, 0.60, 2.0, "less") == "no claim"
     found = made.figures["patterns"]
     for name, words in found["claims"].items():
-        beyond = [found["against"][kind][name]["q"] <= 0.05 for kind in (EVERYTHING, ALL_BUT_TRANSPORT)]
-        more = found["observed"][name] > found["new"][name]
-        assert words.startswith("learned") == (all(beyond) and more)
+        rows = [found["against"][kind][name] for kind in (EVERYTHING, ALL_BUT_TRANSPORT)]
+        observed, new = found["observed"][name], found["new"][name]
+        assert words.startswith("learned") == (all(row["more"]["q"] <= 0.05 for row in rows) and observed > new)
+        assert words.startswith("unlearned") == (all(row["less"]["q"] <= 0.05 for row in rows) and observed < new)

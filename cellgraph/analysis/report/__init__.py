@@ -26,13 +26,15 @@ from cellgraph.files import write_atomically, write_json
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.retrieval import EmbeddedPairs
+from cellgraph.retrieval.question_answering import LATTICE
+from cellgraph.retrieval.stages import ADAPTERS_ALONE
 
 __all__ = ["QUICK", "STAGES", "Effort", "Study", "report_automaton", "report_run", "study", "write_report"]
 
 PAGE, NUMBERS = "report.html", "report.json"
 
 #: Pictures of a report, and their share of the time.
-NUM_PICTURES, PICTURES_SHARE = 16, 6
+NUM_PICTURES, PICTURES_SHARE = 21, 6
 
 
 def report_run(
@@ -41,6 +43,7 @@ def report_run(
     embedded: EmbeddedPairs,
     folder: str | os.PathLike[str],
     *,
+    training: Tensor | None = None,
     quick: bool = False,
     console: Console | None = None,
 ) -> Path:
@@ -51,6 +54,7 @@ def report_run(
         pairs: Its held-out pairs.
         embedded: Their embeddings.
         folder: Where the report goes.
+        training: Question embeddings of training pairs, ``[num_training_pairs, in_features]``.
         quick: Measure less.
         console: Where progress is shown.
 
@@ -76,6 +80,8 @@ def report_run(
             embedded.question,
             embedded.answer,
             curves,
+            training=training,
+            lead=_lead(source),
             effort=QUICK if quick else Effort(),
             progress=lambda stage, share: bar.update(task, advance=share * STAGES[stage], description=stage),
         )
@@ -158,6 +164,16 @@ def _curves(run: RunFolder) -> dict[str, Curve]:
     if not run.metrics.is_file():
         raise ValueError(f"{run} holds no log of its training: {run.metrics.name} is missing")
     return read_metrics(run.metrics)
+
+
+def _lead(run: RunFolder) -> dict[str, float | None] | None:
+    """The network's lead over the adapters alone in the run's table, if it was measured."""
+    if not run.evaluation.is_file():
+        return None
+    for row in json.loads(run.evaluation.read_text()).get("differences", []):
+        if (row["name"], row["against"]) == (LATTICE, ADAPTERS_ALONE):
+            return {name: row.get(name) for name in ("mrr", "mrr_low", "mrr_high", "mrr_p")}
+    return None
 
 
 def plain(value: Any) -> Any:

@@ -16,11 +16,6 @@ from cellgraph.analysis.report.drawing import AMOUNT, Picture, blank, titled
 from cellgraph.analysis.report.subject import Numbers, Subject
 from cellgraph.lattice import Lattice
 
-_STYLES = {
-    "silent": ("blue", "o", "silent: states held at zero"),
-    "passive": ("vermillion", "^", "passive: transport only"),
-}
-
 
 @dataclass(frozen=True)
 class Ablation:
@@ -28,7 +23,7 @@ class Ablation:
 
     Attributes:
         numbers: What the page says.
-        costs: Cost of each region by kind.
+        costs: Cost of each region.
     """
 
     numbers: Numbers
@@ -48,39 +43,32 @@ class Ablation:
         costs: list[AblationCost] = []
         for name, region in regions.items():
             costs += ablation_costs(
-                model, subject.question[asked], answer[asked], {name: region}, subject.effort.kinds, candidates=bank
+                model, subject.question[asked], answer[asked], {name: region}, ["silent"], candidates=bank
             )
             progress(1 / len(regions))
+        layers = sorted((cost for cost in costs if cost.name.startswith("layer")), key=lambda cost: cost.loss)
         numbers = {
             "questions": len(asked),
             "candidates": len(bank),
             "costs": [asdict(cost) for cost in costs],
-            "layers": {kind: _extremes(costs, kind) for kind in subject.effort.kinds},
+            "most": asdict(layers[-1]),
+            "least": asdict(layers[0]),
         }
         return cls(numbers, costs)
 
     def pictures(self, lattice: Lattice) -> Iterator[Picture]:
         """The cost of layers as a curve, that of blocks as a map."""
-        blocks = [cost for cost in self.costs if cost.name.startswith("block") and cost.kind == "silent"]
+        blocks = [cost for cost in self.costs if cost.name.startswith("block")]
         square = len(blocks) == 9 and lattice.dim == 3
         figure = blank(10.5 if square else 7, 3.6)
         axes = list(figure.subplots(1, 2, width_ratios=(1.6, 1))) if square else [figure.subplots()]
-        for kind, (colour, marker, words) in _STYLES.items():
-            losses = [cost.loss for cost in self.costs if cost.kind == kind and cost.name.startswith("layer")]
-            if losses:
-                axes[0].plot(range(len(losses)), losses, color=PALETTE[colour], marker=marker, label=words)
-        titled(axes[0], "layer taken out", "rise of 1 - cos (dimensionless)", "Cost of a layer")
+        losses = [cost.loss for cost in self.costs if cost.name.startswith("layer")]
+        axes[0].plot(range(len(losses)), losses, color=PALETTE["blue"], marker="o")
+        titled(axes[0], "layer taken out", "rise of 1 - cos (dimensionless)", "Cost of a silent layer")
         axes[0].axhline(0, color="#999999", linewidth=0.8)
-        axes[0].legend(frameon=False, fontsize="small")
         if square:
             _map(axes[1], figure, blocks)
         yield Picture.of("ablation", figure)
-
-
-def _extremes(costs: list[AblationCost], kind: str) -> Numbers:
-    """The layers that cost most and least."""
-    layers = sorted((c for c in costs if c.kind == kind and c.name.startswith("layer")), key=lambda cost: cost.loss)
-    return {"most": asdict(layers[-1]), "least": asdict(layers[0])}
 
 
 def _map(axis: Axes, figure: Figure, blocks: list[AblationCost]) -> None:
@@ -92,7 +80,7 @@ def _map(axis: Axes, figure: Figure, blocks: list[AblationCost]) -> None:
         colour = "white" if value < middle else "black"
         words = f"{value:.3f}\nMRR {-cost.mrr:+.3f}"
         axis.text(column, row, words, ha="center", va="center", color=colour, fontsize="small")
-    titled(axis, "block along the width", "block along the height", "Cost of a block through all layers (silent)")
+    titled(axis, "block along the width", "block along the height", "Cost of a silent block through all layers")
     axis.set_xticks(range(3)), axis.set_yticks(range(3))
     axis.grid(False)
     figure.colorbar(image, ax=axis, label="rise of 1 - cos (dimensionless)")

@@ -116,6 +116,28 @@ def layer_maps(maps: Mapping[str, Tensor], lattice: Lattice, colours: str, label
     return figure
 
 
+def cell_maps(maps: Mapping[str, tuple[Tensor, str]], nodes: Tensor, lattice: Lattice) -> Figure:
+    """Values of some cells, each quantity in colours and on a scale of its own: side by side where the cells are all in
+    one layer, otherwise a row for each quantity and a column for each of their layers."""
+    layers = sorted(set(lattice.layer[nodes].tolist())) if lattice.dim > 1 else [0]
+    flat = len(layers) == 1
+    figure = blank(3.5 * len(maps), 3.1) if flat else blank(min(12.0, 2.2 + len(layers)), 1.3 * len(maps))
+    rooms = np.ravel(figure.subfigures(*((1, len(maps)) if flat else (len(maps), 1)), squeeze=False))
+    for room, (name, (values, colours)) in zip(rooms, maps.items(), strict=True):
+        everywhere = torch.full((lattice.num_nodes,), torch.nan, dtype=torch.double)
+        everywhere[nodes] = values.double()
+        axes = side_by_side(room, len(layers))
+        low, high = min(0.0, float(values.min())), float(values.max())
+        for axis, layer in zip(axes, layers, strict=True):
+            image = axis.imshow(grids(everywhere, lattice)[layer], cmap=colours, vmin=low, vmax=max(high, low + 1e-9))
+            axis.set_xticks([]), axis.set_yticks([])
+            axis.set_title(name if flat else f"layer {layer}", fontsize="small" if flat else "x-small")
+        if not flat:
+            axes[0].set_ylabel(name, fontsize="x-small")
+        room.colorbar(image, ax=axes, shrink=0.8).ax.tick_params(labelsize="x-small")
+    return figure
+
+
 def counted(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct points and how often each occurs."""
     points, counts = np.unique(np.stack([x.numpy(), y.double().numpy()], axis=1), axis=0, return_counts=True)

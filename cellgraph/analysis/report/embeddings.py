@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from cellgraph.analysis.asking import compared, found, said
 from cellgraph.analysis.embeddings import (
     CosineMatrix,
     Projection,
@@ -20,13 +21,14 @@ from cellgraph.analysis.embeddings import (
 from cellgraph.analysis.plots import PALETTE
 from cellgraph.analysis.report.drawing import AMOUNT, Picture, blank, side_by_side, thin, titled
 from cellgraph.analysis.report.subject import Numbers, Subject
+from cellgraph.analysis.states import together
 from cellgraph.retrieval.controls import alone
 from cellgraph.retrieval.metrics import ranks, reciprocal_ranks
 
 #: What is laid out on the plane: colour and mark.
 KINDS = {"questions": ("sky", "o"), "predictions": ("vermillion", "^"), "answers": ("green", "s")}
-#: What is compared with the answers.
-SYSTEMS = {"question": "questions as they are", "adapters": "after the adapters, no cube", "lattice": "after the cube"}
+#: What is compared with the answers, in words: what is left without the cube is another thing with a linear path.
+LEFT = {"none": "after the adapters, no cube", "linear": "by the linear path, no cube"}
 METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
@@ -38,13 +40,15 @@ class Embeddings:
         numbers: What the page says.
         chosen: The pairs looked at, by their place among the held-out ones.
         projections: The questions, then what the lattice predicts, then the answers, by method.
-        cosines: Cosines with the answers, by what is compared (:data:`SYSTEMS`).
+        cosines: Cosines with the answers, by what is compared.
+        systems: What is compared, in words.
     """
 
     numbers: Numbers
     chosen: Tensor
     projections: list[Projection]
     cosines: dict[str, CosineMatrix]
+    systems: dict[str, str]
 
     @classmethod
     @torch.no_grad()
@@ -52,14 +56,16 @@ class Embeddings:
         """Compare questions, what the adapters alone say and what the lattice says with the answers."""
         model, chosen = subject.model, subject.some(subject.effort.projected)
         question, answer = subject.question[chosen], subject.answer[chosen]
-        adapters = alone(model)(question).embedding
-        predicted = torch.cat([model(part).embedding for part in question.split(2)])
-        systems = {"question": question, "adapters": adapters, "lattice": predicted}
+        outputs = {"adapters": alone(model)(question), "lattice": said(model, question, batch_size=together(model))}
+        systems = {"question": question, **{name: output.embedding for name, output in outputs.items()}}
+        adapters, predicted = systems["adapters"], systems["lattice"]
         cosines = {name: cosine_matrix(x, answer) for name, x in systems.items()}
         methods = ("pca", "tsne", "umap") if has_umap() else ("pca", "tsne")
         everything = torch.cat([question, predicted, answer])
         projections = [project(everything, method, seed=subject.seed) for method in methods]
         own = torch.arange(len(answer))
+        ranked = {name: found(model, compared(output), answer, own) for name, output in outputs.items()}
+        ranked["question"] = reciprocal_ranks(ranks(question, answer, own))
         numbers = {
             "pairs": len(answer),
             "pca_explained": list(projections[0].explained or ()),
@@ -68,7 +74,7 @@ class Embeddings:
                     "own": matrix.own,
                     "other": matrix.other,
                     "contrast": matrix.contrast,
-                    "mrr": float(reciprocal_ranks(ranks(systems[name], answer, own)).mean()),
+                    "mrr": float(ranked[name].mean()),
                     "dimensions": float(participation_ratio(systems[name])),
                 }
                 for name, matrix in cosines.items()
@@ -76,7 +82,9 @@ class Embeddings:
             "answer_dimensions": float(participation_ratio(answer)),
             "adapters_to_lattice": float(torch.nn.functional.cosine_similarity(adapters, predicted).mean()),
         }
-        return cls(numbers, chosen, projections, cosines)
+        left = LEFT["none" if model.path is None else "linear"]
+        words = {"question": "questions as they are", "adapters": left, "lattice": "after the cube"}
+        return cls(numbers, chosen, projections, cosines, words)
 
     def pictures(self) -> Iterator[Picture]:
         """The cosine matrices and the planes."""
@@ -94,7 +102,9 @@ class Embeddings:
         for axis, (name, matrix) in zip(axes, matrices.items(), strict=True):
             image = axis.imshow(matrix.numpy(), cmap=AMOUNT, vmin=low, vmax=high, interpolation="nearest")
             own, other = self.cosines[name].own, self.cosines[name].other
-            titled(axis, "answer (number)", "question (number)", f"{SYSTEMS[name]}\nown {own:.3f}, others {other:.3f}")
+            titled(
+                axis, "answer (number)", "question (number)", f"{self.systems[name]}\nown {own:.3f}, others {other:.3f}"
+            )
             axis.grid(False)
         figure.colorbar(image, ax=axes, label="cosine", shrink=0.8)
         return figure

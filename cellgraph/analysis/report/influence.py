@@ -12,21 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cellgraph.analysis.influence import (
-    Spread,
-    colouring,
-    direction_influence,
-    distances,
-    influence,
-    lateral_distances,
-    receptive_radius,
-    spread,
-)
+from cellgraph.analysis.influence import Spread, direction_influence, influence, receptive_radius, spread
 from cellgraph.analysis.plots import PALETTE
+from cellgraph.analysis.reach import colouring, distances, lateral_distances
 from cellgraph.analysis.report.drawing import AMOUNT, Picture, blank, counted, side_by_side, titled
+from cellgraph.analysis.report.hearing import Hearing
 from cellgraph.analysis.report.subject import Numbers, Subject, evenly, extremes
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
+
+#: Values of the state of the default cube, for which the number of derivatives is told.
+DEFAULT_VALUES = 2475 * 64
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,7 @@ class Influence:
         influence: ``[num_sources, num_output_cells]``.
         spread: How some input cells are felt in all others.
         offsets: The directions, ``[num_directions, dim]``.
+        hearing: How many input cells are heard, and through what.
     """
 
     numbers: Numbers
@@ -48,17 +45,19 @@ class Influence:
     influence: Tensor
     spread: Spread
     offsets: list[tuple[int, ...]]
+    hearing: Hearing
 
     @classmethod
     def measure(cls, subject: Subject) -> Influence:
         """Influence from input to output, its way through the lattice, and who is heard at each step."""
         model, question = subject.model, subject.question[subject.shown]
-        inputs, outputs, num_steps = model.input_surface.index, model.output_surface.index, model.num_steps[1]
+        inputs, outputs, num_steps = model.input_surface.index, model.read_index, model.num_steps[1]
         everywhere = distances(model.lattice, inputs)
         apart = everywhere[:, outputs]
         reached = (apart >= 0) & (apart <= num_steps)
         chosen = _affordable(model, reached, subject.effort.tangents)
         felt = influence(model, question, inputs[chosen])
+        hearing = Hearing.measure(model, question, inputs[chosen], felt)
         sources = subject.effort.sources
         followed = chosen[evenly(len(chosen), sources)] if sources > 1 else torch.tensor([len(inputs) // 2])
         # Off the straight way float32 would round to nothing what is felt a little.
@@ -88,8 +87,9 @@ class Influence:
             "cells_in_time": int(in_time.sum()),
             "arrivals_out_of_reach": int(((arrived >= 0) & ~in_time).sum()),
             "directions": directions.tolist(),
+            "hearing": hearing.numbers,
         }
-        return cls(numbers, inputs, inputs[chosen], felt, follow, list(model.lattice.offsets))
+        return cls(numbers, inputs, inputs[chosen], felt, follow, list(model.lattice.offsets), hearing)
 
     def pictures(self, lattice: Lattice) -> Iterator[Picture]:
         """The Jacobian by cell and direction; arrival, fall-off and receptive field."""
@@ -99,6 +99,7 @@ class Influence:
         self._draw_one(middle, figure, lattice)
         self._draw_directions(right, figure)
         yield Picture.of("influence", figure)
+        yield from self.hearing.pictures(lattice)
         figure = blank(11, 3.6)
         left, middle, right = side_by_side(figure, 3)
         distance = distances(lattice, self.spread.sources)
@@ -172,6 +173,7 @@ class Influence:
 def _affordable(model: CellGraph, reached: Tensor, tangents: int) -> Tensor:
     """As many input cells, evenly spaced, as their influence takes no more derivatives than allowed."""
     total = len(reached)
+    tangents = max(tangents, tangents * DEFAULT_VALUES // (model.lattice.num_nodes * model.cell.channels))
     count = total
     while count > 1:
         colours = int(colouring(reached[evenly(total, count)]).max()) + 1

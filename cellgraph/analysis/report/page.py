@@ -16,9 +16,12 @@ import cellgraph
 from cellgraph.analysis.patterns import STATISTICS
 from cellgraph.analysis.plots import PALETTE
 from cellgraph.analysis.report.drawing import Picture
-from cellgraph.analysis.report.embeddings import KINDS, METHODS, SYSTEMS
+from cellgraph.analysis.report.embeddings import KINDS, METHODS
+from cellgraph.analysis.report.hearing import WAYS
 from cellgraph.analysis.report.patterns import ALL_BUT_TRANSPORT, EVERYTHING, LEVEL
 from cellgraph.analysis.report.study import Study
+from cellgraph.analysis.report.subject import Numbers
+from cellgraph.analysis.report.worth import CUBE, LATERAL, MEAN, UPDATE
 from cellgraph.analysis.states import activity
 from cellgraph.texts import one_line
 
@@ -65,14 +68,39 @@ def render(study: Study, pictures: Mapping[str, Picture], title: str) -> str:
         title,
         s=study.numbers,
         learned=[name for name, claim in study.patterns.numbers["claims"].items() if claim.startswith("learned")],
+        unlearned=[name for name, claim in study.patterns.numbers["claims"].items() if claim.startswith("unlearned")],
+        verdict=_verdict(study.worth.numbers),
+        owed=_owed(study.worth.numbers, study.computation.numbers),
         statistics=STATISTICS,
-        systems=SYSTEMS,
+        systems=study.embeddings.systems,
         everything=EVERYTHING,
         kept=ALL_BUT_TRANSPORT,
         level=LEVEL,
+        part={"gated": UPDATE, "mean": MEAN, "aside": LATERAL, "cube": CUBE},
+        ways={name: words for name, (_, _, words) in WAYS.items()},
         plotly=get_plotlyjs(),
         data={"cube": _cube(study), "map": _map(study)},
     )
+
+
+def _verdict(worth: Numbers) -> str:
+    """What the loss without the gated update says, beside the lead."""
+    lead, loss = worth["lead"], worth["without"][UPDATE]
+    if lead is None or lead["mrr"] <= 0:
+        return "there is no lead to account for"
+    if loss["mrr_high"] < lead["mrr"]:
+        return "more than the network loses without its gated update"
+    return "the gated update costs no less" if loss["mrr"] >= lead["mrr"] else "within the interval of that loss"
+
+
+def _owed(worth: Numbers, computation: Numbers) -> str:
+    """What of the lead is owed to what is not linear."""
+    lead, loss = worth["lead"], computation.get("linearised")
+    if lead is None or loss is None or lead["mrr"] <= 0:
+        return ""
+    if loss["mrr"] < lead["mrr"] / 2:
+        return "Most of the lead over the adapters alone is therefore not owed to it: a linear map could say as much."
+    return "That is most of the lead over the adapters alone." if loss["mrr_low"] > 0 else ""
 
 
 def _cube(study: Study) -> dict[str, Any]:

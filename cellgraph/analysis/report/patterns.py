@@ -40,6 +40,10 @@ KEPT: dict[str, tuple[str, ...]] = {EVERYTHING: (), ALL_BUT_TRANSPORT: ("transpo
 #: A claim needs a q of this or less.
 LEVEL = 0.05
 
+#: What may be said of a pattern that goes with the transport, and of one that the rest works against.
+MADE_BY_TRANSPORT = "made by the transport: gone when it is shuffled too, there when only the rest is"
+WEAKENED = ", and weakened by the rest: less of it than where that is shuffled"
+
 #: Width of the narrowest histogram, in the unit of what it counts.
 LEAST_SPAN = 1e-3
 
@@ -125,8 +129,9 @@ class Patterns:
         for axes, (kind, comparison) in zip(rows, self.comparisons.items(), strict=True):
             for axis, (name, null) in zip(axes, comparison.null.items(), strict=True):
                 _draw_null(axis, null, {"vermillion": comparison.observed[name], "black": self.new[name]})
-                q = f"p = {comparison.p[name]:.2g}, q = {comparison.q[name]:.2g}"
-                titled(axis, name, "networks" if axis is axes[0] else "", q)
+                side = _side(comparison, name)
+                p, q = getattr(comparison, side)[name]
+                titled(axis, name, "networks" if axis is axes[0] else "", f"{side}: p = {p:.2g}, q = {q:.2g}")
             axes[0].set_ylabel(f"{kind.replace(' but ', chr(10) + 'but ')}\n(number of networks)", fontsize="small")
         return figure
 
@@ -174,27 +179,40 @@ def claims(comparisons: Mapping[str, Comparison], new: Mapping[str, float]) -> d
     """By statistic, what may be said of the pattern: of whose making it is, if it is there at all."""
     found = {}
     for name in STATISTICS:
-        beyond = {kind: comparison.q[name] <= LEVEL for kind, comparison in comparisons.items()}
+        more, less = (
+            {kind: getattr(comparison, side)[name].q <= LEVEL for kind, comparison in comparisons.items()}
+            for side in ("more", "less")
+        )
         observed = comparisons[EVERYTHING].observed[name]
-        if all(beyond.values()) and observed > new[name]:
+        if all(more.values()) and observed > new[name]:
             found[name] = "learned: more than in both kinds of shuffled networks and in the new one"
-        elif beyond[EVERYTHING] and not beyond[ALL_BUT_TRANSPORT]:
-            found[name] = "made by the transport: gone when it is shuffled too, there when only the rest is"
-        elif beyond[EVERYTHING]:
+        elif all(less.values()) and observed < new[name]:
+            found[name] = "unlearned: less than in both kinds of shuffled networks and in the new one"
+        elif more[EVERYTHING] and not more[ALL_BUT_TRANSPORT]:
+            found[name] = MADE_BY_TRANSPORT + (WEAKENED if less[ALL_BUT_TRANSPORT] else "")
+        elif more[EVERYTHING]:
             found[name] = "built in: more than in shuffled networks, but no more than in a new one"
+        elif less[ALL_BUT_TRANSPORT]:
+            found[name] = "weakened: less than where all weights but the transport are shuffled"
         else:
             found[name] = "no claim: networks with all weights shuffled have as much"
     return found
 
 
-def _beside(comparison: Comparison) -> dict[str, dict[str, float | None]]:
+def _side(comparison: Comparison, name: str) -> str:
+    """Where the network lies among shuffled ones: on the side that is the less probable by chance."""
+    return "more" if comparison.more[name].p <= comparison.less[name].p else "less"
+
+
+def _beside(comparison: Comparison) -> dict[str, Numbers]:
     """The p-values of a comparison, and the shuffled networks in a few figures."""
-    rows: dict[str, dict[str, float | None]] = {}
+    rows: dict[str, Numbers] = {}
     for name, null in comparison.null.items():
         finite = null[torch.isfinite(null)]
         rows[name] = {
-            "p": comparison.p[name],
-            "q": comparison.q[name],
+            "more": comparison.more[name]._asdict(),
+            "less": comparison.less[name]._asdict(),
+            "side": _side(comparison, name),
             "mean": float(finite.mean()) if len(finite) else None,
             "std": float(finite.std()) if len(finite) > 1 else None,
             "diverged": len(null) - len(finite),

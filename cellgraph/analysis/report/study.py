@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cellgraph.analysis.plots import Curve
 from cellgraph.analysis.report.ablation import Ablation
+from cellgraph.analysis.report.computation import Computation
 from cellgraph.analysis.report.cube import Cube
 from cellgraph.analysis.report.drawing import Picture
 from cellgraph.analysis.report.embeddings import Embeddings
@@ -21,13 +22,23 @@ from cellgraph.analysis.report.patterns import Patterns
 from cellgraph.analysis.report.specialisation import Specialisation
 from cellgraph.analysis.report.subject import Effort, Numbers, Subject
 from cellgraph.analysis.report.training import Training
+from cellgraph.analysis.report.worth import Worth
 from cellgraph.data import QAPair
 from cellgraph.model import CellGraph
 
 Section = TypeVar("Section")
 
 #: Stages of a study as its progress is told, and their share of the time.
-STAGES = {"embeddings": 3, "cube": 1, "specialisation": 22, "ablation": 23, "influence": 10, "patterns": 39}
+STAGES = {
+    "worth": 30,
+    "computation": 15,
+    "embeddings": 3,
+    "cube": 1,
+    "specialisation": 22,
+    "ablation": 12,
+    "influence": 10,
+    "patterns": 39,
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,8 @@ class Study:
     """All that was measured, section by section."""
 
     subject: Subject
+    worth: Worth
+    computation: Computation
     embeddings: Embeddings
     cube: Cube
     specialisation: Specialisation
@@ -48,6 +61,8 @@ class Study:
         """Every number of the report as plain types, what ``report.json`` holds."""
         return {
             "network": _network(self.subject),
+            "worth": self.worth.numbers,
+            "computation": self.computation.numbers,
             "embeddings": self.embeddings.numbers,
             "cube": self.cube.numbers,
             "specialisation": self.specialisation.numbers,
@@ -60,6 +75,8 @@ class Study:
     def pictures(self) -> Iterator[Picture]:
         """All pictures, drawn one at a time."""
         lattice = self.subject.model.lattice
+        yield from self.worth.pictures()
+        yield from self.computation.pictures(lattice)
         yield from self.embeddings.pictures()
         yield from self.cube.pictures(lattice)
         yield from self.specialisation.pictures(lattice)
@@ -76,6 +93,8 @@ def study(
     answer: Tensor,
     curves: Mapping[str, Curve],
     *,
+    training: Tensor | None = None,
+    lead: Mapping[str, float | None] | None = None,
     effort: Effort | None = None,
     seed: int = 0,
     progress: Callable[[str, float], None] = lambda stage, share: None,
@@ -88,6 +107,9 @@ def study(
         question: Their question embeddings, ``[num_pairs, in_features]``.
         answer: Their answer embeddings, ``[num_pairs, in_features]``.
         curves: What training logged, from :func:`~cellgraph.analysis.plots.read_metrics`.
+        training: Question embeddings of training pairs, ``[num_training_pairs, in_features]``; without them nothing is
+            said of what is not linear.
+        lead: The network's lead over the adapters alone, see :class:`~cellgraph.analysis.report.subject.Subject`.
         effort: How much to measure; the default is a full report.
         seed: Seed of everything random.
         progress: Called with the stage and the share of it that was done, 0 at its beginning.
@@ -99,7 +121,16 @@ def study(
     if dtype != model.cell.dtype:
         # Derivatives and statistics are not for half precision.
         model = copy.deepcopy(model).to(dtype)
-    subject = Subject(model, pairs, question.to(dtype), answer.to(dtype), effort or Effort(), seed)
+    subject = Subject(
+        model,
+        pairs,
+        question.to(dtype),
+        answer.to(dtype),
+        effort or Effort(),
+        seed,
+        training=None if training is None else training.to(dtype),
+        lead=lead,
+    )
 
     def at_once(stage: str, measure: Callable[[Subject], Section]) -> Section:
         progress(stage, 0.0)
@@ -109,6 +140,8 @@ def study(
 
     return Study(
         subject=subject,
+        worth=Worth.measure(subject, functools.partial(progress, "worth")),
+        computation=at_once("computation", Computation.measure),
         embeddings=at_once("embeddings", Embeddings.measure),
         cube=at_once("cube", Cube.measure),
         specialisation=at_once("specialisation", Specialisation.measure),
@@ -129,6 +162,8 @@ def _network(subject: Subject) -> Numbers:
         "edges": lattice.num_edges,
         "channels": model.cell.channels,
         "surface_channels": model.input_surface.channels,
+        "path": "none" if model.path is None else "linear",
+        "cells_read": len(model.read_index),
         "num_steps": model.num_steps[1],
         "parameters": model.parameter_counts(),
         "held_out_pairs": len(subject.pairs),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cellgraph.data import QAPair
+from cellgraph.data import QAPair, group_pairs
 from cellgraph.model import CellGraph
 from cellgraph.numbers import settle_numbers
 
@@ -26,10 +27,12 @@ class Effort:
         probed: Questions whose states are probed.
         min_count: Questions that a label needs to be probed for.
         controls: Shuffles of the labels.
-        ablated: Questions asked of each ablated network.
-        kinds: Ways of ablation.
-        tangents: Largest number of derivatives for the influence; fewer input cells are looked at where more would be
-            needed.
+        ablated: Questions asked of each ablated network, at least.
+        updates: Cell updates that the questions asked of networks without a part may take, all of them together: the
+            smaller the cube, the more questions are asked.
+        fitted: Training questions that a regression is fitted to.
+        tangents: Largest number of derivatives of the default cube for the influence, in proportion more of a smaller
+            one; fewer input cells are looked at where more would be needed.
         sources: Input cells whose spread is followed through the lattice.
         shuffles: Networks with shuffled weights, of each kind.
         beyond: Steps for which cells are watched after a rollout.
@@ -40,7 +43,8 @@ class Effort:
     min_count: int = 20
     controls: int = 5
     ablated: int = 40
-    kinds: tuple[str, ...] = ("silent", "passive")
+    updates: int = 60_000_000
+    fitted: int = 3000
     tangents: int = 128
     sources: int = 3
     shuffles: int = 99
@@ -56,7 +60,8 @@ QUICK = Effort(
     min_count=8,
     controls=2,
     ablated=6,
-    kinds=("silent",),
+    updates=6_000_000,
+    fitted=1000,
     tangents=16,
     sources=1,
     shuffles=19,
@@ -75,6 +80,10 @@ class Subject:
         answer: Their answer embeddings, ``[num_pairs, in_features]``.
         effort: How much to measure.
         seed: Seed of everything random.
+        training: Question embeddings of training pairs, ``[num_training_pairs, in_features]``; ``None`` where there are
+            none to be had.
+        lead: The network's lead in mean reciprocal rank over the adapters alone, trained as it was: ``mrr``,
+            ``mrr_low``, ``mrr_high`` and ``mrr_p``; ``None`` where that was not measured.
 
     Raises:
         ValueError: If there are fewer than three pairs.
@@ -86,10 +95,20 @@ class Subject:
     answer: Tensor
     effort: Effort
     seed: int
+    training: Tensor | None = None
+    lead: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if len(self.pairs) < 3:
             raise ValueError(f"a report needs at least 3 held-out pairs, got {len(self.pairs)}")
+
+    @functools.cached_property
+    def groups(self) -> Tensor:
+        """Number of each pair's group, see :func:`~cellgraph.data.group_pairs`."""
+        number = torch.empty(len(self.pairs), dtype=torch.long)
+        for group, members in enumerate(group_pairs(self.pairs)):
+            number[members] = group
+        return number
 
     @property
     def shown(self) -> int:
