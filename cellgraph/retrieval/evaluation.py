@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
@@ -53,6 +54,10 @@ class Prediction:
     seconds_train: float = 0.0
     trials: int = 0
 
+    def cosines(self, answers: Tensor) -> Tensor:
+        """Cosine of each prediction with each of some answers, ``[num_pairs, num_answers]``."""
+        return F.normalize(self.embedding, dim=1) @ F.normalize(answers.float(), dim=1).T
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -60,8 +65,7 @@ class Scores:
 
     Attributes:
         scores: How well the answer of each held-out pair fits each question, ``[num_pairs, num_pairs]``.
-        parameters: Numbers fitted or trained.
-        seconds_train: Wall-clock time of doing so.
+        parameters, seconds_train, trials: As of a :class:`Prediction`.
     """
 
     scores: Tensor

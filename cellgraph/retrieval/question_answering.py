@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -16,10 +17,12 @@ from cellgraph.data import QAPair, Split, group_pairs, read_pairs, save_pairs
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.numbers import plain_numbers
+from cellgraph.retrieval.blend import WEIGHTS, Blend
 from cellgraph.retrieval.controls import without_lateral_messages
 from cellgraph.retrieval.embedded import EmbeddedPairs
 from cellgraph.retrieval.evaluation import Evaluation, Prediction, Scores, evaluate, predict, predict_closed_forms
-from cellgraph.retrieval.lexical import bm25_scores
+from cellgraph.retrieval.lexical import BM25
+from cellgraph.retrieval.metrics import distinct_answers
 from cellgraph.retrieval.nearest import nearest_answers
 from cellgraph.retrieval.objectives import Objective
 from cellgraph.retrieval.settings import TrainSettings
@@ -34,7 +37,7 @@ from cellgraph.training.schedule import check_multipliers
 PARTS = ("train", "validation", "test")
 
 #: Names in the table.
-LATTICE, BM25 = "lattice", "BM25"
+LATTICE, WORDS, BOTH = "lattice", "BM25", "lattice + BM25"
 
 #: Where the settings of the first stage of training differ, unless told otherwise.
 ADAPTERS_FIRST: Mapping[str, Any] = MappingProxyType({"max_steps": 150, "batch_size": 128, "lr": 1e-3})
@@ -151,7 +154,9 @@ class QuestionAnswering(Retrieval):
         assert self.test is not None
         questions, answers = zip(*((pair.question, pair.answer) for pair in self.texts.test), strict=True)
         predictions = self.predictions(model, self.test.question, job, seconds_train=training["seconds"])
-        systems: dict[str, Prediction | Scores] = {BM25: Scores(bm25_scores(questions, answers)), **predictions}
+        words = Scores(BM25(answers).scores(questions))
+        both = self._with_words(model, predictions[LATTICE], words)
+        systems: dict[str, Prediction | Scores] = {WORDS: words, BOTH: both, **predictions}
         evaluation = evaluate(
             systems,
             self.test.answer,
@@ -183,10 +188,7 @@ class QuestionAnswering(Retrieval):
         for name, trained in baselines.items():
             found = predict(trained.model, question, seconds_train=first + trained.seconds)
             predictions[name] = dataclasses.replace(found, trials=trained.trials)
-        model.compile_step(compiling=False)
-        # Batches of any size, each once, are not worth a compilation.
-        with torch.compiler.set_stance("force_eager"):
-            return predictions | {LATTICE: predict(model, question, seconds_train=first + seconds_train)}
+        return predictions | {LATTICE: _predicted(model, question, seconds_train=first + seconds_train)}
 
     def stages(self, job: Job) -> Stages:
         """What is trained beside the network."""
@@ -205,12 +207,39 @@ class QuestionAnswering(Retrieval):
             depends={"start": self.start},
         )
 
+    def _with_words(self, model: CellGraph, found: Prediction, words: Scores) -> Scores:
+        """What the network and the words say together, the words' weight being the best on the validation pairs."""
+        assert self.validation is not None
+        assert self.test is not None
+        begin = time.perf_counter()
+        questions, answers = zip(*((pair.question, pair.answer) for pair in self.texts.validation), strict=True)
+        candidates, target = distinct_answers(self.validation.answer, answers)
+        known = _predicted(model, self.validation.question).cosines(self.validation.answer[candidates])
+        blend = Blend.fit(known, BM25(answers).scores(questions)[:, candidates], target)
+        seconds = time.perf_counter() - begin
+        candidates, target = distinct_answers(self.test.answer, [pair.answer for pair in self.texts.test])
+        scores = blend(found.cosines(self.test.answer[candidates]), words.scores[:, candidates])
+        return Scores(
+            scores[:, target],
+            parameters=found.parameters + 1,
+            seconds_train=found.seconds_train + seconds,
+            trials=len(WEIGHTS),
+        )
+
     def _new_model(self, make: Callable[..., CellGraph], settings: TrainSettings) -> tuple[CellGraph, dict[str, float]]:
         assert self.pairs is not None
         lightning.seed_everything(settings.seed, verbose=False)
         # A copy: what makes it holds a cell, which another network must not share.
         model = copy.deepcopy(make)(in_features=self.teacher.width)
         return model, model.fit_adapters(self.pairs.question, self.pairs.answer, start=self.start)
+
+
+def _predicted(model: CellGraph, question: Tensor, *, seconds_train: float = 0.0) -> Prediction:
+    """What the network answers to questions."""
+    model.compile_step(compiling=False)
+    # Batches of any size, each once, are not worth a compilation.
+    with torch.compiler.set_stance("force_eager"):
+        return predict(model, question, seconds_train=seconds_train)
 
 
 def _group_numbers(pairs: Sequence[QAPair]) -> Tensor:

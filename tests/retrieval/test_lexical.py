@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from cellgraph.retrieval.lexical import bm25_scores
+from cellgraph.retrieval.lexical import BM25
 
 CORPUS = [
     "The heron sleeps by the river",
@@ -42,12 +42,12 @@ def by_formula(question: list[str], k1: float = 1.5, b: float = 0.75) -> list[fl
 
 
 def test_the_scores_are_those_of_the_formula() -> None:
-    found = bm25_scores(["Where does the HERON sleep?", "otter otter", "a zebra", "the", ""], CORPUS)
+    found = BM25(CORPUS).scores(["Where does the HERON sleep?", "otter otter", "a zebra", "the", ""])
     wanted = [by_formula(question) for question in (["heron", "sleep"], ["otter", "otter"], [], [], [])]
     torch.testing.assert_close(found, torch.tensor(wanted), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("corpus", [["the", ""], []])
 def test_where_there_are_no_words_nothing_is_found(corpus: list[str]) -> None:
-    assert torch.equal(bm25_scores(["a heron"], corpus), torch.zeros(1, len(corpus)))
-    assert bm25_scores([], corpus).shape == (0, len(corpus))
+    assert torch.equal(BM25(corpus).scores(["a heron"]), torch.zeros(1, len(corpus)))
+    assert BM25(corpus).scores([]).shape == (0, len(corpus))

@@ -8,14 +8,19 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import rankdata, zscore
+from sklearn.metrics.pairwise import cosine_similarity
 
 from cellgraph import CellGraph, GMLPCell, Lattice, RunFolder
 from cellgraph.data import QAPair, Split
 from cellgraph.retrieval import LinearMLP, QuestionAnswering, TrainSettings, controls, stages, standard_objective
+from cellgraph.retrieval.blend import WEIGHTS
+from cellgraph.retrieval.lexical import BM25
 from cellgraph.runs import Experiment
-from cellgraph.teacher import EmbeddingCache, LSATeacher
+from cellgraph.teacher import EmbeddingCache, LSATeacher, load_teacher
 from cellgraph.training import Interrupted, read_checkpoint, train
 
 SETTINGS = TrainSettings(
@@ -101,6 +106,44 @@ def test_the_table_says_of_how_many_settings_a_row_is_the_best(tmp_path: Path) -
     assert rows["adapters alone"]["parameters"] < rows["best MLP"]["parameters"] != rows["linear + MLP"]["parameters"]
 
 
+def test_network_and_words_together_are_weighed_on_the_validation_pairs(tmp_path: Path) -> None:
+    rng, words = np.random.default_rng(0), [f"{a}{b}o" for a in "bdfklmn" for b in "aeu"]
+    asked = []
+    for _ in range(90):
+        first, second, third, fourth = rng.choice(words, 4, replace=False)
+        asked.append(QAPair(f"{first} {second} {third}", f"{second} {third} {fourth}"))
+    pairs = Split(train=asked[:30], validation=asked[30:60], test=asked[60:])
+    experiment = make(tmp_path)
+    experiment.task.split = lambda: pairs
+    table = experiment.run()
+    network = CellGraph.from_pretrained(tmp_path / "run" / "model")
+    teacher = load_teacher(tmp_path / "run" / "teacher")
+
+    def both(part: list[QAPair], weight: float) -> np.ndarray:
+        """Ranks by the formula, equal answers being one."""
+        texts = list(dict.fromkeys(pair.answer for pair in part))
+        with torch.no_grad():
+            found = network(teacher.encode([pair.question for pair in part])).embedding
+        cosines = cosine_similarity(found, teacher.encode(texts))
+        words = BM25([pair.answer for pair in part]).scores([pair.question for pair in part]).numpy()
+        words = words[:, [[pair.answer for pair in part].index(text) for text in texts]]
+        own = [texts.index(pair.answer) for pair in part]
+        scores = (1 - weight) * zscore(cosines, axis=1) + weight * zscore(words, axis=1)
+        return rankdata(-scores.round(6), axis=1)[range(len(part)), own]
+
+    figures = {weight: (1 / both(pairs.validation, weight)).mean() for weight in WEIGHTS}
+    best = max(WEIGHTS, key=lambda weight: figures[weight].round(6))
+    rows = {row["name"]: row for row in table.rows}
+    row, lattice = rows["lattice + BM25"], rows["lattice"]
+    assert row["mrr"] == pytest.approx((1 / both(pairs.test, best)).mean(), abs=1e-5)
+    assert figures[best] > max(figures[0.0], figures[1.0])
+    assert row["mrr"] != pytest.approx(lattice["mrr"], abs=1e-3)
+    assert row["parameters"] == lattice["parameters"] + 1
+    assert row["seconds_train"] > lattice["seconds_train"]
+    assert row["trials"] == len(WEIGHTS) == 21
+    assert row["cosine_teacher"] is None
+
+
 def test_what_stands_beside_the_network_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = {"adapters_first": {"max_steps": 4}}
     trained: list[object] = []
@@ -122,7 +165,7 @@ def test_what_stands_beside_the_network_is_trained_once(tmp_path: Path, monkeypa
     other = make(tmp_path, settings=replace(SETTINGS, weight_decay=0.5), **first).evaluate()
     assert len(trained) == 6
     same = [row == before for row, before in zip(timeless(other.rows), timeless(table.rows), strict=True)]
-    assert same == [True] * 8 + [False, False, True]
+    assert same == [True] * 9 + [False, False, True]
 
 
 def test_baselines_of_a_folder_that_lacks_some_are_the_same(tmp_path: Path) -> None:
