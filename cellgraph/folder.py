@@ -166,6 +166,10 @@ class RunFolder:
         """The confidence in answers from a bank, by a key of all that it depends on."""
         return self.answering / f"confidence-{key}.json"
 
+    def lexical(self, key: str) -> Path:
+        """How much the words of a bank's answers count, by such a key."""
+        return self.answering / f"lexical-{key}.json"
+
     def nonfinite(self, update: int) -> Path:
         """The batch of an update whose loss or gradient was not finite."""
         return self.path / f"nonfinite_update_{update}.safetensors"

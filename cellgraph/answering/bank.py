@@ -37,6 +37,11 @@ class Candidate:
     score: float
     rank: int
 
+    @property
+    def shown(self) -> str:
+        """The score in words."""
+        return f"{self.score:.3f}"
+
 
 class AnswerBank:
     """Distinct answers and their embeddings, searched by the cosine by which training and evaluation judge.

@@ -19,7 +19,7 @@ from cellgraph.files import write_json
 PRECISION = 0.8
 #: A precision measured on fewer answers than this says nothing.
 FEWEST_ANSWERED = 10
-FEATURES = ("cosine of the nearest answer", "its lead over the second")
+FEATURES = ("score of the first answer", "its lead over the second")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Confidence:
 
 
 def score_features(scores: Tensor) -> Tensor:
-    """The features of :class:`Confidence`, from the cosines of the nearest answers, nearest first.
+    """The features of :class:`Confidence`, from the scores of the best answers, best first: cosines, or blended ones.
 
     Shapes:
         - **scores:** ``[num_questions, k >= 2]``

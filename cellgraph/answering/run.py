@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,12 +13,16 @@ from torch import Tensor
 
 from cellgraph.answering.bank import AnswerBank
 from cellgraph.answering.confidence import PRECISION, Confidence, score_features
+from cellgraph.answering.lexical import Lexical
 from cellgraph.answering.relevance import equivalence_threshold, relevant
 from cellgraph.configuration import admit, read_config
 from cellgraph.data import QAPair, Split, read_pairs
+from cellgraph.files import write_json
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.retrieval import first_right, predict
+from cellgraph.retrieval.blend import Blend
+from cellgraph.retrieval.lexical import BM25
 from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
 
 if TYPE_CHECKING:
@@ -90,7 +95,27 @@ class FinishedRun:
         """The cosine from which on answers are equivalent, see :func:`equivalence_threshold`."""
         return equivalence_threshold(self.pairs.train, self.embed([pair.answer for pair in self.pairs.train]))
 
-    def confidence(self, bank: AnswerBank, *, precision: float = PRECISION) -> Confidence:
+    def lexical(self, bank: AnswerBank) -> Lexical:
+        """The words of a bank's answers, weighed on the validation pairs; the weight is kept in the run folder.
+
+        The validation questions are asked as for :meth:`confidence`.
+        """
+        path = self.folder.lexical(self._key(bank))
+        if path.is_file():
+            try:
+                return Lexical(bank, Blend(json.loads(path.read_text())["weight"]))
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f"{path} is damaged, remove it to have it made again: {error}") from None
+        pairs = self.pairs.validation
+        whole, target, scores = self._asked(bank, pairs)
+        words = BM25(whole.texts).scores([pair.question for pair in pairs])
+        blend = Blend.fit(scores, words, target)
+        write_json(path, asdict(blend))
+        return Lexical(bank, blend)
+
+    def confidence(
+        self, bank: AnswerBank, *, precision: float = PRECISION, lexical: Lexical | None = None
+    ) -> Confidence:
         """How far to trust answers from a bank, learned on the validation pairs and kept in the run folder.
 
         The validation questions are asked of the bank to which their own answers are added: their true answer is
@@ -99,17 +124,14 @@ class FinishedRun:
         Args:
             bank: The bank to be asked.
             precision: Share of the known answers that is to be relevant.
+            lexical: Has the words count, too, from :meth:`lexical`.
         """
-        key = hashlib.sha256()
-        for part in (bank.fingerprint, self.teacher.fingerprint, repr(precision)):
-            key.update(part.encode())
-        for name in ("config.json", "model.safetensors"):
-            key.update((self.folder.model / name).read_bytes())
-        path = self.folder.confidence(key.hexdigest()[:16])
+        words = () if lexical is None else (repr(lexical.blend),)
+        path = self.folder.confidence(self._key(bank, repr(precision), *words))
         if path.is_file():
             return Confidence.load(path)
         threshold = self.equivalence_threshold()
-        features, right = self._judged(bank, self.pairs.validation, threshold)
+        features, right = self._judged(bank, self.pairs.validation, threshold, lexical)
         confidence = Confidence.fit(features, right, precision=precision, equivalence=threshold)
         confidence.save(path)
         return confidence
@@ -128,12 +150,28 @@ class FinishedRun:
 
         return GenerativeDecoder.from_pretrained(self.folder.decoder)
 
-    def _judged(self, bank: AnswerBank, pairs: list[QAPair], threshold: float) -> tuple[Tensor, Tensor]:
-        """Features of the network's nearest answers to pairs, and whether the nearest is a relevant one."""
+    def _key(self, bank: AnswerBank, *more: str) -> str:
+        """Of all that what was learned on the validation pairs depends on."""
+        key = hashlib.sha256()
+        for part in (bank.fingerprint, self.teacher.fingerprint, *more):
+            key.update(part.encode())
+        for name in ("config.json", "model.safetensors"):
+            key.update((self.folder.model / name).read_bytes())
+        return key.hexdigest()[:16]
+
+    def _asked(self, bank: AnswerBank, pairs: list[QAPair]) -> tuple[AnswerBank, Tensor, Tensor]:
+        """The bank with the answers of pairs in it, where each of them is, and what the network says of them all."""
         answers = self.embed([pair.answer for pair in pairs])
         whole = AnswerBank([*bank.texts, *(pair.answer for pair in pairs)], torch.cat([bank.embeddings, answers]))
-        target = whole.position[len(bank) :]
         prediction = predict(self.model, self.embed([pair.question for pair in pairs]), batch_size=BATCH)
-        scores = whole.scores(prediction.embedding)
-        right = relevant(whole, answers, target, threshold=threshold)
+        return whole, whole.position[len(bank) :], whole.scores(prediction.embedding)
+
+    def _judged(
+        self, bank: AnswerBank, pairs: list[QAPair], threshold: float, lexical: Lexical | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Features of the first answers to pairs, and whether the first is a relevant one."""
+        whole, target, scores = self._asked(bank, pairs)
+        if lexical is not None:
+            scores = Lexical(whole, lexical.blend).scores([pair.question for pair in pairs], scores)
+        right = relevant(whole, self.embed([pair.answer for pair in pairs]), target, threshold=threshold)
         return score_features(scores.topk(2, dim=1).values), first_right(scores, right) <= 1

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cellgraph.answering.bank import AnswerBank, Candidate
 from cellgraph.answering.confidence import Confidence, score_features
+from cellgraph.answering.lexical import Lexical
 from cellgraph.model import CellGraph
 from cellgraph.teacher import Teacher
 from cellgraph.texts import well_formed
@@ -25,7 +26,9 @@ class Answer:
 
     Attributes:
         question: The question.
-        answers: Answers of the bank nearest to the network's prediction, nearest first.
+        answers: Answers of the bank nearest to the network's prediction, nearest first; with a
+            :class:`~cellgraph.answering.Lexical` the best by both scores,
+            :class:`~cellgraph.answering.lexical.BlendedCandidate`.
         confidence: Probability that the first of them is a relevant answer.
         known: Whether that is enough, or "I do not know".
         generated: Text of the generative decoder, where there is one.
@@ -57,6 +60,7 @@ class Session:
         teacher: The teacher it was trained with.
         bank: Where answers are looked for.
         confidence: How far to trust them.
+        lexical: Has the words that an answer shares with the question count, too.
         decoder: Puts the predicted embedding into words as well.
         top: Answers a question.
         use_memory: Whether to keep memory between turns.
@@ -67,6 +71,7 @@ class Session:
     teacher: Teacher
     bank: AnswerBank
     confidence: Confidence
+    lexical: Lexical | None = None
     decoder: GenerativeDecoder | None = None
     top: int = 5
     use_memory: bool = True
@@ -109,7 +114,11 @@ class Session:
         if self.remembers:
             self._memory = output.memory.detach()
         # The lead over the second answer is a feature of the confidence, whatever is shown.
-        found = self.bank.nearest(embedding, k=max(self.top, 2))[0]
+        k = max(self.top, 2)
+        if self.lexical is None:
+            found = self.bank.nearest(embedding, k=k)[0]
+        else:
+            found = self.lexical.nearest(question, self.bank.scores(embedding), self.bank, k=k)
         scores = torch.tensor([[candidate.score for candidate in found[:2]]])
         probability = self.confidence.probability(score_features(scores))
         answer = Answer(

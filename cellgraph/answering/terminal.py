@@ -67,7 +67,7 @@ def show_answer(answer: Answer, *, console: Console, decoder: str, asked: bool =
         else:
             lines.append("I do not know", style="bold").append(f"  (confidence {percent}). Nearest:\n", style="dim")
         for candidate in answer.answers[1:] if answer.known else answer.answers:
-            lines.append(f"  {candidate.rank}. {candidate.score:.3f}  ", style="dim")
+            lines.append(f"  {candidate.rank}. {candidate.shown}  ", style="dim")
             lines.append(one_line(candidate.text, SHOWN_CHARS) + "\n")
     alone = answer.teacher_answers[0]
     lines.append(f"teacher alone: {alone.score:.3f}  {one_line(alone.text, SHOWN_CHARS)}\n", style="dim")

@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--decoder", choices=DECODERS, default="bank", help="what puts answers into words (bank)")
     parser.add_argument("--bank", type=Path, metavar="FILE", help="answers of your own: one a line, or `answer`")
     parser.add_argument("--approximate", action="store_true", help="search by a graph of neighbours, for large banks")
+    parser.add_argument("--lexical", action="store_true", help="let shared words count, too: BM25 beside the network")
     parser.add_argument("--no-memory", action="store_true", help="let every question stand alone, of a dialogue or not")
     parser.add_argument(
         "--precision",
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     if given.question is not None and given.questions is not None:
         raise ValueError("expected a question or --questions FILE, got both")
+    if given.lexical and given.approximate:
+        raise ValueError("--lexical looks at every answer, --approximate only at some: expected one of them, got both")
     # Files first: what is wrong with them is told before anything slow.
     asked = [] if given.questions is None else _read_asked(given.questions, alone=given.no_memory)
     own = None if given.bank is None else read_answers(given.bank)
@@ -75,12 +78,17 @@ def _open(given: argparse.Namespace, own: list[str] | None, notes: Console) -> S
     # As it stands: rich would take [brackets] and :colons: of a path for markup.
     notes.print(Text(printable(f"bank: {len(bank):,} distinct answers{source}")))
     with notes.status("calibrating the confidence on the validation pairs, the first time only"):
-        confidence = run.confidence(bank, precision=given.precision)
+        lexical = run.lexical(bank) if given.lexical else None
+        confidence = run.confidence(bank, precision=given.precision, lexical=lexical)
+    if lexical is not None:
+        share = f"{lexical.blend.weight:.0%}, the best by the validation pairs"
+        notes.print(f"words count for {share}", highlight=False)
     return Session(
         run.model,
         run.teacher,
         bank,
         confidence,
+        lexical=lexical,
         decoder=decoder,
         top=given.top,
         use_memory=not given.no_memory,

@@ -1,10 +1,12 @@
 from .baseline import Baseline
 from .baselines import Identity, KernelRidge, MeanAnswer, NearestQuestions, Procrustes, Ridge, closed_forms
+from .blend import Blend
 from .bootstrap import Interval, bootstrap_interval, bootstrap_intervals, paired_difference
 from .controls import AdaptersAlone, Control, LinearMLP, PathAlone
 from .embedded import Batch, EmbeddedPairs
 from .evaluation import Evaluation, Prediction, Scores, evaluate, predict, predict_closed_forms
 from .lesson import PairLesson
+from .lexical import BM25
 from .loader import DialogueLoader
 from .memory_bank import MemoryBank
 from .metrics import (
@@ -26,9 +28,11 @@ from .table import markdown, print_evaluation, save_evaluation
 from .task import Retrieval
 
 __all__ = [
+    "BM25",
     "AdaptersAlone",
     "Baseline",
     "Batch",
+    "Blend",
     "Control",
     "DialogueLoader",
     "EmbeddedPairs",

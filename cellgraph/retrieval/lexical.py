@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,8 @@ class BM25:
 
         # It asks for its messages of every level to be shown, wherever there is a handler of the root's.
         logging.getLogger("bm25s").setLevel(logging.WARNING)
-        self.count, self.index = len(answers), None
+        self.count = len(answers)
+        self.index: Any = None
         corpus = _words(answers)
         if any(corpus):
             self.index = bm25s.BM25(k1=1.5, b=0.75, method="lucene")

@@ -8,11 +8,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from rich.console import Console
+from scipy.stats import rankdata, zscore
 
 from cellgraph import RunFolder
 from cellgraph.answering import AnswerBank, FinishedRun, Session
@@ -21,6 +23,8 @@ from cellgraph.answering.terminal import show_answer
 from cellgraph.cli import main
 from cellgraph.cli.evaluate import read_questions
 from cellgraph.retrieval import first_right
+from cellgraph.retrieval.blend import WEIGHTS
+from cellgraph.retrieval.lexical import BM25
 from cellgraph.runs import load_experiment
 
 ANIMALS = ["heron", "otter", "badger", "falcon", "beetle", "salmon", "spider", "weasel", "magpie", "lizard"]
@@ -139,6 +143,76 @@ def test_the_confidence_is_learned_among_the_answers_that_will_be_asked(folder: 
     kept = set(folder.glob("answering/confidence-*.json"))
     assert run.confidence(foreign) == run.confidence(foreign)
     assert len(set(folder.glob("answering/confidence-*.json")) - kept) == 1
+
+
+def test_words_count_as_much_as_is_best_on_the_validation_pairs(folder: Path) -> None:
+    run = FinishedRun.load(folder)
+    # The network alone would find everything.
+    torch.manual_seed(1)
+    torch.nn.init.normal_(run.model.cell.out_weight, std=2.0)
+    validation, texts = run.pairs.validation, [*dict.fromkeys(run.answers())]
+    known = torch.nn.functional.normalize(run.teacher.encode(texts).double(), dim=1)
+    index = BM25(texts)
+
+    def both(questions: list[str], weight: float) -> np.ndarray:
+        with torch.no_grad():
+            found = run.model(run.teacher.encode(questions)).embedding
+        cosines = (torch.nn.functional.normalize(found.double(), dim=1) @ known.T).numpy()
+        return (1 - weight) * zscore(cosines, axis=1) + weight * zscore(index.scores(questions).numpy(), axis=1)
+
+    def figure(weight: float) -> float:
+        ranks = rankdata(-both([pair.question for pair in validation], weight).round(6), axis=1)
+        return float(np.mean([1 / row[texts.index(pair.answer)] for row, pair in zip(ranks, validation, strict=True)]))
+
+    figures = {weight: figure(weight) for weight in WEIGHTS}
+    bank = run.bank()
+    lexical = run.lexical(bank)
+    assert figures[lexical.blend.weight] == pytest.approx(max(figures.values()), abs=1e-5)
+    assert lexical.blend.weight > 0.0
+    assert figures[0.0] < figures[lexical.blend.weight]
+    # It is learned once.
+    (kept,) = folder.glob("answering/lexical-*.json")
+    kept.write_text('{"weight": 0.45}')
+    lexical = run.lexical(bank)
+    assert lexical.blend.weight == 0.45
+    # So is the confidence, from the blended scores.
+    confidence = run.confidence(bank, lexical=lexical)
+    threshold = run.equivalence_threshold()
+    features, _ = run._judged(bank, validation, threshold, lexical)
+    two = np.sort(both([pair.question for pair in validation], 0.45), axis=1)[:, -2:]
+    np.testing.assert_allclose(features.numpy(), np.stack([two[:, 1], two[:, 1] - two[:, 0]], axis=1), atol=1e-3)
+    assert confidence != run.confidence(bank)
+    question = "Where is it that the otter sleeps near the river?"
+    answer = Session(run.model, run.teacher, bank, confidence, lexical=lexical, top=3).ask(question)
+    wanted = both([question], 0.45)[0]
+    order = wanted.argsort()[::-1]
+    assert [found.text for found in answer.answers] == [texts[i] for i in order[:3]]
+    assert [found.score for found in answer.answers] == pytest.approx(wanted[order[:3]].tolist(), abs=1e-3)
+    assert [found.bm25 for found in answer.answers] == index.scores([question])[0][order[:3].copy()].tolist()  # type: ignore[attr-defined]
+    features = torch.tensor([[wanted[order[0]], wanted[order[0]] - wanted[order[1]]]])
+    assert answer.confidence == pytest.approx(float(confidence.probability(features)), abs=1e-3)
+    kept.write_text("{}")
+    with pytest.raises(ValueError, match="is damaged, remove it to have it made again"):
+        run.lexical(bank)
+    kept.unlink()
+
+
+def test_scores_that_are_blended_are_told_apart(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    question = "Where is it that the otter sleeps near the river?"
+    cellgraph(monkeypatch, "ask", folder, question, "--lexical", "--json")
+    captured = capsys.readouterr()
+    (line,) = captured.out.splitlines()
+    answers = json.loads(line)["answers"]
+    assert [list(found) for found in answers] == [["text", "score", "rank", "cosine", "bm25"]] * 5
+    assert [list(found) for found in json.loads(line)["teacher_answers"]] == [["text", "score", "rank"]] * 5
+    assert all(-1 <= found["cosine"] <= 1 and found["bm25"] >= 0 for found in answers)
+    weight = json.loads(next(folder.glob("answering/lexical-*.json")).read_text())["weight"]
+    assert f"words count for {weight:.0%}, the best by the validation pairs" in captured.err
+    cellgraph(monkeypatch, "ask", folder, question, "--lexical")
+    shown = f"2. {answers[1]['score']:.3f} (cosine {answers[1]['cosine']:.3f}, BM25 {answers[1]['bm25']:.2f})  "
+    assert shown in capsys.readouterr().out
 
 
 def test_memory_goes_from_turn_to_turn(folder: Path) -> None:
@@ -296,6 +370,7 @@ def test_questions_by_category(
             "nowhere is no folder of a finished run of questions and answers: model/config.json is missing",
         ),
         (["ask", "RUN", "Who?", "--questions", "x.txt"], "expected a question or --questions FILE, got both"),
+        (["ask", "RUN", "Who?", "--lexical", "--approximate"], "expected one of them, got both"),
         (["ask", "RUN", "--questions", "nowhere.txt"], "nowhere.txt"),
         (["ask", "RUN", "Who?", "--bank", "nowhere.jsonl"], "nowhere.jsonl"),
         (["ask", "RUN", "Who?", "--top", "0"], "got top = 0"),
