@@ -6,6 +6,7 @@ import functools
 import itertools
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -168,5 +169,6 @@ def ablation_costs(
 def _output(model: CellGraph, x: Tensor, question: Tensor) -> CellGraphOutput:
     """What the last states of all the cells stand for."""
     num_steps = model.num_steps[1]
-    embedding, surface = model.decode(x.index_select(1, model.read_index), question, num_steps=num_steps)
-    return CellGraphOutput(embedding=embedding, surface=surface, num_steps=num_steps)
+    decoded: Any = model.decode(x.index_select(1, model.read_index), question, num_steps=num_steps)
+    given = dict(zip(("embedding", "surface", "query"), decoded, strict=False))
+    return CellGraphOutput(**given, num_steps=num_steps)

@@ -17,14 +17,16 @@ Asked = Callable[[Tensor], CellGraphOutput]
 
 def compared(output: CellGraphOutput) -> Tensor:
     """What of an output is compared with the :func:`candidates`, ``[batch, width]``."""
-    return output.embedding
+    return getattr(output, "query", output.embedding)
 
 
 def candidates(model: CellGraph, answer: Tensor) -> Tensor:
     """What of the answers outputs are compared with, ``[num_answers, width]``."""
-    return answer
+    key = getattr(model, "key", None)
+    return answer if key is None else key(answer)
 
 
+@torch.no_grad()
 def found(model: CellGraph, given: Tensor, answer: Tensor, target: Tensor) -> Tensor:
     """Reciprocal rank of each question's true answer.
 

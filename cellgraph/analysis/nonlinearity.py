@@ -75,9 +75,9 @@ def share_of(part: Tensor, whole: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Contributions:
-    r"""What each cell that is read brings to the answer: :math:`y = \sum_i W_i x_i`.
+    r"""What each cell that is read brings: :math:`y = \sum_i W_i x_i`.
 
-    With a linear path, y is what the readout adds to the answer at unit variance; without one, the surface that is
+    With a linear path, y is what the readout adds to what the path says; without one, the surface that is
     extracted, of which each cell gives its own part.
 
     Attributes:
@@ -135,9 +135,9 @@ class Nonlinearity:
     to other questions, leaves unexplained.
 
     Attributes:
-        added: Share of the variance of the answer, at unit variance, that is the readout's; ``None`` without a path.
+        added: Share of the variance of the sum of path and readout that is the readout's; ``None`` without a path.
         nonlinear: Share of the variance of what is read that is not linear.
-        answer: Share of the variance of the answer that is not linear.
+        answer: Share of the variance of that sum, or without a path of the surface, that is not linear.
         control: The same share of a linear map of the question: what the regression misses for want of questions.
         cells: The cells that are read, ``[num_read]``.
         cell_shares: Share of the variance of what is read that each of them accounts for.
