@@ -26,7 +26,7 @@ from cellgraph.retrieval.metrics import distinct_answers
 from cellgraph.retrieval.nearest import nearest_answers
 from cellgraph.retrieval.objectives import Objective
 from cellgraph.retrieval.settings import TrainSettings
-from cellgraph.retrieval.stages import Stages
+from cellgraph.retrieval.stages import ADAPTERS_ALONE, Stages, Trained
 from cellgraph.retrieval.table import print_evaluation, save_evaluation
 from cellgraph.retrieval.task import Retrieval
 from cellgraph.retrieval.trials import Trials, check_settings
@@ -37,7 +37,7 @@ from cellgraph.training.schedule import check_multipliers
 PARTS = ("train", "validation", "test")
 
 #: Names in the table.
-LATTICE, WORDS, BOTH = "lattice", "BM25", "lattice + BM25"
+LATTICE, WORDS = "lattice", "BM25"
 
 #: Where the settings of the first stage of training differ, unless told otherwise.
 ADAPTERS_FIRST: Mapping[str, Any] = MappingProxyType({"max_steps": 150, "batch_size": 128, "lr": 1e-3})
@@ -59,7 +59,7 @@ class QuestionAnswering(Retrieval):
             by validation of all the combinations. With none they have the network's settings. Beside settings of
             training there may be the objective's temperature, ``"objective": {"temperature": [...]}``, and
             ``"mlp": {"hidden": [...], "layers": [...], "dropout": [...]}``, with which there is one more baseline: the
-            best perceptron of all these sizes.
+            best perceptron of all these sizes and the one of equal size.
         lattice_controls: Whether to train the two baselines that have a lattice, too: one whose cell stays random and
             one without lateral messages. Each takes as long as the network.
 
@@ -153,10 +153,14 @@ class QuestionAnswering(Retrieval):
         assert self.pairs is not None
         assert self.test is not None
         questions, answers = zip(*((pair.question, pair.answer) for pair in self.texts.test), strict=True)
-        predictions = self.predictions(model, self.test.question, job, seconds_train=training["seconds"])
+        networks = self._networks(model, job, training["seconds"])
+        predictions = self._answers(networks, self.test.question)
         words = Scores(BM25(answers).scores(questions))
-        both = self._with_words(model, predictions[LATTICE], words)
-        systems: dict[str, Prediction | Scores] = {WORDS: words, BOTH: both, **predictions}
+        both = {
+            f"{name} + {WORDS}": self._with_words(networks[name], predictions[name], words)
+            for name in (ADAPTERS_ALONE, LATTICE)
+        }
+        systems: dict[str, Prediction | Scores] = {WORDS: words, **both, **predictions}
         evaluation = evaluate(
             systems,
             self.test.answer,
@@ -182,13 +186,7 @@ class QuestionAnswering(Retrieval):
             job: The experiment; trained baselines are kept in its folder.
             seconds_train: Time that training the network took.
         """
-        assert self.pairs is not None
-        predictions = predict_closed_forms(self.pairs.question, self.pairs.answer, question)
-        first, baselines = self.stages(job).baselines()
-        for name, trained in baselines.items():
-            found = predict(trained.model, question, seconds_train=first + trained.seconds)
-            predictions[name] = dataclasses.replace(found, trials=trained.trials)
-        return predictions | {LATTICE: _predicted(model, question, seconds_train=first + seconds_train)}
+        return self._answers(self._networks(model, job, seconds_train), question)
 
     def stages(self, job: Job) -> Stages:
         """What is trained beside the network."""
@@ -207,14 +205,27 @@ class QuestionAnswering(Retrieval):
             depends={"start": self.start},
         )
 
-    def _with_words(self, model: CellGraph, found: Prediction, words: Scores) -> Scores:
-        """What the network and the words say together, the words' weight being the best on the validation pairs."""
+    def _networks(self, model: CellGraph, job: Job, seconds_train: float) -> dict[str, Trained]:
+        """The trained baselines and the network, with the seconds that each took."""
+        first, baselines = self.stages(job).baselines()
+        model.compile_step(compiling=False)
+        trained = baselines | {LATTICE: Trained(model, seconds_train, float("nan"))}
+        return {name: one._replace(seconds=first + one.seconds) for name, one in trained.items()}
+
+    def _answers(self, networks: Mapping[str, Trained], question: Tensor) -> dict[str, Prediction]:
+        """What the closed forms and networks answer to questions."""
+        assert self.pairs is not None
+        closed = predict_closed_forms(self.pairs.question, self.pairs.answer, question)
+        return closed | {name: _predicted(one, question) for name, one in networks.items()}
+
+    def _with_words(self, network: Trained, found: Prediction, words: Scores) -> Scores:
+        """What a network and the words say together, the words' weight being the best on the validation pairs."""
         assert self.validation is not None
         assert self.test is not None
         begin = time.perf_counter()
         questions, answers = zip(*((pair.question, pair.answer) for pair in self.texts.validation), strict=True)
         candidates, target = distinct_answers(self.validation.answer, answers)
-        known = _predicted(model, self.validation.question).cosines(self.validation.answer[candidates])
+        known = _predicted(network, self.validation.question).cosines(self.validation.answer[candidates])
         blend = Blend.fit(known, BM25(answers).scores(questions)[:, candidates], target)
         seconds = time.perf_counter() - begin
         candidates, target = distinct_answers(self.test.answer, [pair.answer for pair in self.texts.test])
@@ -234,12 +245,12 @@ class QuestionAnswering(Retrieval):
         return model, model.fit_adapters(self.pairs.question, self.pairs.answer, start=self.start)
 
 
-def _predicted(model: CellGraph, question: Tensor, *, seconds_train: float = 0.0) -> Prediction:
-    """What the network answers to questions."""
-    model.compile_step(compiling=False)
+def _predicted(trained: Trained, question: Tensor) -> Prediction:
+    """What something trained answers to questions."""
     # Batches of any size, each once, are not worth a compilation.
     with torch.compiler.set_stance("force_eager"):
-        return predict(model, question, seconds_train=seconds_train)
+        found = predict(trained.model, question, seconds_train=trained.seconds)
+    return dataclasses.replace(found, trials=trained.trials)
 
 
 def _group_numbers(pairs: Sequence[QAPair]) -> Tensor:

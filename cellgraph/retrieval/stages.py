@@ -66,7 +66,7 @@ class Stages:
         new: Makes a new network, its adapters fitted, always the same one.
         first: Settings in which the first stage differs; without ``max_steps`` there is none.
         trials: Each baseline is trained with all of them, and the best by validation is taken. Where they are of the
-            perceptron, too, there is one more, whose perceptron may be of any of the sizes.
+            perceptron, too, there is one more, whose perceptron may be of any of the sizes, the equal one included.
         lattices: Whether there are the two baselines that have a lattice, too.
         depends: What else a stage depends on, as plain types.
     """
@@ -136,11 +136,14 @@ class Stages:
                         baseline = copy.deepcopy(made[name](trial))
                     kept[number] = self._train(_place(name, trial), baseline, trial)
         found = {}
-        for name, trials in self.trials.items():
-            of_it = [one for (its_name, _), one in zip(every, kept, strict=True) if its_name == name and one]
+        for name in self.trials:
+            # The one of equal size has been tried, too.
+            names = (BEST_MLP, LINEAR_MLP) if name == BEST_MLP else (name,)
+            of_it = [one for (its_name, _), one in zip(every, kept, strict=True) if its_name in names and one]
             found[name] = max(of_it, key=lambda one: one.score)._replace(trials=len(of_it))
-            if len(trials) > 1:
-                self.job.say(f"{name}: the best of {len(trials)} by validation has {found[name].trial}")
+            if len(of_it) > 1:
+                what = str(found[name].trial) or "as many parameters as the lattice"
+                self.job.say(f"{name}: the best of {len(of_it)} by validation has {what}")
         return seconds, found
 
     def settings(self, model: CellGraph | Control, trial: Trial) -> TrainSettings:

@@ -87,6 +87,7 @@ def test_the_table_has_every_row_and_column(finished: tuple[Path, str]) -> None:
     names = [row["name"] for row in table["rows"]]
     assert names == [
         "BM25",
+        "adapters alone + BM25",
         "lattice + BM25",
         "mean answer",
         "identity (raw)",

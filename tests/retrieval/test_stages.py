@@ -46,17 +46,24 @@ def network(**options: Any) -> CellGraph:
 
 
 def stages(
-    folder: Path, settings: TrainSettings = SETTINGS, new: Any = network, *, trials: Any = None, **options: Any
+    folder: Path,
+    settings: TrainSettings = SETTINGS,
+    new: Any = network,
+    *,
+    trials: Any = None,
+    bent: bool = False,
+    **options: Any,
 ) -> Stages:
     generator = torch.Generator().manual_seed(0)
-    question = torch.randn(60, 8, generator=generator)
+    question = torch.randn(600 if bent else 60, 8, generator=generator)
     answer = question @ torch.randn(8, 8, generator=generator)
-    parts = EmbeddedPairs(question[:40], answer[:40]), EmbeddedPairs(question[40:], answer[40:])
+    answer = answer.abs() if bent else answer
+    parts = EmbeddedPairs(question[:-20], answer[:-20]), EmbeddedPairs(question[-20:], answer[-20:])
 
     def made() -> CellGraph:
         torch.manual_seed(0)
         model = new()
-        model.fit_adapters(question[:40], answer[:40])
+        model.fit_adapters(question[:-20], answer[:-20])
         return model
 
     job = Job(RunFolder(folder), settings, Console(file=io.StringIO()))
@@ -111,32 +118,41 @@ def test_the_best_of_the_trials_is_taken_and_each_is_trained_once(tmp_path: Path
 
 
 def test_the_best_perceptron_is_one_of_those_that_were_tried(tmp_path: Path) -> None:
-    trials = {"lr": [1e-6, 3e-2], "mlp": {"hidden": [2, 40], "layers": [1, 2]}}
-    told = stages(tmp_path, trials=trials)
+    trials = {"lr": [1e-6, 1e-2], "mlp": {"hidden": [2, 300], "layers": [2]}}
+    # What no linear map can do.
+    options: dict[str, Any] = {"bent": True, "settings": replace(SETTINGS, max_steps=60, batch_size=64)}
+    told = stages(tmp_path, trials=trials, **options)
     _, found = told.baselines()
     assert list(found) == [ADAPTERS_ALONE, LINEAR_MLP, BEST_MLP]
-    assert [one.trials for one in found.values()] == [2, 2, 8]
+    assert [one.trials for one in found.values()] == [2, 2, 2 + 4]
     best = found[BEST_MLP]
-    counts = {}
+    scores = {}
     for number, trial in enumerate(Trials(trials).of_perceptron):
+        assert (tmp_path / "stages" / f"{BEST_MLP}, {trial}").is_dir()
+        if trial.training["lr"] != 1e-2:  # the small rate learns nothing
+            continue
         # Alone in a folder it ends where it ended among the others.
         given = {"lr": [trial.training["lr"]], "mlp": {key: [value] for key, value in trial.mlp.items()}}
-        alone = stages(tmp_path / str(number), trials=given).baselines()[1][BEST_MLP]
-        counts[alone.score] = max(counts.get(alone.score, 0), alone.model.parameter_counts()["mlp"])
-        if trial == best.trial:
-            question = torch.randn(5, 8)
-            assert torch.equal(alone.model(question).embedding, best.model(question).embedding)
-            assert alone.score == best.score
-    assert best.score == max(counts)
-    assert best.trial.training["lr"] == 3e-2  # the small rate learns nothing
-    hidden, layers = best.trial.mlp["hidden"], best.trial.mlp["layers"]
-    assert best.model.parameter_counts()["mlp"] == layers * (2 * 8 * hidden + hidden + 8 + 2 * 8)
-    assert f"best MLP: the best of 8 by validation has {best.trial}\n" in told.job.console.file.getvalue()  # type: ignore[attr-defined]
+        stages(tmp_path / str(number), trials=given, **options).baselines()
+        alone, among = (RunFolder(place).stage(f"{BEST_MLP}, {trial}") for place in (tmp_path / str(number), tmp_path))
+        weights = [(stage.model / "model.safetensors").read_bytes() for stage in (alone, among)]
+        assert weights[0] == weights[1]
+        scores[str(trial)] = json.loads(among.training.read_text())["val/mrr"]
+    assert best.score == max(scores.values()) > found[LINEAR_MLP].score > found[ADAPTERS_ALONE].score
+    assert scores[str(best.trial)] == best.score
+    assert best.trial == Trial({"lr": 1e-2}, mlp={"hidden": 300, "layers": 2})  # two units learn little
+    assert best.model.parameter_counts()["mlp"] == 2 * (2 * 8 * 300 + 300 + 8 + 2 * 8)
+    told_best = f"best MLP: the best of 6 by validation has {best.trial}\n"
+    assert told_best in told.job.console.file.getvalue()  # type: ignore[attr-defined]
     # Of equal size it is where nothing is said of its width.
     wanted = found[LINEAR_MLP].model.parameter_counts()["mlp"]
     other = stages(tmp_path / "other", trials={"mlp": {"dropout": [0.5]}}).baselines()[1]
     assert other[BEST_MLP].model.parameter_counts()["mlp"] == wanted
-    assert other[BEST_MLP].trials == 1
+    assert other[BEST_MLP].trials == 2
+    # Where none of the sizes is better than the equal one, it is this.
+    worse = stages(tmp_path / "worse", trials={"mlp": {"hidden": [1], "dropout": [0.9]}}).baselines()[1]
+    assert worse[BEST_MLP].score == worse[LINEAR_MLP].score
+    assert worse[BEST_MLP].model.parameter_counts() == worse[LINEAR_MLP].model.parameter_counts()
 
 
 def test_baselines_are_tried_at_temperatures(tmp_path: Path) -> None:

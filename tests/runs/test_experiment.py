@@ -101,9 +101,9 @@ def test_the_table_says_of_how_many_settings_a_row_is_the_best(tmp_path: Path) -
     trials = {"lr": [1e-3, 3e-3], "mlp": {"hidden": [2, 4], "layers": [2]}}
     rows = {row["name"]: row for row in make(tmp_path, control_trials=trials).run().rows}
     assert list(rows)[-4:] == ["adapters alone", "linear + MLP", "best MLP", "lattice"]
-    assert [rows[name]["trials"] for name in list(rows)[-4:]] == [2, 2, 4, 1]
+    assert [rows[name]["trials"] for name in list(rows)[-4:]] == [2, 2, 6, 1]
     assert all(row["seconds_train"] > 0 for name, row in rows.items() if name in list(rows)[-4:])
-    assert rows["adapters alone"]["parameters"] < rows["best MLP"]["parameters"] != rows["linear + MLP"]["parameters"]
+    assert rows["adapters alone"]["parameters"] < rows["best MLP"]["parameters"]
 
 
 def test_network_and_words_together_are_weighed_on_the_validation_pairs(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_what_stands_beside_the_network_is_trained_once(tmp_path: Path, monkeypa
     other = make(tmp_path, settings=replace(SETTINGS, weight_decay=0.5), **first).evaluate()
     assert len(trained) == 6
     same = [row == before for row, before in zip(timeless(other.rows), timeless(table.rows), strict=True)]
-    assert same == [True] * 9 + [False, False, True]
+    assert same == [True] * 10 + [False, False, True]
 
 
 def test_baselines_of_a_folder_that_lacks_some_are_the_same(tmp_path: Path) -> None:
