@@ -192,7 +192,8 @@ def statistics(model: CellGraph, question: Tensor, *, beyond: int = 24) -> dict[
     if step == num_steps + beyond and bool(torch.isfinite(activity(x)).all()):
         change = float(relative_changes(iter(late[-2:])))
         found["settling"] = -math.log10(max(change, torch.finfo(x.dtype).eps))
-        found["oscillation"] = float(oscillation(torch.stack(late).mean(1))[0].mean())
+        # Each question's by itself: oscillations out of step would cancel.
+        found["oscillation"] = float(oscillation(torch.stack(late).flatten(1, 2))[0].mean())
     return found
 
 

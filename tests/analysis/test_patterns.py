@@ -157,6 +157,19 @@ def test_statistics_are_those_of_the_states():
     assert found["oscillation"] == pytest.approx(float(oscillation(states[4:])[0].mean()), abs=1e-4)
 
 
+def test_oscillations_of_questions_out_of_step_do_not_cancel():
+    model = network()
+    with torch.no_grad():
+        for weight in (model.cell.out_weight, model.cell.out_bias, model.cell.transport):
+            weight.zero_()
+        # A cell adds twice its state with the other sign: every step turns the sign.
+        model.cell.transport[-1] = -2
+    question = torch.randn(1, 16)
+    apart = statistics(model, torch.cat([question, -question]), beyond=20)
+    assert apart["oscillation"] == pytest.approx(statistics(model, question, beyond=20)["oscillation"])
+    assert apart["oscillation"] > 0.2
+
+
 def test_a_network_that_diverges_has_not_settled():
     model = network()
     with torch.no_grad():

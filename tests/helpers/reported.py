@@ -24,6 +24,7 @@ TINY = Effort(
     tangents=64,
     sources=2,
     shuffles=9,
+    patterned=1,
     beyond=16,
 )
 

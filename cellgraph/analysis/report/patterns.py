@@ -83,7 +83,8 @@ class Patterns:
         curves, late = activity(walked[: num_steps + 1]).T, walked[num_steps:]
         clusters = cluster_cells(curves, seed=seed)
         correlation, speed = wave(curves, model.lattice.hops(model.input_surface.mask))
-        measured = functools.partial(statistics, question=question, beyond=effort.beyond)
+        asked = subject.question[_asked(subject)]
+        measured = functools.partial(statistics, question=asked, beyond=effort.beyond)
         comparisons = {
             name: against_shuffled(
                 measured,
@@ -106,6 +107,7 @@ class Patterns:
             "relative_change": {name: change.tolist() for name, change in changes.items()},
             "oscillating_cells": int((oscillation(late)[0] > 0.5).sum()),
             "shuffles": effort.shuffles,
+            "questions": len(asked),
             "observed": comparisons[EVERYTHING].observed,
             "new": new,
             "against": {name: _beside(comparison) for name, comparison in comparisons.items()},
@@ -173,6 +175,14 @@ class Patterns:
         axis.plot(frequency[1:], mean, color=PALETTE["blue"], marker="o", markersize=3)
         axis.set_yscale("log")
         titled(axis, "frequency (cycles a step)", "mean power (dimensionless)", "Spectrum after the rollout")
+
+
+def _asked(subject: Subject) -> Tensor:
+    """Questions that networks are compared on: the one shown where there are means for no more."""
+    model, effort = subject.model, subject.effort
+    work = len(KEPT) * effort.shuffles * (model.num_steps[1] + effort.beyond) * model.lattice.num_nodes
+    count = min(effort.patterned, max(1, effort.updates // 2 // work))
+    return subject.some(count) if count > 1 else torch.tensor([subject.shown])
 
 
 def claims(comparisons: Mapping[str, Comparison], new: Mapping[str, float]) -> dict[str, str]:

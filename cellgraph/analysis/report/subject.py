@@ -28,13 +28,14 @@ class Effort:
         min_count: Questions that a label needs to be probed for.
         controls: Shuffles of the labels.
         ablated: Questions asked of each ablated network, at least.
-        updates: Cell updates that the questions asked of networks without a part may take, all of them together: the
-            smaller the cube, the more questions are asked.
+        updates: Cell updates that the questions asked of networks without a part may take, all of them together, as
+            may those a regression is fitted to: the smaller the cube, the more questions are asked.
         fitted: Training questions that a regression is fitted to.
         tangents: Largest number of derivatives of the default cube for the influence, in proportion more of a smaller
             one; fewer input cells are looked at where more would be needed.
         sources: Input cells whose spread is followed through the lattice.
         shuffles: Networks with shuffled weights, of each kind.
+        patterned: Questions that these are compared on, at most.
         beyond: Steps for which cells are watched after a rollout.
     """
 
@@ -48,6 +49,7 @@ class Effort:
     tangents: int = 128
     sources: int = 3
     shuffles: int = 99
+    patterned: int = 4
     beyond: int = 24
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ QUICK = Effort(
     tangents=16,
     sources=1,
     shuffles=19,
+    patterned=1,
     beyond=12,
 )
 
