@@ -21,6 +21,7 @@ from cellgraph.data import QAPair
 from cellgraph.files import write_atomically, write_json
 from cellgraph.retrieval import Interval, bootstrap_interval, bootstrap_intervals
 from cellgraph.retrieval.metrics import first_right, recall_at_k
+from cellgraph.retrieval.question_answering import WORDS
 from cellgraph.texts import escaped_markdown, markdown_table
 
 KS = (1, 5, 10)
@@ -121,6 +122,7 @@ def judge_questions(
     bank: AnswerBank,
     confidence: Confidence,
     trusted: str,
+    with_words: Callable[[Tensor], Tensor] | None = None,
     num_resamples: int = 10_000,
 ) -> QuestionReport:
     """Judge what systems answer to questions.
@@ -133,6 +135,7 @@ def judge_questions(
         bank: Where answers are looked for.
         confidence: Learned on validation pairs; says as well what counts as equivalent.
         trusted: The system that the confidence is about.
+        with_words: Gives the scores of that system and of shared words together, from its own, for one system more.
         num_resamples: Resamples of the bootstrap.
 
     Shapes:
@@ -146,6 +149,8 @@ def judge_questions(
     if len(named) > 1:
         members[ALL] = torch.ones(len(categories), dtype=torch.bool)
     scored = {name: bank.scores(embedding) for name, embedding in predictions.items()}
+    if with_words is not None:
+        scored[f"{trusted} + {WORDS}"] = with_words(scored[trusted])
     found = {name: (first_right(s, right), first_right(s, true)) for name, s in scored.items()}
     rows = []
     for category, inside in members.items():
@@ -208,6 +213,7 @@ def judge_run(
     )
     own = run.answers()
     bank = run.bank([*own, *(pair.answer for pair in asked)])
+    lexical = run.lexical(bank)
     return judge_questions(
         systems(question),
         run.embed([pair.answer for pair in asked]),
@@ -216,6 +222,7 @@ def judge_run(
         bank=bank,
         confidence=run.confidence(bank),
         trusted=trusted,
+        with_words=lambda scores: lexical.scores(questions, scores),
     )
 
 

@@ -109,6 +109,28 @@ def test_the_table_is_what_counting_gives(tmp_path: Path) -> None:
     assert "at least 0.900" in text
 
 
+def test_words_are_one_system_more() -> None:
+    bank = AnswerBank(["a", "b", "c"], torch.eye(3))
+    target = torch.tensor([0, 1])
+
+    def with_words(scores: torch.Tensor) -> torch.Tensor:
+        torch.testing.assert_close(scores, torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]))
+        return scores + torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+
+    report = judge_questions(
+        {"it": bank.embeddings[[1, 1]]},
+        torch.eye(3)[target],
+        target,
+        ["all of them"] * 2,
+        bank=bank,
+        confidence=CONFIDENCE,
+        trusted="it",
+        with_words=with_words,
+        num_resamples=10,
+    )
+    assert {row["system"]: row["true_at_1"] for row in report.rows} == {"it": 0.5, "it + BM25": 1.0}
+
+
 def test_categories_are_no_markup() -> None:
     bank = AnswerBank(["a", "b", "c"], torch.eye(3))
     wild = "[/x] a|b *c*\n<d> \x1b[2Je"

@@ -354,7 +354,8 @@ def test_questions_by_category(
     counts = {row["category"]: row["count"] for row in report["rows"]}
     assert counts["everyday"] == 2
     assert counts.pop("all") == sum(counts.values()) == 32
-    assert {row["system"] for row in report["rows"]} == {"teacher alone", "ridge", "adapters alone", "lattice"}
+    systems = {"teacher alone", "ridge", "adapters alone", "lattice", "lattice + BM25"}
+    assert {row["system"] for row in report["rows"]} == systems
     assert report["bank"] == 182
     assert "Questions by category" in capsys.readouterr().out
     run = FinishedRun.load(folder)
