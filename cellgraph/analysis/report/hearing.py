@@ -80,7 +80,8 @@ class Hearing:
         axis.set_ylim(-0.03, 1.05)
         axis.legend(frameon=False, fontsize="small", loc="lower right")
         yield Picture.of("heard", figure)
-        maps = {WAYS[name][2]: (inputs_heard(self.influence[name]), AMOUNT) for name in ("transport", "gated", "whole")}
+        short = {"transport": "transport\nalone", "gated": "through\ngated updates", "whole": "whole\nnetwork"}
+        maps = {words: (inputs_heard(self.influence[name]), AMOUNT) for name, words in short.items()}
         yield Picture.of("heard_cells", cell_maps(maps, self.cells, lattice))
 
 
