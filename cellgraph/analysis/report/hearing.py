@@ -21,7 +21,7 @@ AUDIBLE = 0.1
 
 #: What is told apart: colour, mark and words.
 WAYS = {
-    "new": ("orange", "s", "a new network: the conveyor"),
+    "new": ("orange", "s", "the conveyor of a new network"),
     "transport": ("green", "D", "the trained transport alone"),
     "gated": ("vermillion", "^", "what comes through a gated update"),
     "whole": ("blue", "o", "the whole network"),
@@ -54,7 +54,7 @@ class Hearing:
         """
         straight = without_update(model)
         found = {
-            "new": influence(new_network(model), question, sources),
+            "new": influence(without_update(new_network(model)), question, sources),
             "transport": influence(straight, question, sources),
             "gated": influence(model, question, sources, less=straight),
             "whole": felt,
