@@ -29,9 +29,18 @@ class LinearFit:
         held_out: Questions to judge by, ``[num_held_out, width]``.
         like: A quantity at the questions to fit to, ``[num_fitted, num_quantities]``, for which the penalty is chosen,
             by leave-one-out cross-validation.
+
+    Raises:
+        ValueError: If there are not at least three questions to fit to and to judge by.
     """
 
     def __init__(self, fitted: Tensor, held_out: Tensor, like: Tensor) -> None:
+        self.num_fitted = len(fitted)
+        if min(len(fitted), len(held_out)) < 3:
+            raise ValueError(
+                f"a regression needs at least 3 questions to fit to and 3 to judge by, got {len(fitted)} "
+                f"and {len(held_out)}"
+            )
         mean = fitted.double().mean(0)
         # One scale, so that angles are kept.
         scale = (fitted.double() - mean).square().mean().sqrt().clamp(min=torch.finfo(torch.float32).tiny)
@@ -58,7 +67,7 @@ class LinearFit:
             - **y:** at the questions fitted to, then at those held out, ``[num_fitted + num_held_out, ...]``
             - **output:** ``[num_held_out, ...]``
         """
-        fitted, held_out = y.split([self._solved.size(1), len(self._held_out)])
+        fitted, held_out = y.split([self.num_fitted, len(self._held_out)])
         return centred(held_out - self(fitted))
 
 
@@ -159,46 +168,36 @@ class Nonlinearity:
 
 
 @torch.no_grad()
-def nonlinearity(model: CellGraph, question: Tensor, num_fitted: int) -> Nonlinearity:
+def nonlinearity(model: CellGraph, question: Tensor, fit: LinearFit) -> Nonlinearity:
     """Measure what is not linear in the question.
 
     Args:
         model: The network, in evaluation mode.
-        question: Question embeddings, ``[num_questions, in_features]``.
-        num_fitted: How many of them, the first ones, the regression is fitted to; the others are those it is judged by.
-
-    Raises:
-        ValueError: If there are not at least three questions to fit to and to judge by.
+        question: Question embeddings, ``[num_questions, in_features]``, those that are fitted to first.
+        fit: The regression on them.
     """
-    if min(num_fitted, len(question) - num_fitted) < 3:
-        raise ValueError(
-            f"a regression needs at least 3 questions to fit to and 3 to judge by, got {num_fitted} "
-            f"and {len(question) - num_fitted}"
-        )
-    parts = Contributions.of(model)
-    *_, last = walk(model, question)
-    read = last[:, parts.index].double()
-    whole = parts.total(read)
-    fit = LinearFit(question[:num_fitted], question[num_fitted:], whole[:num_fitted])
-    apart, left = centred(read[num_fitted:]), fit.residual(read)
+    parts, count = Contributions.of(model), fit.num_fitted
+    by_step = []
+    for x in walk(model, question):
+        by_step.append(_by_layer(fit, x, model.lattice))
+    read = x[:, parts.index].double()
+    apart, left = centred(read[count:]), fit.residual(read)
     # The regression is linear in what it predicts: what it leaves of the parts adds up to what it leaves of the whole.
     read_apart, read_left = parts.total(apart), parts.total(left)
     added, answer = None, share_of(read_left, read_apart)
     if model.path is not None:
-        said = centred(model.path(model.path.question(question[num_fitted:])).double()) + read_apart
+        said = centred(model.path(model.path.question(question[count:])).double()) + read_apart
         # The path itself is linear.
         added, answer = share_of(read_apart, said), share_of(read_left, said)
     # Any linear map of the question tells what the regression misses.
     generator = torch.Generator().manual_seed(0)
     linear = question.double() @ torch.randn(question.size(1), 16, generator=generator, dtype=torch.double)
     own, own_left = parts.power(apart), parts.power(left)
-    # A second walk: the states of all steps may not fit the memory.
-    by_step = [_by_layer(fit, x, num_fitted, model.lattice) for x in walk(model, question)]
     return Nonlinearity(
         added=added,
         nonlinear=share_of(read_left, read_apart),
         answer=answer,
-        control=share_of(fit.residual(linear), centred(linear[num_fitted:])),
+        control=share_of(fit.residual(linear), centred(linear[count:])),
         cells=parts.index,
         cell_shares=parts.shares(apart),
         cell_nonlinear=torch.where(own > 0, own_left / own, 0.0),
@@ -207,13 +206,13 @@ def nonlinearity(model: CellGraph, question: Tensor, num_fitted: int) -> Nonline
     )
 
 
-def _by_layer(fit: LinearFit, x: Tensor, num_fitted: int, lattice: Lattice) -> list[float]:
+def _by_layer(fit: LinearFit, x: Tensor, lattice: Lattice) -> list[float]:
     """Share of the variance of each layer's states that is not linear."""
     shares = []
     for layer in range(lattice.shape[0]):
         own = x[:, lattice.layer == layer]
-        apart = centred(own[num_fitted:])
+        apart = centred(own[fit.num_fitted :])
         # A layer that no question has reached yet varies by rounding errors alone.
-        reached = float(apart.square().sum()) > RELATIVE_EPS * float(own[num_fitted:].square().sum())
+        reached = float(apart.square().sum()) > RELATIVE_EPS * float(own[fit.num_fitted :].square().sum())
         shares.append(share_of(fit.residual(own), apart) if reached else 0.0)
     return shares

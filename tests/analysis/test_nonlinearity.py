@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import RidgeCV
 
 from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.analysis.nonlinearity import PENALTIES, Contributions, LinearFit, nonlinearity, share_of
+from cellgraph.analysis.nonlinearity import PENALTIES, Contributions, LinearFit, Nonlinearity, nonlinearity, share_of
 from cellgraph.analysis.states import walk
 
 WIDTH = 12
@@ -31,9 +31,17 @@ def network(*, path: str = "linear", readout: str = "surface", update: float = 0
 QUESTIONS = torch.randn(400, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.double)
 
 
+def measured(model: CellGraph) -> Nonlinearity:
+    """By a regression on the first 300 questions, its penalty that of what is read."""
+    parts = Contributions.of(model)
+    *_, last = walk(model, QUESTIONS)
+    fit = LinearFit(QUESTIONS[:300], QUESTIONS[300:], parts.total(last[:300, parts.index]).detach())
+    return nonlinearity(model, QUESTIONS, fit)
+
+
 @pytest.mark.parametrize("options", [{"path": "none"}, {}, {"readout": "all"}])
 def test_what_is_linear_has_no_share_that_is_not(options):
-    found = nonlinearity(network(update=0, **options), QUESTIONS, 300)
+    found = measured(network(update=0, **options))
     assert found.nonlinear < 1e-8
     assert found.answer < 1e-8
     assert found.control < 1e-8
@@ -45,7 +53,7 @@ def test_what_is_linear_has_no_share_that_is_not(options):
 def test_a_readout_that_adds_nothing_has_no_shares():
     model = network()
     torch.nn.init.zeros_(model.readout.weight)
-    found = nonlinearity(model, QUESTIONS, 300)
+    found = measured(model)
     assert found.added == found.nonlinear == found.answer == 0
     for shares in (found.cell_shares, found.cell_nonlinear, found.nonlinear_shares):
         assert torch.equal(shares, torch.zeros(9, dtype=torch.double))
@@ -97,7 +105,7 @@ def test_parts_add_up_to_what_is_read(options):
 
 def test_shares_are_those_of_numpy():
     model, fitted = network(readout="all"), 300
-    found = nonlinearity(model, QUESTIONS, fitted)
+    found = measured(model)
     states = [x.numpy() for x in walk(model, QUESTIONS)]
     weight = model.readout.weight.detach().numpy() * (27 * 4) ** -0.5
     read = states[-1].reshape(400, -1) @ weight.T
@@ -141,4 +149,4 @@ def test_shares_are_those_of_numpy():
 
 def test_too_few_questions_are_named():
     with pytest.raises(ValueError, match="3 questions to fit to and 3 to judge by, got 398 and 2"):
-        nonlinearity(network(), QUESTIONS, 398)
+        LinearFit(QUESTIONS[:398], QUESTIONS[398:], QUESTIONS[:398])

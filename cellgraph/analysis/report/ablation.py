@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ class Ablation:
     costs: list[AblationCost]
 
     @classmethod
-    def measure(cls, subject: Subject, progress: Callable[[float], None]) -> Ablation:
+    def measure(cls, subject: Subject) -> Ablation:
         """Take out each layer and each of the blocks through all layers."""
         model, answer = subject.model, subject.answer
         regions = layer_regions(model.lattice)
@@ -40,12 +40,8 @@ class Ablation:
         others = torch.ones(len(answer), dtype=torch.bool)
         others[asked] = False
         bank = torch.cat([answer[asked], answer[others]])
-        costs: list[AblationCost] = []
-        for name, region in regions.items():
-            costs += ablation_costs(
-                model, subject.question[asked], answer[asked], {name: region}, ["silent"], candidates=bank
-            )
-            progress(1 / len(regions))
+        question = subject.question[asked]
+        costs = ablation_costs(model, question, answer[asked], regions, ["silent"], candidates=bank)
         layers = sorted((cost for cost in costs if cost.name.startswith("layer")), key=lambda cost: cost.loss)
         numbers = {
             "questions": len(asked),

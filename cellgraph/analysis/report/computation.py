@@ -20,8 +20,8 @@ from cellgraph.retrieval.bootstrap import paired_difference
 from cellgraph.retrieval.controls import alone
 from cellgraph.retrieval.metrics import distinct_answers
 
-#: States are walked through twice, and some of the questions only judge: of the cell updates that may be spent.
-WALKS = 2
+#: Share of the cell updates that may be spent.
+SPENT = 0.5
 #: Questions to judge by, as a share of all that are asked, at most.
 JUDGED = 0.25
 
@@ -39,16 +39,22 @@ class Computation:
     found: Nonlinearity | None
 
     @classmethod
+    @torch.no_grad()
     def measure(cls, subject: Subject) -> Computation:
         """Fit linear maps to training questions and see what they miss at held-out ones."""
         model, effort = subject.model, subject.effort
         if subject.training is None or len(subject.training) < 3:
             return cls({}, None)
-        affordable = effort.updates // (WALKS * model.lattice.num_nodes * model.num_steps[1])
+        affordable = int(SPENT * effort.updates) // (model.lattice.num_nodes * model.num_steps[1])
         judged = subject.some(max(effort.ablated, int(JUDGED * affordable)))
         fitted = min(effort.fitted, max(effort.ablated, affordable - len(judged)))
         training = subject.training[evenly(len(subject.training), fitted)]
-        result = nonlinearity(model, torch.cat([training, subject.question[judged]]), len(training))
+        question, count = torch.cat([training, subject.question[judged]]), len(training)
+        whole = compared(said(model, question, batch_size=together(model)))
+        left = compared(said(alone(model), question, batch_size=len(question)))
+        added = whole - left
+        fit = LinearFit(training, question[count:], added[:count])
+        result = nonlinearity(model, question, fit)
         layers = _by_layer(result, model.lattice)
         numbers = {
             "fitted_to": len(training),
@@ -63,7 +69,7 @@ class Computation:
             "nonlinear_shares": result.nonlinear_shares.tolist(),
             "layers": layers,
             "states": result.states.tolist(),
-            "linearised": _linearised(subject, training, judged),
+            "linearised": _loss(subject, judged, whole[count:], left[count:] + fit(added[:count])),
         }
         return cls(numbers, result)
 
@@ -87,16 +93,18 @@ class Computation:
         return cell_maps(rows, index, lattice)
 
 
-def _linearised(subject: Subject, training: Tensor, judged: Tensor) -> Numbers:
-    """What retrieval loses when what the cube adds is replaced by the best linear map of the question to it."""
-    model, question = subject.model, torch.cat([training, subject.question[judged]])
-    whole = compared(said(model, question, batch_size=together(model)))
-    left = compared(said(alone(model), question, batch_size=len(question)))
-    added, count = whole - left, len(training)
-    straight = left[count:] + LinearFit(training, question[count:], added[:count])(added[:count])
+def _loss(subject: Subject, judged: Tensor, whole: Tensor, straight: Tensor) -> Numbers:
+    """What retrieval loses when what the cube adds is replaced by the nearest linear map of the question.
+
+    Args:
+        subject: What is studied.
+        judged: The pairs that are asked of.
+        whole: What the network says of them.
+        straight: The same with the linear map in the cube's place.
+    """
     candidates, target = distinct_answers(subject.answer, [pair.answer for pair in subject.pairs])
     answer, target = subject.answer[candidates], target[judged]
-    ranked = [found(model, given, answer, target) for given in (whole[count:], straight)]
+    ranked = [found(subject.model, given, answer, target) for given in (whole, straight)]
     lost = paired_difference(*ranked, groups=subject.groups[judged], seed=subject.seed)
     return {"mrr": lost.mean, "mrr_low": lost.low, "mrr_high": lost.high, "mrr_p": lost.p}
 

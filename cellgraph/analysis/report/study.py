@@ -30,14 +30,14 @@ Section = TypeVar("Section")
 
 #: Stages of a study as its progress is told, and their share of the time.
 STAGES = {
-    "worth": 30,
-    "computation": 15,
+    "worth": 35,
+    "computation": 20,
     "embeddings": 3,
     "cube": 1,
     "specialisation": 22,
-    "ablation": 12,
-    "influence": 10,
-    "patterns": 39,
+    "ablation": 8,
+    "influence": 6,
+    "patterns": 30,
 }
 
 
@@ -145,7 +145,7 @@ def study(
         embeddings=at_once("embeddings", Embeddings.measure),
         cube=at_once("cube", Cube.measure),
         specialisation=at_once("specialisation", Specialisation.measure),
-        ablation=Ablation.measure(subject, functools.partial(progress, "ablation")),
+        ablation=at_once("ablation", Ablation.measure),
         influence=at_once("influence", Influence.measure),
         patterns=Patterns.measure(subject, functools.partial(progress, "patterns")),
         training=Training.measure(model, curves),
