@@ -37,7 +37,7 @@ STAGES = {
     "specialisation": 22,
     "ablation": 8,
     "influence": 6,
-    "patterns": 30,
+    "patterns": 50,
 }
 
 

@@ -34,7 +34,7 @@ class Effort:
         tangents: Largest number of derivatives of the default cube for the influence, in proportion more of a smaller
             one; fewer input cells are looked at where more would be needed.
         sources: Input cells whose spread is followed through the lattice.
-        shuffles: Networks with shuffled weights, of each kind.
+        shuffles: Networks with shuffled weights, of each kind: enough for one pattern of five to be told, more or less.
         patterned: Questions that these are compared on, at most.
         beyond: Steps for which cells are watched after a rollout.
     """
@@ -48,7 +48,7 @@ class Effort:
     fitted: int = 3000
     tangents: int = 128
     sources: int = 3
-    shuffles: int = 99
+    shuffles: int = 199
     patterned: int = 4
     beyond: int = 24
 
