@@ -15,7 +15,7 @@ CELL = {"sharing": "shared", "fire_rate": 1.0, "step_size": 1.0}
 def network(**options) -> CellGraph:
     cell_options = {name: options.pop(name, value) for name, value in CELL.items()}
     cell = GMLPCell(Lattice((3, 3, 3)), channels=4, hidden=8, heads=2, **cell_options)
-    model = CellGraph(cell, in_features=12, num_steps=4, **{"surface_channels": 1, **options}).eval()
+    model = CellGraph(cell, in_features=12, num_steps=4, **{"surface_channels": 1, "path": "none", **options}).eval()
     with torch.no_grad():
         for weight in cell.parameters():
             weight.add_(0.2 * torch.randn_like(weight))

@@ -26,6 +26,7 @@ def network(lattice: Lattice, num_steps: int, *, injection: str = "once", memory
         input_nodes=ends[0],
         output_nodes=ends[1],
         surface_channels=2,
+        path="none",
         num_steps=num_steps,
         injection=injection,
     )

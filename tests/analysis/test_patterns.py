@@ -27,7 +27,7 @@ from cellgraph.analysis.states import activity, walk
 
 def network(num_steps: int = 4) -> CellGraph:
     cell = GMLPCell(Lattice((3, 4, 4)), channels=4, hidden=8, heads=2)
-    model = CellGraph(cell, in_features=16, surface_channels=1, num_steps=num_steps).eval()
+    model = CellGraph(cell, in_features=16, surface_channels=1, path="none", num_steps=num_steps).eval()
     torch.nn.init.normal_(model.cell.out_weight, std=0.05)
     return model
 

@@ -42,7 +42,7 @@ def network(lattice: Lattice, **options) -> CellGraph:
         input_nodes=ends[0],
         output_nodes=ends[1],
         num_steps=3,
-        **{"surface_channels": 1, **options},
+        **{"surface_channels": 1, "path": "none", **options},
     )
     with torch.no_grad():
         for weight in model.cell.parameters():
