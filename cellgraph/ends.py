@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cellgraph.lattice import Lattice
 from cellgraph.nn import AutoencoderAdapter, LinearAdapter, LinearPath, PCAAdapter, Readout, Surface, regress
+from cellgraph.nn.path import KEYS
 from cellgraph.pretrained import Pretrained
 from cellgraph.transport import Conveyor
 
@@ -53,7 +54,9 @@ class Ends(Pretrained):
         surfaces: Sequence[Surface],
         adapter: str | Mapping[str, Any],
         path: str,
+        key: str,
         readout: Any,
+        readout_channels: int | None,
     ) -> None:
         """Build what stands around the lattice.
 
@@ -64,7 +67,9 @@ class Ends(Pretrained):
             surfaces: The input and the output surface.
             adapter: See :class:`~cellgraph.CellGraph`, as the others.
             path: One of :data:`PATHS`.
+            key: See :class:`~cellgraph.nn.LinearPath`.
             readout: The cells that are read.
+            readout_channels: How many of their channels.
 
         Raises:
             ValueError: If the surfaces differ in width or need more channels, or a name is unknown.
@@ -92,12 +97,21 @@ class Ends(Pretrained):
         self.answer_adapter = ADAPTERS[name](in_features, width, **options)
         self.answer_adapter.load_state_dict(self.question_adapter.state_dict())
         self.answer_adapter.encoder.requires_grad_(False)
-        self.path, self.readout, self.readout_nodes = None, None, readout
+        self.path, self.readout, self.readout_nodes, self.key_kind = None, None, readout, key
+        self.readout_channels = num_channels if readout_channels is None else readout_channels
+        if key not in KEYS:
+            raise ValueError(f"key must be one of {KEYS}, got {key!r}")
+        if not 1 <= self.readout_channels <= num_channels:
+            raise ValueError(
+                f"readout_channels must be between 1 and the {num_channels} channels of the state that are not memory, "
+                f"got {readout_channels}"
+            )
         if path == "linear":
             # Nothing is decoded.
             self.answer_adapter.requires_grad_(False)
-            self.path = LinearPath(in_features)
-            self.readout = Readout(_mask(lattice, readout, self.output_surface), num_channels, in_features)
+            self.path = LinearPath(in_features, key=key)
+            read = _mask(lattice, readout, self.output_surface)
+            self.readout = Readout(read, self.readout_channels, in_features)
 
     @property
     def in_features(self) -> int:
@@ -110,8 +124,8 @@ class Ends(Pretrained):
         # Under autocast the adapter's output is bfloat16; the state is kept in the parameters' dtype.
         return self.question_adapter.encode(embedding).to(self.cell.dtype)
 
-    def decode(self, cells: Tensor, question: Tensor, *, num_steps: int) -> tuple[Tensor, Tensor]:
-        """The answers, and their surfaces, that the last states of the cells that are read stand for.
+    def decode(self, cells: Tensor, question: Tensor, *, num_steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The answers, their surfaces, and their queries, that the last states of the cells that are read stand for.
 
         Args:
             cells: The states, ``[batch, num_read, channels]``, see :attr:`read_index`.
@@ -120,9 +134,15 @@ class Ends(Pretrained):
         """
         if self.path is None or self.readout is None:
             extracted = self.output_surface.read(cells) / self.conveyor.gain(num_steps)
-            return self.answer_adapter.decode(extracted), extracted
-        answer = self.path(self.path.question(question)) + self.readout(cells)
-        return self.path.embedding(answer), self.answer_adapter.encode(answer)
+            embedding = self.answer_adapter.decode(extracted)
+            return embedding, extracted, embedding
+        z = self.path.question(question)
+        query = self.path(z) + self.readout(cells)
+        return self.path.embedding(z, query), self.answer_adapter.encode(query), query
+
+    def key(self, answer: Tensor) -> Tensor:
+        """What queries are compared with to find answers, ``[..., in_features]`` as they are."""
+        return answer if self.path is None else self.path.key(answer)
 
     @property
     def read_index(self) -> Tensor:
@@ -183,7 +203,7 @@ class Ends(Pretrained):
             "adapters": (self.question_adapter.encoder, self.answer_adapter.decoder)
         }
         if self.path is not None and self.readout is not None:
-            parts = {"adapters": (self.question_adapter.encoder,), "readout": (self.readout,), "path": (self.path,)}
+            parts = {"adapters": (self.question_adapter.encoder,), "readout": (self.readout,), **self.path.parts()}
         return {name: sum(p.numel() for part in found for p in part.parameters()) for name, found in parts.items()}
 
     def ends_config(self) -> dict[str, Any]:
@@ -195,6 +215,8 @@ class Ends(Pretrained):
             "output_nodes": self.output_surface.config()["nodes"],
             "surface_channels": self.input_surface.channels,
             "path": "none" if self.path is None else "linear",
+            "key": self.key_kind,
+            "readout_channels": self.readout_channels,
             "readout": read.tolist() if isinstance(read, Tensor) else read,
             "adapter": self.adapter_options,
         }

@@ -40,6 +40,8 @@ class CellGraphOutput:
         memory: Memory for the next call, ``[batch, num_nodes, memory_channels]``, or ``None``.
         num_steps: Steps taken.
         trajectory: All states, ``[num_steps + 1, batch, num_nodes, channels]``, when asked for.
+        query: What finds the answer: it is compared, by the cosine, with what the network's ``key`` makes of answers,
+            ``[batch, in_features]``; by default, as without a path, the embedding.
     """
 
     embedding: Tensor
@@ -48,6 +50,11 @@ class CellGraphOutput:
     memory: Tensor | None = None
     num_steps: int = 0
     trajectory: Tensor | None = None
+    query: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.query is None:
+            self.query = self.embedding
 
 
 # So that torch.export takes a network as it is.
@@ -66,10 +73,12 @@ class CellGraph(Ends):
     say without it. With ``path="linear"`` it stands beside a linear map from question to answer,
 
     .. math::
-        \hat a = \mathrm{path}(q) + \mathrm{readout}(x_T), \qquad x_0 = \mathrm{inject}(\mathrm{encode}(q)),
+        y = \mathrm{path}(q) + \mathrm{readout}(x_T), \qquad x_0 = \mathrm{inject}(\mathrm{encode}(q)),
 
-    where the readout takes all the channels of the cells that it reads, and is zero at the start: training starts from
-    the linear map, and the cells are free to compute something else.
+    where the readout takes channels of the cells that it reads, and is zero at the start: training starts from the
+    linear map, and the cells are free to compute something else. The query y finds the answer among keys, which are a
+    learned linear map of answers, and the answer's embedding is a calibration of y, see
+    :class:`~cellgraph.nn.LinearPath`.
 
     Args:
         cell: The cell, with its lattice.
@@ -79,8 +88,10 @@ class CellGraph(Ends):
         surface_channels: Number of values each surface cell takes and gives; 1 is the classic form.
         path: ``"linear"``: a :class:`~cellgraph.nn.LinearPath` beside the lattice, off which a
             :class:`~cellgraph.nn.Readout` reads; ``"none"``: the lattice carries all of the signal.
+        key: With a linear path, ``"linear"``: answers are found by learned keys; ``"none"``: by themselves.
         readout: The cells that are read, with a linear path: ``"surface"``, those of the output; ``"all"``; or as
             ``output_nodes``.
+        readout_channels: How many of their channels are read, the first ones; all that are not memory by default.
         adapter: ``"linear"``, ``"pca"`` or ``"autoencoder"``, see :mod:`cellgraph.nn`; or keyword arguments of the
             adapter beside its ``name``.
         num_steps: Steps of a rollout; two numbers are the least and the most of a range that training draws from and
@@ -116,7 +127,9 @@ class CellGraph(Ends):
         output_nodes: Any = "back",
         surface_channels: int = 8,
         path: str = "none",
+        key: str = "linear",
         readout: Any = "surface",
+        readout_channels: int | None = None,
         adapter: str | Mapping[str, Any] = "pca",
         num_steps: int | Sequence[int] = 10,
         injection: str = "once",
@@ -139,7 +152,9 @@ class CellGraph(Ends):
             surfaces=[Surface(lattice, nodes, channels=surface_channels) for nodes in (input_nodes, output_nodes)],
             adapter=adapter,
             path=path,
+            key=key,
             readout=readout,
+            readout_channels=readout_channels,
         )
         surfaces = self.input_surface, self.output_surface
         clamped = injection == "clamped"
@@ -195,10 +210,11 @@ class CellGraph(Ends):
             cone=cone,
         )
         cells = run.x if cone is not None else run.x.index_select(1, self.read_index)
-        embedding, extracted = self.decode(cells, question, num_steps=run.num_steps)
+        embedding, extracted, query = self.decode(cells, question, num_steps=run.num_steps)
         return CellGraphOutput(
             embedding=embedding,
             surface=extracted,
+            query=query,
             states=run.x if cone is None else None,
             memory=run.memory,
             num_steps=run.num_steps,

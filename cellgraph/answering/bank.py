@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ class AnswerBank:
         if len(first) < 2:
             raise ValueError(f"an answer bank needs at least 2 distinct answers, got {len(first)}")
         self.texts = [well_formed(texts[index]) for index in first.tolist()]
+        self.norms = embeddings[first].float().norm(dim=1, keepdim=True)
         self.embeddings = F.normalize(embeddings[first].float(), dim=1)
         self._index = _graph(self.embeddings) if approximate else None
 
@@ -88,6 +90,24 @@ class AnswerBank:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} answers{', approximate' if self.approximate else ''})"
+
+    def by(self, key: Callable[[Tensor], Tensor]) -> AnswerBank:
+        """The same answers, found by what a network compares its queries with.
+
+        Args:
+            key: Gives keys for the teacher's embeddings of answers, see :meth:`CellGraph.key
+                <cellgraph.ends.Ends.key>`.
+        """
+        keyed = copy.copy(self)
+        keys = key(self.raw).float()
+        keyed.norms, keyed.embeddings = keys.norm(dim=1, keepdim=True), F.normalize(keys, dim=1)
+        keyed._index = _graph(keyed.embeddings) if self.approximate else None
+        return keyed
+
+    @property
+    def raw(self) -> Tensor:
+        """The embeddings as they were given, ``[num_answers, width]``."""
+        return self.norms * self.embeddings
 
     @property
     def approximate(self) -> bool:
@@ -100,7 +120,8 @@ class AnswerBank:
         content = hashlib.sha256()
         for text in self.texts:
             content.update(hashlib.sha256(text.encode()).digest())
-        content.update(self.embeddings.numpy().tobytes())
+        for part in (self.embeddings, self.norms):
+            content.update(part.numpy().tobytes())
         return content.hexdigest()
 
     def scores(self, embeddings: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from cellgraph.answering.relevance import relevant
 from cellgraph.answering.run import FinishedRun
 from cellgraph.data import QAPair
 from cellgraph.files import write_atomically, write_json
-from cellgraph.retrieval import Interval, bootstrap_interval, bootstrap_intervals
+from cellgraph.retrieval import Interval, Prediction, bootstrap_interval, bootstrap_intervals
 from cellgraph.retrieval.metrics import first_right, recall_at_k
 from cellgraph.retrieval.question_answering import WORDS
 from cellgraph.texts import escaped_markdown, markdown_table
@@ -114,7 +114,7 @@ def categorise(
 
 
 def judge_questions(
-    predictions: Mapping[str, Tensor],
+    predictions: Mapping[str, Prediction],
     answers: Tensor,
     target: Tensor,
     categories: Sequence[str],
@@ -128,7 +128,7 @@ def judge_questions(
     """Judge what systems answer to questions.
 
     Args:
-        predictions: Predicted answer embeddings by system; their order is that of the rows.
+        predictions: What systems answer, by name; their order is that of the rows.
         answers: True answer embeddings.
         target: Position of each true answer in the bank.
         categories: Category of each question.
@@ -139,7 +139,7 @@ def judge_questions(
         num_resamples: Resamples of the bootstrap.
 
     Shapes:
-        - **predictions**, **answers:** ``[num_questions, width]``
+        - **answers:** ``[num_questions, width]``
         - **target:** ``[num_questions]``
     """
     right = relevant(bank, answers, target, threshold=confidence.equivalence)
@@ -148,7 +148,7 @@ def judge_questions(
     members = {name: torch.tensor([category == name for category in categories]) for name in named}
     if len(named) > 1:
         members[ALL] = torch.ones(len(categories), dtype=torch.bool)
-    scored = {name: bank.scores(embedding) for name, embedding in predictions.items()}
+    scored = {name: bank.by(system.key).scores(system.query) for name, system in predictions.items()}
     if with_words is not None:
         scored[f"{trusted} + {WORDS}"] = with_words(scored[trusted])
     found = {name: (first_right(s, right), first_right(s, true)) for name, s in scored.items()}
@@ -192,7 +192,7 @@ def judge_questions(
 def judge_run(
     run: FinishedRun,
     asked: Sequence[QAPair],
-    systems: Callable[[Tensor], Mapping[str, Tensor]],
+    systems: Callable[[Tensor], Mapping[str, Prediction]],
     *,
     trusted: str,
 ) -> QuestionReport:
@@ -201,7 +201,7 @@ def judge_run(
     Args:
         run: The run.
         asked: The questions with their answers; one without a category is given one, see :func:`categorise`.
-        systems: Gives each system's predicted answer embeddings for question embeddings.
+        systems: Gives what each system answers to question embeddings.
         trusted: The system that the confidence is about.
     """
     texts = {part: [pair.question for pair in getattr(run.pairs, part)] for part in ("train", "validation")}

@@ -162,9 +162,9 @@ class FinishedRun:
     def _asked(self, bank: AnswerBank, pairs: list[QAPair]) -> tuple[AnswerBank, Tensor, Tensor]:
         """The bank with the answers of pairs in it, where each of them is, and what the network says of them all."""
         answers = self.embed([pair.answer for pair in pairs])
-        whole = AnswerBank([*bank.texts, *(pair.answer for pair in pairs)], torch.cat([bank.embeddings, answers]))
+        whole = AnswerBank([*bank.texts, *(pair.answer for pair in pairs)], torch.cat([bank.raw, answers]))
         prediction = predict(self.model, self.embed([pair.question for pair in pairs]), batch_size=BATCH)
-        return whole, whole.position[len(bank) :], whole.scores(prediction.embedding)
+        return whole, whole.position[len(bank) :], whole.by(prediction.key).scores(prediction.query)
 
     def _judged(
         self, bank: AnswerBank, pairs: list[QAPair], threshold: float, lexical: Lexical | None = None

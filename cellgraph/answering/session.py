@@ -26,7 +26,7 @@ class Answer:
 
     Attributes:
         question: The question.
-        answers: Answers of the bank nearest to the network's prediction, nearest first; with a
+        answers: Answers of the bank that the network finds, nearest first; with a
             :class:`~cellgraph.answering.Lexical` the best by both scores,
             :class:`~cellgraph.answering.lexical.BlendedCandidate`.
         confidence: Probability that the first of them is a relevant answer.
@@ -77,11 +77,13 @@ class Session:
     use_memory: bool = True
     history: list[Answer] = field(default_factory=list, init=False)
     _memory: Tensor | None = field(default=None, init=False, repr=False)
+    _keyed: AnswerBank = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.top < 1:
             raise ValueError(f"at least one answer must be asked for, got top = {self.top}")
         self.model.eval()
+        self._keyed = keyed(self.bank, self.model)
 
     @property
     def remembers(self) -> bool:
@@ -116,9 +118,9 @@ class Session:
         # The lead over the second answer is a feature of the confidence, whatever is shown.
         k = max(self.top, 2)
         if self.lexical is None:
-            found = self.bank.nearest(embedding, k=k)[0]
+            found = self._keyed.nearest(output.query, k=k)[0]
         else:
-            found = self.lexical.nearest(question, self.bank.scores(embedding), self.bank, k=k)
+            found = self.lexical.nearest(question, self._keyed.scores(output.query), self.bank, k=k)
         scores = torch.tensor([[candidate.score for candidate in found[:2]]])
         probability = self.confidence.probability(score_features(scores))
         answer = Answer(
@@ -137,3 +139,12 @@ class Session:
         )
         self.history.append(answer)
         return answer
+
+
+@torch.no_grad()
+def keyed(bank: AnswerBank, model: CellGraph) -> AnswerBank:
+    """A bank found by a network's keys."""
+    if model.path is None:
+        return bank
+    device = next(model.parameters()).device
+    return bank.by(lambda answer: model.key(answer.to(device)).cpu())

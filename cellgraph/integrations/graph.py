@@ -26,8 +26,8 @@ def to_data(model: CellGraph, output: CellGraphOutput, *, edge_influence: Tensor
         Graphs with ``edge_index``, ``edge_direction`` and ``pos`` of :meth:`~cellgraph.Lattice.to_data`, ``grid_shape``
         ``[1, dim]``, the final states as ``x`` ``[num_nodes, channels]``, ``trajectory``
         ``[num_nodes, num_steps + 1, channels]`` and ``memory`` ``[num_nodes, memory_channels]`` where the output has
-        them, the node masks ``input_mask`` and ``output_mask``, ``embedding`` and ``surface`` as rows ``[1, width]``,
-        ``num_steps``, and ``edge_attr`` ``[num_edges, 1]`` where influences are given.
+        them, the node masks ``input_mask`` and ``output_mask``, ``embedding``, ``surface`` and ``query`` as rows
+        ``[1, width]``, ``num_steps``, and ``edge_attr`` ``[num_edges, 1]`` where influences are given.
 
     Raises:
         ValueError: If the output has no states, or a shape does not fit.
@@ -44,7 +44,8 @@ def to_data(model: CellGraph, output: CellGraphOutput, *, edge_influence: Tensor
         data.grid_shape = torch.tensor([lattice.shape])
         data.input_mask, data.output_mask = model.input_surface.mask, model.output_surface.mask
         data.x = output.states[row]
-        data.embedding, data.surface = output.embedding[row : row + 1], output.surface[row : row + 1]
+        for name in ("embedding", "surface", "query"):
+            data[name] = getattr(output, name)[row : row + 1]
         data.num_steps = output.num_steps
         if output.memory is not None:
             data.memory = output.memory[row]
@@ -76,6 +77,7 @@ def from_data(data: Data | Sequence[Data]) -> CellGraphOutput:
     return CellGraphOutput(
         embedding=torch.cat([g.embedding for g in graphs]),
         surface=torch.cat([g.surface for g in graphs]),
+        query=torch.cat([g.query if "query" in g else g.embedding for g in graphs]),
         states=stacked("x"),
         memory=stacked("memory"),
         num_steps=int(graphs[0].num_steps),

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from cellgraph.automata import Automaton
 from cellgraph.lattice import Lattice
-from cellgraph.model import CellGraph
+from cellgraph.model import CellGraph, CellGraphOutput
 from cellgraph.numbers import plain_numbers
 
 
 class Inference(nn.Module):
-    """A network as a function of tensors alone: question (and memory) to embedding, surface (and memory).
+    """A network as a function of tensors alone: question (and memory) to embedding, surface (, query, and memory).
 
     It is a copy in evaluation mode with a fixed number of steps, no early end, and the plain ``stencil``: kernels and
     custom operators that a network may run on here are unknown elsewhere.
@@ -28,7 +28,8 @@ class Inference(nn.Module):
     Shapes:
         - **question:** ``[batch, in_features]``
         - **memory:** ``[batch, num_nodes, memory_channels]``, for networks with memory only
-        - **output:** ``[batch, in_features]``, ``[batch, surface_width]`` and the memory
+        - **output:** ``[batch, in_features]``, ``[batch, surface_width]``; of networks with a path the query,
+          ``[batch, in_features]``; the memory of those that have one
 
     Raises:
         ValueError: If no signal can arrive in ``num_steps``.
@@ -43,7 +44,7 @@ class Inference(nn.Module):
         self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
         self.model.tolerance, self.model.remat_every = 0.0, 0
         self.model.cell.backend = "stencil"
-        self.has_memory = model.cell.memory_channels > 0
+        self.has_memory, self.has_path = model.cell.memory_channels > 0, model.path is not None
         self.dtype = self.model.cell.dtype
 
     @property
@@ -54,13 +55,14 @@ class Inference(nn.Module):
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs, in order."""
-        return ("embedding", "surface", "next_memory") if self.has_memory else ("embedding", "surface")
+        query, memory = ["query"] * self.has_path, ["next_memory"] * self.has_memory
+        return ("embedding", "surface", *query, *memory)
 
     def forward(self, question: Tensor, memory: Tensor | None = None) -> tuple[Tensor, ...]:
         """Answer a batch of questions."""
         # Exporters write slices of the full grid better than the cone's lists of cells.
         out = self.model(question, memory, num_steps=self.num_steps, states=True)
-        return (out.embedding, out.surface, out.memory) if self.has_memory else (out.embedding, out.surface)
+        return self._told(out)
 
     def example(self, batch: int, *, seed: int = 0) -> tuple[Tensor, ...]:
         """Random inputs, questions of unit length."""
@@ -77,11 +79,15 @@ class Inference(nn.Module):
         """The axis of each input that counts the samples."""
         return (0,) * len(self.inputs)
 
-    def expected(self, model: CellGraph, inputs: Sequence[Tensor], *, seed: int) -> tuple[Tensor | None, ...]:
+    def expected(self, model: CellGraph, inputs: Sequence[Tensor], *, seed: int) -> tuple[Tensor, ...]:
         """What the network itself makes of :meth:`example`."""
         model.tolerance = 0.0
         out = model(*inputs, num_steps=self.num_steps)
-        return out.embedding, out.surface, out.memory
+        return self._told(out)
+
+    def _told(self, out: CellGraphOutput) -> tuple[Tensor, ...]:
+        given = {"embedding": out.embedding, "surface": out.surface, "query": out.query, "next_memory": out.memory}
+        return tuple(given[name] for name in self.outputs)  # type: ignore[misc]
 
 
 class Steps(nn.Module):

@@ -40,7 +40,7 @@ class GMLPCell(WholeSteps):
 
     Only the centre token's output of the spatial gating unit is needed, so the unit becomes one weighted neighbour
     sum; :math:`w_k` has one value a head and direction, :math:`a_k` one a channel and direction, and both sums include
-    the centre. :math:`W_{out}` starts at zero, :math:`w` near zero and :math:`b` at one (the paper's initialisation),
+    the centre. :math:`W_{out}` starts at zero by default, :math:`w` near zero and :math:`b` at one (the paper's initialisation),
     so a new cell only transports: see :meth:`set_conveyor`.
 
     Args:
@@ -53,6 +53,8 @@ class GMLPCell(WholeSteps):
         gate_std: Standard deviation that :math:`w` starts with. At the paper's 0.02 a new gate is deaf to its
             neighbours and only the transport brings anything; at ``(K + 1) ** -0.5`` what it hears is as large as
             what a cell has itself.
+        out_std: Standard deviation that :math:`W_{out}` starts with, times ``hidden ** 0.5``. At zero a new cell only
+            transports; at one its change is as large as its state, for networks whose start does not depend on it.
         norm_transport: Whether the transport moves the state divided by its root mean square over the channels,
             instead of the state. A learned transport of the state is a linear recurrence, which long rollouts let grow
             exponentially; with this a step's change does not grow with the state, and with ``step_size`` =
@@ -92,6 +94,7 @@ class GMLPCell(WholeSteps):
         heads: int = 8,
         sharing: str = "shared",
         gate_std: float = 0.02,
+        out_std: float = 0.0,
         norm_transport: bool = False,
         conveyor: Sequence[int] | None = None,
         conveyor_rate: float = 0.25,
@@ -105,10 +108,10 @@ class GMLPCell(WholeSteps):
             )
         if sharing not in SHARING:
             raise ValueError(f"sharing must be one of {SHARING}, got {sharing!r}")
-        if gate_std < 0:
-            raise ValueError(f"gate_std must not be negative, got {gate_std}")
+        if min(gate_std, out_std) < 0:
+            raise ValueError(f"gate_std and out_std must not be negative, got {gate_std} and {out_std}")
         self.hidden, self.heads, self.sharing = hidden, heads, sharing
-        self.gate_std, self.norm_transport = gate_std, norm_transport
+        self.gate_std, self.out_std, self.norm_transport = gate_std, out_std, norm_transport
         self.conveyor, self.conveyor_rate = None if conveyor is None else tuple(conveyor), conveyor_rate
         if self.conveyor is not None and self.conveyor not in getattr(lattice, "offsets", ()):
             raise ValueError(f"conveyor must be an offset of the lattice, got {self.conveyor} for {lattice}")
@@ -139,7 +142,10 @@ class GMLPCell(WholeSteps):
         nn.init.normal_(self.position, std=0.5)
         nn.init.uniform_(self.in_weight, -(self.channels**-0.5), self.channels**-0.5)
         nn.init.normal_(self.gate_weight, std=self.gate_std)
-        nn.init.zeros_(self.out_weight)
+        if self.out_std:
+            nn.init.normal_(self.out_weight, std=self.out_std * self.hidden**-0.5)
+        else:
+            nn.init.zeros_(self.out_weight)
         nn.init.zeros_(self.transport)
         if self.conveyor is not None:
             self.set_conveyor(self.lattice.offsets.index(self.conveyor), self.conveyor_rate)

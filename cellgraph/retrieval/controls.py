@@ -80,12 +80,16 @@ class Control(Pretrained):
         """
         if memory is not None:
             raise ValueError(f"{type(self).__name__} has no memory, got one of shape {list(memory.shape)}")
-        embedding, surface = self.answer(question)
-        return CellGraphOutput(embedding=embedding, surface=surface)
+        embedding, surface, query = self.answer(question)
+        return CellGraphOutput(embedding=embedding, surface=surface, query=query)
 
-    def answer(self, question: Tensor) -> tuple[Tensor, Tensor]:
-        """The answers and their surfaces."""
+    def answer(self, question: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The answers, their surfaces and their queries."""
         raise NotImplementedError
+
+    def key(self, answer: Tensor) -> Tensor:
+        """What queries are compared with to find answers."""
+        return answer
 
     def parameter_counts(self) -> dict[str, int]:
         """Number of parameters, by part."""
@@ -142,10 +146,11 @@ class AdaptersAlone(Control):
         """Number of parameters of the adapters' parts in use."""
         return {"adapters": _count(self.question_adapter.encoder) + _count(self.answer_adapter.decoder)}
 
-    def answer(self, question: Tensor) -> tuple[Tensor, Tensor]:
-        """The answers and their surfaces."""
+    def answer(self, question: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The answers, their surfaces and their queries."""
         surface = self.transform(self.question_adapter.encode(question))
-        return self.answer_adapter.decode(surface), surface
+        embedding = self.answer_adapter.decode(surface)
+        return embedding, surface, embedding
 
     def transform(self, surface: Tensor) -> Tensor:
         """What stands in the lattice's place: from input surface to output surface."""
@@ -226,6 +231,8 @@ class PathAlone(Control):
     """The model with a linear path and no lattice beside it, or a
     :class:`~cellgraph.retrieval.perceptron.ResidualPerceptron` in its place.
 
+    Answers are found and embedded as those of the network.
+
     Args:
         path: The path; not copied.
         answer_adapter: Gives the surface of an answer; not copied.
@@ -257,23 +264,27 @@ class PathAlone(Control):
     @classmethod
     def new(cls, adapter: Callable[[], LinearAdapter], **options: Any) -> PathAlone:
         """A new one, its answer adapter made by ``adapter``."""
-        answer_adapter = adapter()
-        return cls(LinearPath(answer_adapter.in_features), answer_adapter, **options)
+        answer_adapter, key = adapter(), options.pop("key")
+        return cls(LinearPath(answer_adapter.in_features, key=key), answer_adapter, **options)
 
     def config(self) -> dict[str, Any]:
         """All that it takes to build the model again, as plain types."""
-        return {**super().config(), **self.mlp_options}
+        return {**super().config(), **self.mlp_options, "key": "none" if self.path.keys is None else "linear"}
 
     def parameter_counts(self) -> dict[str, int]:
-        """Number of parameters of the path and of the perceptron."""
-        counts = {"path": _count(self.path)}
+        """Number of parameters of the path's parts and of the perceptron."""
+        counts = {name: sum(map(_count, found)) for name, found in self.path.parts().items()}
         return counts if self.mlp is None else counts | {"mlp": _count(self.mlp)}
 
-    def answer(self, question: Tensor) -> tuple[Tensor, Tensor]:
-        """The answers and their surfaces."""
+    def answer(self, question: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The answers, their surfaces and their queries."""
         z = self.path.question(question)
         y = self.path(z) if self.mlp is None else self.path(z) + self.mlp(z)
-        return self.path.embedding(y), self.answer_adapter.encode(y)
+        return self.path.embedding(z, y), self.answer_adapter.encode(y), y
+
+    def key(self, answer: Tensor) -> Tensor:
+        """What queries are compared with to find answers."""
+        return self.path.key(answer)
 
     def target_surface(self, answer: Tensor) -> Tensor:
         """The surface that stands for an answer embedding, without gradient: what training aims at."""
@@ -296,7 +307,8 @@ def with_perceptron(model: CellGraph, **options: Any) -> Control:
     """
     counts, adapter = model.parameter_counts(), copy.deepcopy(model.answer_adapter)
     if model.path is not None:
-        hidden = LinearMLP.hidden_for(sum(counts.values()) - counts["path"], model.in_features)
+        lattice = sum(count for name, count in counts.items() if name not in model.path.parts())
+        hidden = LinearMLP.hidden_for(lattice, model.in_features)
         return PathAlone(copy.deepcopy(model.path), adapter, **{"hidden": hidden, **options})
     hidden = LinearMLP.hidden_for(sum(counts.values()) - counts["adapters"], model.input_surface.width)
     return LinearMLP(copy.deepcopy(model.question_adapter), adapter, **{"hidden": hidden, **options})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -41,6 +42,8 @@ class Prediction:
 
     Attributes:
         embedding: Predicted answer embeddings, ``[num_pairs, in_features]``.
+        query: What finds the answers, ``[num_pairs, in_features]``; the embeddings by default.
+        key: Gives what queries are compared with to find answers; the answers themselves by default.
         surface: Predicted surfaces, ``[num_pairs, surface_width]``, where the system has one.
         parameters: Numbers fitted or trained.
         seconds_train: Wall-clock time of doing so.
@@ -50,13 +53,19 @@ class Prediction:
 
     embedding: Tensor
     surface: Tensor | None = None
+    query: Tensor = None  # type: ignore[assignment]
+    key: Callable[[Tensor], Tensor] = field(default=lambda answer: answer, repr=False)
     parameters: int = 0
     seconds_train: float = 0.0
     trials: int = 0
 
+    def __post_init__(self) -> None:
+        if self.query is None:
+            object.__setattr__(self, "query", self.embedding)
+
     def cosines(self, answers: Tensor) -> Tensor:
-        """Cosine of each prediction with each of some answers, ``[num_pairs, num_answers]``."""
-        return F.normalize(self.embedding, dim=1) @ F.normalize(answers.float(), dim=1).T
+        """Cosine of each query with the key of each of some answers, ``[num_pairs, num_answers]``."""
+        return F.normalize(self.query, dim=1) @ F.normalize(self.key(answers).float(), dim=1).T
 
 
 @dataclass(frozen=True)
@@ -149,8 +158,9 @@ def evaluate(
 ) -> Evaluation:
     """Judge predictions against the true answers of held-out pairs.
 
-    Answers are retrieved in teacher space by raw cosine, and once more with :func:`~cellgraph.retrieval.metrics.csls`,
-    among the distinct held-out answers (:func:`~cellgraph.retrieval.metrics.distinct_answers`).
+    Answers are retrieved by the raw cosine of a system's queries with its keys of them, for most the embeddings in
+    teacher space, and once more with :func:`~cellgraph.retrieval.metrics.csls`, among the distinct held-out answers
+    (:func:`~cellgraph.retrieval.metrics.distinct_answers`).
 
     Args:
         predictions: What each system predicts, by its name in the table; their order is that of the rows.
@@ -206,7 +216,9 @@ def evaluate(
                 "cosine_centred": float(cosine(embedding, answers, mean=mean).mean()),
             }
             both = (("", None), ("_csls", csls_k))
-            found = {suffix: ranks(embedding, answers[candidates], target, csls_k=k) for suffix, k in both}
+            keys = _checked(f"keys of {name!r}", prediction.key(answers[candidates]), rows=len(candidates))
+            query = _checked(f"query of {name!r}", prediction.query, rows=len(answers), width=keys.size(1))
+            found = {suffix: ranks(query, keys, target, csls_k=k) for suffix, k in both}
         for suffix in ("", "_csls"):
             ranked = found.get(suffix)
             hits = {n: None if ranked is None else float(recall_at_k(ranked, n).mean()) for n in RECALLS}
@@ -306,10 +318,18 @@ def predict(
     return Prediction(
         embedding=torch.cat([output.embedding.float().cpu() for output in outputs]),
         surface=torch.cat([output.surface.float().cpu() for output in outputs]),
+        query=torch.cat([output.query.float().cpu() for output in outputs]),
+        key=functools.partial(_keys, model),
         parameters=sum(model.parameter_counts().values()),
         seconds_train=seconds_train,
         trials=1,
     )
+
+
+@torch.no_grad()
+def _keys(model: CellGraph | Control, answer: Tensor) -> Tensor:
+    """A model's keys of answers that are elsewhere."""
+    return model.key(answer.to(next(model.parameters()).device)).float().to(answer.device)
 
 
 def _mrr(interval: Interval, suffix: str = "") -> Row:

@@ -65,17 +65,12 @@ class PairLesson(Lesson):
     def learn(self, model: nn.Module, batch: Batch, *, done: float, generator: torch.Generator) -> Learned:
         """The loss of a batch; the memory that it ends with is kept for one that continues it."""
         memory = None if batch.starts else self.memory
-        asked = batch.asking(self.noisy(batch.question, generator)) if self.settings.noise else batch
+        noise = self.settings.noise
+        asked = batch.asking(with_noise(batch.question, noise, generator)) if noise else batch
         predicted, self.memory = answers(model, asked, memory, generator, needs_states=self.objective.needs_states)
         total, terms = self.objective(predicted)
         detached = {name: term.detach() for name, term in terms.items()}
         return Learned(total, detached, batch, len(batch), predicted.num_steps)
-
-    def noisy(self, question: Tensor, generator: torch.Generator) -> Tensor:
-        """Questions with Gaussian noise, whose expected norm is the setting (Bishop 1995, "Training with noise is
-        equivalent to Tikhonov regularization")."""
-        draws = torch.randn(question.shape, generator=generator, device=question.device, dtype=question.dtype)
-        return question + self.settings.noise * question.size(-1) ** -0.5 * draws
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """The terms, the cosine, and the retrieval among all the answers of the validation set."""
@@ -86,7 +81,10 @@ class PairLesson(Lesson):
             predicted, _ = answers(model, batch.to(device), None, None, needs_states=self.objective.needs_states)
             total, terms = self.objective(predicted)
             meter.add({"loss": total, **terms}, rows=len(batch))
-            parts.append((*alike(predicted.embedding, predicted.answer), predicted.group))
+            keys = predicted.key(predicted.answer)
+            parts.append(
+                (*alike(predicted.embedding, predicted.answer), *alike(predicted.query, keys), predicted.group)
+            )
         return {**meter.means(), **_figures(*(torch.cat(part) for part in zip(*parts, strict=True)))}
 
     def constrain(self) -> None:
@@ -112,6 +110,13 @@ class PairLesson(Lesson):
             weights |= {name: scale for name in names if name.startswith("objective.") and name.endswith("log_scale")}
 
 
+def with_noise(question: Tensor, norm: float, generator: torch.Generator) -> Tensor:
+    """Questions with Gaussian noise of an expected norm (Bishop 1995, "Training with noise is equivalent to Tikhonov
+    regularization")."""
+    draws = torch.randn(question.shape, generator=generator, device=question.device, dtype=question.dtype)
+    return question + norm * question.size(-1) ** -0.5 * draws
+
+
 def answers(
     model: nn.Module,
     batch: Batch,
@@ -129,15 +134,15 @@ def answers(
     return Predicted(model, batch, outputs), None if memory is None else memory.detach()
 
 
-def _figures(prediction: Tensor, answer: Tensor, group: Tensor) -> dict[str, float]:
+def _figures(prediction: Tensor, answer: Tensor, query: Tensor, key: Tensor, group: Tensor) -> dict[str, float]:
     """The cosine, and the retrieval among all the answers."""
     # Near answers differ by less than half precision can tell.
     with torch.autocast(prediction.device.type, enabled=False):
-        unit = F.normalize(answer, dim=-1).T
+        unit = F.normalize(key, dim=-1).T
         ranks = torch.cat(
             [
                 first_right(F.normalize(rows, dim=-1) @ unit, own[:, None] == group)
-                for rows, own in zip(prediction.split(1024), group.split(1024), strict=True)
+                for rows, own in zip(query.split(1024), group.split(1024), strict=True)
             ]
         )
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -12,15 +13,19 @@ from cellgraph.numbers import plain_numbers
 from cellgraph.precision import at_least_float32
 from cellgraph.retrieval.contrast import MAX_SCALE
 
+if TYPE_CHECKING:
+    from cellgraph.retrieval.objectives import Predicted
+
 
 class MemoryBank(nn.Module):
-    """Compares predictions with answers: cosines times a learned scale, at most 100 (`Radford et al. 2021
-    <https://arxiv.org/abs/2103.00020>`_), with the answers of a batch or with all that were given to :meth:`fit`.
+    """Compares predictions with answers, a model's queries with its keys: cosines times a learned scale, at most 100
+    (`Radford et al. 2021 <https://arxiv.org/abs/2103.00020>`_), with the answers of a batch or with all that were given
+    to :meth:`fit`.
 
     Args:
         temperature: The temperature at the start, one over the scale.
         learn_temperature: Whether it is learned.
-        centred: Whether cosines are taken after subtracting the mean of the answers given to :meth:`fit`.
+        centred: Whether cosines are taken after subtracting the key of the mean of the answers given to :meth:`fit`.
 
     Raises:
         ValueError: If the temperature is too low.
@@ -56,7 +61,7 @@ class MemoryBank(nn.Module):
             return
         distinct = answer.new_zeros(int(group.max()) + 1, answer.size(1))
         distinct[group] = answer
-        self.answers = self.direction(distinct)
+        self.answers = distinct
 
     @torch.no_grad()
     def start_at(self, temperature: float) -> None:
@@ -78,29 +83,23 @@ class MemoryBank(nn.Module):
         """The temperature now."""
         return torch.exp(-self.log_scale.detach())
 
-    def direction(self, embedding: Tensor) -> Tensor:
-        """What of an embedding is compared."""
-        if self.centred:
-            if self.centre is None:
-                raise ValueError("centred=True needs the mean of the training answers: call fit first")
-            embedding = embedding - self.centre.to(embedding.dtype)
-        return F.normalize(embedding, dim=-1)
-
-    def logits(self, embedding: Tensor, answer: Tensor | None = None) -> Tensor:
+    def logits(self, predicted: Predicted, answer: Tensor | None = None) -> Tensor:
         """Scaled similarities of predictions with answers, ``[rows, columns]``; with the whole bank by default.
 
         Raises:
             ValueError: If the bank is empty.
         """
+        answer = self.answers if answer is None else answer
         if answer is None:
-            if self.answers is None:
-                raise ValueError("a bank of negatives needs the training answers: call fit first")
-            known = self.answers
-        else:
-            known = self.direction(at_least_float32(answer).to(at_least_float32(embedding).dtype))
-        prediction = self.direction(at_least_float32(embedding))
-        scale = self.log_scale.to(prediction.dtype).clamp(max=math.log(MAX_SCALE)).exp()
-        return scale * prediction @ known.T.to(prediction.dtype)
+            raise ValueError("a bank of negatives needs the training answers: call fit first")
+        query, key = at_least_float32(predicted.query), predicted.key(at_least_float32(answer))
+        if self.centred:
+            if self.centre is None:
+                raise ValueError("centred=True needs the mean of the training answers: call fit first")
+            centre = predicted.key(self.centre)
+            query, key = query - centre, key - centre
+        scale = self.log_scale.to(query.dtype).clamp(max=math.log(MAX_SCALE)).exp()
+        return scale * F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).T.to(query.dtype)
 
     def extra_repr(self) -> str:
         return f"temperature={float(self.temperature()):.3g}, centred={self.centred}"

@@ -39,11 +39,11 @@ def nearest_answers(
     k: int = 3,
     indices: Sequence[int] | None = None,
 ) -> list[NearestAnswers]:
-    """Find the held-out answers nearest to a few predictions, by raw cosine in teacher space.
+    """Find the held-out answers nearest to a few predictions, by the raw cosine.
 
     Args:
-        predictions: Predicted answer embeddings of the held-out pairs.
-        answers: Their true answer embeddings.
+        predictions: Predicted answer embeddings of the held-out pairs, or a network's queries.
+        answers: Their true answer embeddings, or a network's keys of them.
         questions: Texts of the questions.
         answer_texts: Texts of the answers.
         num_questions: How many questions to show: evenly spaced over the held-out pairs, so that nobody picked them.

@@ -33,7 +33,7 @@ class Predicted:
         num_steps: Steps of a rollout, in the mean.
 
     Shapes:
-        - **embedding**, **answer:** ``[rows, in_features]``
+        - **embedding**, **query**, **answer:** ``[rows, in_features]``
         - **surface**, **target_surface:** ``[rows, surface_width]``
         - **states:** ``[rows, num_nodes, channels]``; ``None`` for models without cells
         - **group:** ``[rows]``, equal for equal answers
@@ -49,6 +49,16 @@ class Predicted:
     def embedding(self) -> Tensor:
         """Predicted answers in the teacher's space."""
         return self._rows([output.embedding for output in self._outputs])
+
+    @functools.cached_property
+    def query(self) -> Tensor:
+        """What finds the answers, see :meth:`key`; the embedding where a model gives nothing else."""
+        return self._rows([getattr(output, "query", output.embedding) for output in self._outputs])
+
+    def key(self, answer: Tensor) -> Tensor:
+        """What queries are compared with to find answers."""
+        key = getattr(self._model, "key", None)
+        return answer if key is None else key(answer)
 
     @functools.cached_property
     def surface(self) -> Tensor:

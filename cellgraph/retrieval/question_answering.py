@@ -170,7 +170,8 @@ class QuestionAnswering(Retrieval):
             groups=_group_numbers(self.texts.test),
             reference=LATTICE,
         )
-        examples = nearest_answers(predictions[LATTICE].embedding, self.test.answer, questions, answers)
+        ours = predictions[LATTICE]
+        examples = nearest_answers(ours.query, ours.key(self.test.answer), questions, answers)
         save_evaluation(evaluation, job.folder, examples)
         print_evaluation(evaluation, examples, console=job.console)
         return evaluation

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.retrieval.embedded import EmbeddedPairs
-from cellgraph.retrieval.lesson import PairLesson
+from cellgraph.precision import alike
+from cellgraph.retrieval.lesson import PairLesson, with_noise
 from cellgraph.retrieval.objectives import Objective
 from cellgraph.retrieval.settings import TrainSettings
 from cellgraph.training import Job, Task
+
+
+#: Questions asked at a time when a network is calibrated.
+CALIBRATED = 64
 
 
 class Retrieval(Task):
@@ -47,6 +53,22 @@ class Retrieval(Task):
         if self.pairs is None:
             raise ValueError("training needs embedded pairs, there are none yet")
         return PairLesson(self.objective, self.pairs, self.validation, settings)
+
+    @torch.no_grad()
+    def finish(self, model: nn.Module, settings: TrainSettings) -> None:
+        """Calibrate the embedding of a network with a path on the training pairs.
+
+        The queries are those of questions with the noise of training: without it, a network is surer of a training
+        pair than it is of any other.
+        """
+        path = getattr(model, "path", None)
+        if path is None or self.pairs is None:
+            return
+        generator = torch.Generator().manual_seed(settings.seed)
+        question, answer = (alike(part, path.linear.weight)[0] for part in (self.pairs.question, self.pairs.answer))
+        noisy = with_noise(question, settings.noise, generator)
+        query = torch.cat([model(part).query.float() for part in noisy.split(CALIBRATED)])
+        path.calibrate(path.question(question), query, answer)
 
     def save(self, model: nn.Module, folder: RunFolder) -> None:
         """Write a trained network."""

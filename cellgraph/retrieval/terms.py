@@ -167,9 +167,9 @@ class DialogueTerm(_Contrastive):
         banked = self.training and self.negatives == "bank"
         within = None
         if not banked or self.direction == "symmetric":
-            within = self.bank.logits(predicted.embedding, predicted.answer)
+            within = self.bank.logits(predicted, predicted.answer)
         if banked or within is None:
-            found = contrast(self.bank.logits(predicted.embedding), target=group)
+            found = contrast(self.bank.logits(predicted), target=group)
         else:
             found = contrast(within, group=group)
         if self.direction == "forward" or within is None:
@@ -191,7 +191,7 @@ class TurnTerm(_Contrastive):
 
     def forward(self, predicted: Predicted) -> Tensor:
         """The term."""
-        logits = self.bank.logits(predicted.embedding, predicted.answer)
+        logits = self.bank.logits(predicted, predicted.answer)
         return contrast_within(logits, group=predicted.group, dialogue=predicted.dialogue)
 
 

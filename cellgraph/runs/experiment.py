@@ -19,7 +19,7 @@ from cellgraph.data import QAPair
 from cellgraph.files import write_json
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
-from cellgraph.retrieval import QuestionAnswering
+from cellgraph.retrieval import Prediction, QuestionAnswering
 from cellgraph.retrieval.question_answering import LATTICE
 from cellgraph.retrieval.stages import ADAPTERS_ALONE
 from cellgraph.training import Job, RunSettings, Task, TrainResult, train, used_precision
@@ -137,10 +137,10 @@ class Experiment:
         task.prepare(job)
         run = FinishedRun.load(self.folder, task.cache)
 
-        def systems(question: Tensor) -> dict[str, Tensor]:
+        def systems(question: Tensor) -> dict[str, Prediction]:
             assert isinstance(model, CellGraph)
             predictions = task.predictions(model, question, job)
-            return {shown: predictions[name].embedding for name, shown in JUDGED.items()}
+            return {shown: predictions[name] for name, shown in JUDGED.items()}
 
         job.say("calibrating the confidence and asking")
         report = judge_run(run, asked, systems, trusted=LATTICE)

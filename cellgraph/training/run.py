@@ -124,10 +124,11 @@ def train(
         chosen = place.best if checkpoint.best_score is not None else place.last
         module.cpu()
         model.load_state_dict(model_weights(read_checkpoint(chosen)))
+        task.finish(model.eval(), settings)
     best = next((row for row in writer.history if row["step"] == checkpoint.best_step), {})
     newest = {name: value for name, value in writer.latest.items() if name.startswith("train/")}
     return TrainResult(
-        model=model.eval(),
+        model=model,
         steps=trainer.global_step,
         best_step=checkpoint.best_step,
         seconds=writer.seconds,

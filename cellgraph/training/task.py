@@ -139,6 +139,14 @@ class Task(ABC):
     def lesson(self, settings: Any) -> Lesson:
         """A new training by these settings."""
 
+    def finish(self, model: nn.Module, settings: Any) -> None:  # noqa: B027 - most have nothing to do
+        """Do what is to be done with the trained weights before the model is used.
+
+        Args:
+            model: The model, on the CPU and in evaluation mode.
+            settings: How it was trained.
+        """
+
     def check(self, make: Any, settings: Any) -> None:  # noqa: B027 - most have nothing to do
         """Refuse what does not fit before anything takes long.
 

@@ -25,6 +25,7 @@ from cellgraph.answering.questions import (
     save_report,
     similarity_threshold,
 )
+from cellgraph.retrieval import Prediction
 
 CONFIDENCE = Confidence(
     weights=(8.0, 4.0), bias=-4.0, threshold=0.6, precision=0.8, num_questions=9, answered=0.5, equivalence=0.9
@@ -62,7 +63,13 @@ def test_the_table_is_what_counting_gives(tmp_path: Path) -> None:
     bank = AnswerBank([f"answer {i}" for i in range(200)], embeddings)
     target = torch.arange(0, 120)
     answers = embeddings[target]
-    systems = {"noisy": answers + 0.3 * torch.randn(120, 3), "blind": torch.randn(120, 3)}
+    turn = torch.linalg.qr(torch.randn(3, 3))[0]
+    noisy = answers + 0.3 * torch.randn(120, 3)
+    systems = {
+        # Queries are compared with keys, wherever the embedding is.
+        "noisy": Prediction(torch.randn(120, 3), query=noisy @ turn, key=lambda answer: answer @ turn),
+        "blind": Prediction(torch.randn(120, 3)),
+    }
     categories = [GENERAL if i % 3 else "mine" for i in range(120)]
     report = judge_questions(
         systems, answers, target, categories, bank=bank, confidence=CONFIDENCE, trusted="noisy", num_resamples=200
@@ -73,7 +80,7 @@ def test_the_table_is_what_counting_gives(tmp_path: Path) -> None:
     right = unit[:120] @ unit.T >= 0.9
     rows = {(row["category"], row["system"]): row for row in report.rows}
     assert list(dict.fromkeys(row["category"] for row in report.rows)) == [GENERAL, "mine", "all"]
-    for name, prediction in systems.items():
+    for name, prediction in {"noisy": noisy, "blind": systems["blind"].embedding}.items():
         scores = prediction.double().numpy() @ unit.T / prediction.double().norm(dim=1, keepdim=True).numpy()
         order = np.argsort(-scores, axis=1)
         for category in (GENERAL, "mine", "all"):
@@ -87,7 +94,7 @@ def test_the_table_is_what_counting_gives(tmp_path: Path) -> None:
                 assert row[f"relevant_at_{k}_low"] <= relevant + 1e-9
                 assert row[f"relevant_at_{k}_high"] >= relevant - 1e-9
 
-    scores = systems["noisy"].double().numpy() @ unit.T / systems["noisy"].double().norm(dim=1, keepdim=True).numpy()
+    scores = noisy.double().numpy() @ unit.T / noisy.double().norm(dim=1, keepdim=True).numpy()
 
     def said(scores: np.ndarray) -> np.ndarray:
         best = -np.sort(-scores, axis=1)
@@ -135,7 +142,7 @@ def test_categories_are_no_markup() -> None:
     bank = AnswerBank(["a", "b", "c"], torch.eye(3))
     wild = "[/x] a|b *c*\n<d> \x1b[2Je"
     report = judge_questions(
-        {"it": torch.eye(3)},
+        {"it": Prediction(torch.eye(3))},
         torch.eye(3),
         torch.arange(3),
         [wild] * 3,
@@ -159,7 +166,7 @@ def test_nothing_answered_has_no_precision() -> None:
         weights=(0.0, 0.0), bias=-3.0, threshold=None, precision=0.8, num_questions=9, answered=0.0, equivalence=0.9
     )
     report = judge_questions(
-        {"it": torch.eye(3)},
+        {"it": Prediction(torch.eye(3))},
         torch.eye(3),
         torch.arange(3),
         [GENERAL] * 3,

@@ -28,7 +28,7 @@ def pairs() -> tuple[torch.Tensor, torch.Tensor]:
 
 def network(**options: object) -> CellGraph:
     cell = GMLPCell(LATTICE, 16, hidden=16, heads=2)
-    return CellGraph(cell, in_features=10, path="linear", num_steps=3, surface_channels=2, **options)
+    return CellGraph(cell, in_features=10, num_steps=3, surface_channels=2, **{"path": "linear", **options})
 
 
 def test_embeddings_have_unit_variance_and_come_back(pairs) -> None:
@@ -37,7 +37,8 @@ def test_embeddings_have_unit_variance_and_come_back(pairs) -> None:
     for scaled in (path.question(pairs[0]), path.answer(pairs[1])):
         torch.testing.assert_close(scaled.mean(0), torch.zeros(10), atol=1e-5, rtol=0)
         assert float(scaled.square().mean()) == pytest.approx(1.0)
-    torch.testing.assert_close(path.embedding(path.answer(pairs[1])), pairs[1])
+    z, y = path.question(pairs[0]), path.answer(pairs[1])
+    torch.testing.assert_close(path.embedding(z, y), pairs[1])
 
 
 def test_a_new_network_moves_the_question_to_the_mean_of_the_answers(pairs) -> None:
@@ -85,9 +86,58 @@ def test_the_answer_is_the_path_and_what_is_read_off_the_cells(pairs, readout, m
     z = (question - model.path.question_mean) / model.path.question_scale
     cells = out.states[:, read, : 16 - memory].flatten(1)
     y = z @ model.path.linear.weight.T + model.path.linear.bias + cells @ model.readout.weight.T / cells.size(1) ** 0.5
-    wanted = model.path.answer_mean + model.path.answer_scale * y
+    torch.testing.assert_close(out.query, y, rtol=1e-4, atol=1e-4)
+    calibration = model.path.calibration
+    scaled = torch.cat([z, y], dim=1) @ calibration.weight.T + calibration.bias
+    wanted = model.path.answer_mean + model.path.answer_scale * scaled
     torch.testing.assert_close(out.embedding, wanted, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(out.surface, model.target_surface(out.embedding), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(out.surface, model.answer_adapter.encode(y), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("key", ["linear", "none"])
+def test_answers_have_keys_at_unit_variance(pairs, key: str) -> None:
+    model = network(key=key).eval()
+    model.fit_adapters(*pairs)
+    scaled = (pairs[1] - pairs[1].mean(0)) / (pairs[1] - pairs[1].mean(0)).square().mean().sqrt()
+    torch.testing.assert_close(model.key(pairs[1]), scaled, rtol=1e-4, atol=1e-5)
+    randomise(model)
+    turned = scaled if key == "none" else scaled @ model.path.keys.weight.T
+    torch.testing.assert_close(model.key(pairs[1]), turned, rtol=1e-4, atol=1e-4)
+    bare = network(key=key, path="none")
+    assert torch.equal(bare.key(pairs[1]), pairs[1])
+    assert torch.equal(bare(pairs[0]).query, bare(pairs[0]).embedding)
+
+
+def test_the_embedding_is_calibrated_by_ridge_regression(pairs) -> None:
+    model = network().eval()
+    model.fit_adapters(*pairs)
+    randomise(model)
+    with torch.no_grad():
+        query = model(pairs[0]).query
+        z, scaled = model.path.question(pairs[0]), model.path.answer(pairs[1])
+        model.path.calibrate(z, query, pairs[1])
+        found = model(pairs[0]).embedding
+    both = torch.cat([z, query], dim=1).double().numpy()
+    alphas = torch.logspace(-3, 5, 17).tolist()
+    wanted = [torch.tensor(Ridge(alpha).fit(both, scaled.double()).predict(both)) for alpha in alphas]
+    found = model.path.answer(found).double()
+    assert min(float((found - one).abs().max()) for one in wanted) < 1e-3 * float(scaled.abs().max())
+    # As any ridge regression with a penalty found by leaving one out, it is nearer than the mean answer.
+    assert float((found - scaled).square().mean()) < float(scaled.square().mean())
+
+
+def test_as_many_channels_are_read_as_asked_for(pairs) -> None:
+    model = network(readout_channels=3).eval()
+    assert model.readout.weight.shape == (10, 16 * 3)
+    assert CellGraph.from_config(model.config()).readout.weight.shape == (10, 16 * 3)
+    for wrong in (0, 17):
+        with pytest.raises(ValueError, match=f"readout_channels must be between 1 and the 16 .* got {wrong}"):
+            network(readout_channels=wrong)
+
+
+def test_an_unknown_key_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"key must be one of \('linear', 'none'\), got 'mlp'"):
+        network(key="mlp")
 
 
 def test_the_light_cone_of_a_read_face_gives_the_same_answer_and_gradients(pairs) -> None:

@@ -48,7 +48,19 @@ def only(name, **options):
     return plain_objective(**weights, **options)
 
 
-def judged(objective, embedding, surface, states=None, *, answer, target_surface=None, group=None, dialogue=None):
+def judged(
+    objective,
+    embedding,
+    surface,
+    states=None,
+    *,
+    answer,
+    target_surface=None,
+    group=None,
+    dialogue=None,
+    query=None,
+    key=lambda answer: answer,
+):
     """What an objective makes of a prediction that is given as tensors; every row is a dialogue unless told."""
     if group is None:
         group = torch.unique(answer, dim=0, return_inverse=True)[1]
@@ -57,6 +69,8 @@ def judged(objective, embedding, surface, states=None, *, answer, target_surface
     return objective(
         SimpleNamespace(
             embedding=embedding,
+            query=embedding if query is None else query,
+            key=key,
             surface=surface,
             states=states,
             answer=answer,
@@ -102,6 +116,21 @@ def test_bank_holds_every_distinct_training_answer(rows):
     assert float(total) == pytest.approx(
         info_nce(prediction - mean, answer - mean, range(ROWS), 1 / 0.07, left_out=twin), rel=1e-6
     )
+
+
+def test_queries_find_the_keys_of_the_training_answers(rows):
+    query = rows[0]
+    training = torch.randn(30, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    turn = torch.randn(WIDTH, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    objective = only("dialogue", negatives="bank", direction="forward", centred=True)
+    group = torch.arange(30)
+    objective.fit(training, group)
+    index = torch.tensor([3, 20, 0, 1, 2, 7, 29])
+    asked = {"answer": training[index], "group": index, "query": query, "key": lambda answer: answer @ turn}
+    total, _ = judged(objective, torch.zeros_like(query), query, **asked)
+    keys, centre = training @ turn, training.mean(0) @ turn
+    expected = info_nce(query - centre, keys - centre, index.tolist(), 1 / 0.07)
+    assert float(total) == pytest.approx(expected, rel=1e-6)
 
 
 def test_turn_compares_within_dialogues_only(rows):
