@@ -126,7 +126,7 @@ class CellGraph(Ends):
         input_nodes: Any = "front",
         output_nodes: Any = "back",
         surface_channels: int = 8,
-        path: str = "none",
+        path: str = "linear",
         key: str = "linear",
         readout: Any = "surface",
         readout_channels: int | None = None,

@@ -198,7 +198,7 @@ def standard_objective(
     overflow: float = 1.0,
     variance: float = 1.0,
     covariance: float = 0.04,
-    temperature: float = 0.05,
+    temperature: float = 0.07,
     learn_temperature: bool = True,
     negatives: str = "bank",
     direction: str = "forward",

@@ -10,13 +10,12 @@ from torch import nn
 
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
-from cellgraph.retrieval.embedded import EmbeddedPairs
 from cellgraph.precision import alike
+from cellgraph.retrieval.embedded import EmbeddedPairs
 from cellgraph.retrieval.lesson import PairLesson, with_noise
 from cellgraph.retrieval.objectives import Objective
 from cellgraph.retrieval.settings import TrainSettings
 from cellgraph.training import Job, Task
-
 
 #: Questions asked at a time when a network is calibrated.
 CALIBRATED = 64

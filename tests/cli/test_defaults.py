@@ -25,6 +25,9 @@ CONF = Path(__file__).parents[2] / "conf"
 GIVEN = {"lattice", "cell", "in_features", "in_channels", "weight"}
 #: What a choice that is not the first of its kind is there for.
 VARIANTS = {
+    "cell=gmlp_path": {"gate_std", "out_std"},
+    "lattice=cube": {"neighbourhood"},
+    "lattice=small": {"neighbourhood"},
     "task=tree": {"shape", "size", "neighbourhood"},
     "teacher=llama3": {"dtype"},
     "pool=regenerating": {"damage"},
