@@ -40,8 +40,8 @@ class GMLPCell(WholeSteps):
 
     Only the centre token's output of the spatial gating unit is needed, so the unit becomes one weighted neighbour
     sum; :math:`w_k` has one value a head and direction, :math:`a_k` one a channel and direction, and both sums include
-    the centre. :math:`W_{out}` starts at zero by default, :math:`w` near zero and :math:`b` at one (the paper's initialisation),
-    so a new cell only transports: see :meth:`set_conveyor`.
+    the centre. :math:`w` starts near zero, :math:`b` at one (the paper's initialisation) and :math:`W_{out}` at zero:
+    unless told otherwise a new cell only transports, see :meth:`set_conveyor`.
 
     Args:
         lattice: The lattice the cells sit on.
