@@ -36,8 +36,8 @@ def main(folder: str = ".") -> None:
     for number, question in enumerate(turns, start=1):
         with torch.no_grad():
             out = model(question, eager)
-        answer, _, by_torch = program(question, by_torch)
-        embedding, _, by_onnx = session.run(None, {"question": question.numpy(), "memory": by_onnx})
+        answer, _, _, by_torch = program(question, by_torch)
+        embedding, _, _, by_onnx = session.run(None, {"question": question.numpy(), "memory": by_onnx})
         eager = out.memory
         differences = [float((found - out.embedding).abs().max()) for found in (torch.as_tensor(embedding), answer)]
         print(f"turn {number}: onnxruntime differs by {differences[0]:.1e}, the torch program by {differences[1]:.1e}")

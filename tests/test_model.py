@@ -19,7 +19,7 @@ def small(num_steps: int = 4, *, cell: dict | None = None, **options: object) ->
         GMLPCell(Lattice((3, 3, 3)), 6, **cell_options),
         in_features=9,
         num_steps=num_steps,
-        **{"surface_channels": 1, **options},
+        **{"surface_channels": 1, "path": "none", **options},
     )
 
 
@@ -44,6 +44,7 @@ def test_a_new_network_is_the_identity_from_face_to_face(data: st.DataObject) ->
         in_features=4,
         num_steps=num_steps,
         surface_channels=2,
+        path="none",
         adapter="linear",
         input_nodes=ends[0],
         output_nodes=ends[1],
@@ -62,7 +63,7 @@ def test_a_new_network_is_the_identity_from_face_to_face(data: st.DataObject) ->
 def test_a_new_network_is_the_identity_at_full_size(count: int) -> None:
     for num_steps in (10, 12, 14, 20):
         cell = GMLPCell(Lattice((11, 15, 15), count))
-        model = CellGraph(cell, in_features=64, surface_channels=1, num_steps=num_steps, adapter="linear").eval()
+        model = CellGraph(cell, in_features=64, surface_channels=1, path="none", num_steps=num_steps, adapter="linear").eval()
         question = torch.randn(1, 64)
         torch.testing.assert_close(
             model(question).surface, model.question_adapter.encode(question), rtol=1e-4, atol=1e-4

@@ -39,7 +39,7 @@ def double_by_default() -> Iterator[None]:
 def small(**options) -> CellGraph:
     torch.manual_seed(0)
     cell = GMLPCell(Lattice((3, 3, 3)), 6, hidden=8)
-    model = CellGraph(cell, in_features=12, num_steps=3, surface_channels=2, **options)
+    model = CellGraph(cell, in_features=12, num_steps=3, surface_channels=2, path="none", **options)
     for weight in model.cell.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     return model.eval()

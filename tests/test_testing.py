@@ -45,7 +45,8 @@ def test_a_broken_cell_fails() -> None:
 
 
 def test_a_new_network_passes_and_a_trained_one_does_not() -> None:
-    model = CellGraph(GMLPCell(Lattice((3, 3, 3)), 6, hidden=8), in_features=9, surface_channels=1, num_steps=3)
+    cell = GMLPCell(Lattice((3, 3, 3)), 6, hidden=8)
+    model = CellGraph(cell, in_features=9, surface_channels=1, path="none", num_steps=3)
     testing.assert_identity_at_init(model)
     testing.randomise(model.cell)
     with pytest.raises(AssertionError, match="differs from what a new network"):

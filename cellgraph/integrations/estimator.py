@@ -170,6 +170,7 @@ class CellGraphRegressor(
         cell = GMLPCell(lattice, self.channels, hidden=self.hidden)
         ends = {1: ("left", "right"), 2: ("top", "bottom"), 3: ("front", "back")}[lattice.dim]
         return CellGraph(
+            path="none",
             cell,
             in_features=self._width,
             input_nodes=ends[0],

@@ -39,8 +39,8 @@ PARTS = ("train", "validation", "test")
 #: Names in the table.
 LATTICE, WORDS = "lattice", "BM25"
 
-#: There is no first stage of training, unless told otherwise.
-ADAPTERS_FIRST: Mapping[str, Any] = MappingProxyType({"max_steps": 0})
+#: Where the settings of the first stage of training differ; there is none unless it is given updates.
+ADAPTERS_FIRST: Mapping[str, Any] = MappingProxyType({"max_steps": 0, "batch_size": 128, "lr": 1e-3})
 
 
 class QuestionAnswering(Retrieval):

@@ -104,18 +104,19 @@ def test_an_answer_is_what_its_parts_give(folder: Path) -> None:
     answer = Session(run.model, run.teacher, bank, confidence, top=3).ask(f"  {question} ")
     asked = run.teacher.encode([question])
     with torch.no_grad():
-        predicted = run.model(asked).embedding
+        predicted = run.model(asked).query
     texts = run.answers()
-    own = torch.nn.functional.normalize(run.teacher.encode(texts).double(), dim=1)
+    embeddings = run.teacher.encode(texts)
 
-    def nearest(embedding: torch.Tensor) -> list[tuple[float, str]]:
+    def nearest(embedding: torch.Tensor, known: torch.Tensor) -> list[tuple[float, str]]:
+        own = torch.nn.functional.normalize(known.detach().double(), dim=1)
         scores = own @ torch.nn.functional.normalize(embedding[0].double(), dim=0)
         return sorted(zip(scores.tolist(), texts, strict=True), reverse=True)
 
-    best = nearest(predicted)
+    best = nearest(predicted, run.model.key(embeddings))
     assert [candidate.score for candidate in answer.answers] == pytest.approx([s for s, _ in best[:3]], abs=1e-5)
     assert answer.answers[0].text == best[0][1]
-    assert answer.teacher_answers[0].score == pytest.approx(nearest(asked)[0][0], abs=1e-5)
+    assert answer.teacher_answers[0].score == pytest.approx(nearest(asked, embeddings)[0][0], abs=1e-5)
     logit = confidence.bias + confidence.weights[0] * best[0][0] + confidence.weights[1] * (best[0][0] - best[1][0])
     assert answer.confidence == pytest.approx(torch.sigmoid(torch.tensor(logit)).item(), abs=1e-4)
     assert answer.known == (confidence.threshold is not None and answer.confidence >= confidence.threshold)
@@ -134,8 +135,9 @@ def test_the_confidence_is_learned_among_the_answers_that_will_be_asked(folder: 
             texts = [*foreign.texts, *(pair.answer for pair in validation)]
             wanted = AnswerBank(texts, torch.cat([foreign.embeddings, run.embed(texts[2:])]))
         with torch.no_grad():
-            predicted = run.model(run.embed([pair.question for pair in validation])).embedding
-        scores = wanted.scores(predicted)
+            predicted = run.model(run.embed([pair.question for pair in validation])).query
+            keys = torch.nn.functional.normalize(run.model.key(wanted.raw), dim=1)
+        scores = torch.nn.functional.normalize(predicted, dim=1) @ keys.T
         target = torch.tensor([wanted.texts.index(pair.answer) for pair in validation])
         expected = relevant(wanted, run.embed([pair.answer for pair in validation]), target, threshold=threshold)
         assert torch.equal(right, first_right(scores, expected) <= 1)
@@ -151,12 +153,12 @@ def test_words_count_as_much_as_is_best_on_the_validation_pairs(folder: Path) ->
     torch.manual_seed(1)
     torch.nn.init.normal_(run.model.cell.out_weight, std=2.0)
     validation, texts = run.pairs.validation, [*dict.fromkeys(run.answers())]
-    known = torch.nn.functional.normalize(run.teacher.encode(texts).double(), dim=1)
+    known = torch.nn.functional.normalize(run.model.key(run.teacher.encode(texts)).detach().double(), dim=1)
     index = BM25(texts)
 
     def both(questions: list[str], weight: float) -> np.ndarray:
         with torch.no_grad():
-            found = run.model(run.teacher.encode(questions)).embedding
+            found = run.model(run.teacher.encode(questions)).query
         cosines = (torch.nn.functional.normalize(found.double(), dim=1) @ known.T).numpy()
         return (1 - weight) * zscore(cosines, axis=1) + weight * zscore(index.scores(questions).numpy(), axis=1)
 

@@ -68,12 +68,13 @@ def test_a_torch_program_gives_what_the_network_gives(name: str, tmp_path: Path)
     found = program.module()(question, *memory)
     torch.testing.assert_close(found[0], wanted.embedding, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found[1], wanted.surface, rtol=1e-5, atol=1e-5)
-    assert len(found) == len(report.outputs) == (2 if wanted.memory is None else 3)
+    torch.testing.assert_close(found[2], wanted.query, rtol=1e-5, atol=1e-5)
+    assert len(found) == len(report.outputs) == (3 if wanted.memory is None else 4)
     if wanted.memory is not None:
-        torch.testing.assert_close(found[2], wanted.memory, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found[3], wanted.memory, rtol=1e-5, atol=1e-5)
         # A second turn.
         torch.testing.assert_close(
-            program.module()(question, found[2])[0], model(question, wanted.memory).embedding, rtol=1e-5, atol=1e-5
+            program.module()(question, found[3])[0], model(question, wanted.memory).embedding, rtol=1e-5, atol=1e-5
         )
 
 
@@ -104,7 +105,7 @@ assert "torch" not in sys.modules
     out = model(question, memory, num_steps=6)
     with np.load(tmp_path / "out.npz") as found:
         assert tuple(found) == report.outputs
-        for key, wanted in zip(report.outputs, (out.embedding, out.surface, out.memory), strict=False):
+        for key, wanted in zip(report.outputs, (out.embedding, out.surface, out.query, out.memory), strict=False):
             np.testing.assert_allclose(found[key], wanted.detach().numpy(), rtol=1e-5, atol=1e-5)
 
 
@@ -201,7 +202,7 @@ def test_a_program_that_differs_is_not_written(tmp_path: Path, monkeypatch: pyte
 
     def changed(inference: export.Inference) -> torch.export.ExportedProgram:
         with torch.no_grad():
-            inference.model.answer_adapter.decoder.bias += 1e-3
+            inference.model.path.calibration.bias += 1e-3
         return made(inference)
 
     monkeypatch.setattr(export, "_program", changed)

@@ -19,7 +19,7 @@ from cellgraph.testing import randomise
 def model() -> CellGraph:
     lattice = Lattice((3, 3, 4), boundary=("open", "periodic", "open"))
     cell = GMLPCell(lattice, 6, hidden=8, heads=2, memory_channels=2)
-    model = CellGraph(cell, in_features=5, surface_channels=1, num_steps=4).eval()
+    model = CellGraph(cell, in_features=5, surface_channels=1, path="none", num_steps=4).eval()
     randomise(model, std=0.3)
     return model
 
@@ -35,7 +35,7 @@ def test_a_loader_hands_back_what_went_in(model: CellGraph, output: CellGraphOut
     graphs = to_data(model, output, edge_influence=influence)
     assert len(graphs) == 4
     loaded = [from_data(batch) for batch in DataLoader(graphs, batch_size=2)]
-    for name, dim in (("embedding", 0), ("surface", 0), ("states", 0), ("memory", 0), ("trajectory", 1)):
+    for name, dim in (("embedding", 0), ("surface", 0), ("query", 0), ("states", 0), ("memory", 0), ("trajectory", 1)):
         wanted = getattr(output, name)
         assert torch.equal(torch.cat([getattr(part, name) for part in loaded], dim), wanted), name
     assert loaded[0].num_steps == 4

@@ -168,7 +168,7 @@ def test_baselines_are_tried_at_temperatures(tmp_path: Path) -> None:
         assert ends[f"{name}, objective.temperature=0.02"] == pytest.approx(0.02, rel=0.1)
         assert ends[f"{name}, objective.temperature=1.0"] == pytest.approx(1.0, rel=0.1)
     # The temperature of one is not that of the next.
-    assert stages(tmp_path / "as told").task.objective.readings()["temperature"] == pytest.approx(0.05)
+    assert stages(tmp_path / "as told").task.objective.readings()["temperature"] == pytest.approx(0.07)
 
 
 def test_a_temperature_is_that_of_all_comparisons_of_a_copy() -> None:

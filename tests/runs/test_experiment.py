@@ -16,7 +16,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from cellgraph import CellGraph, GMLPCell, Lattice, RunFolder
 from cellgraph.data import QAPair, Split
-from cellgraph.retrieval import LinearMLP, QuestionAnswering, TrainSettings, controls, stages, standard_objective
+from cellgraph.retrieval import PathAlone, QuestionAnswering, TrainSettings, controls, stages, standard_objective
 from cellgraph.retrieval.blend import WEIGHTS
 from cellgraph.retrieval.lexical import BM25
 from cellgraph.runs import Experiment
@@ -88,7 +88,7 @@ def test_the_first_stage_trains_the_adapters_and_leaves_the_cell(tmp_path: Path)
     before, after = built().state_dict(), built(adapters_first={"max_steps": 4}).state_dict()
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert changed
-    assert all(name.startswith(("question_adapter.encoder", "answer_adapter.decoder")) for name in changed)
+    assert all(name.startswith("path.") for name in changed)
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_network_and_words_together_are_weighed_on_the_validation_pairs(tmp_path
         """Ranks by the formula, equal answers being one."""
         texts = list(dict.fromkeys(pair.answer for pair in part))
         with torch.no_grad():
-            found = network(teacher.encode([pair.question for pair in part])).embedding
-        cosines = cosine_similarity(found, teacher.encode(texts))
+            found = network(teacher.encode([pair.question for pair in part])).query
+            cosines = cosine_similarity(found, network.key(teacher.encode(texts)))
         words = BM25([pair.answer for pair in part]).scores([pair.question for pair in part]).numpy()
         words = words[:, [[pair.answer for pair in part].index(text) for text in texts]]
         own = [texts.index(pair.answer) for pair in part]
@@ -156,7 +156,7 @@ def test_what_stands_beside_the_network_is_trained_once(tmp_path: Path, monkeypa
     experiment = make(tmp_path, **first)
     table = experiment.run()
     # The first stage, and the two trained baselines, which start from where it ends.
-    assert trained == ["AdaptersAlone", "AdaptersAlone", "LinearMLP"]
+    assert trained == ["PathAlone", "PathAlone", "PathAlone"]
     again = make(tmp_path, **first).evaluate()
     assert len(trained) == 3
     assert timeless(again.rows) == timeless(table.rows)
@@ -198,15 +198,15 @@ def test_a_stopped_baseline_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     whole = make(tmp_path / "whole").run()
     steps = []
 
-    class Stop(LinearMLP):
-        def transform(self, surface: torch.Tensor) -> torch.Tensor:
-            if self.training:
+    class Stop(PathAlone):
+        def answer(self, question: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            if self.training and self.mlp is not None:
                 steps.append(1)
                 if len(steps) == 4:
                     signal.raise_signal(signal.SIGTERM)
-            return super().transform(surface)
+            return super().answer(question)
 
-    monkeypatch.setattr(controls, "LinearMLP", Stop)
+    monkeypatch.setattr(controls, "PathAlone", Stop)
     with pytest.raises(Interrupted) as caught:
         make(tmp_path / "stopped").run()
     assert caught.value.code == 143

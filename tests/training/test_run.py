@@ -49,7 +49,7 @@ class Line(torch.nn.Module):
 
 def lattice_model(**options):
     cell = GMLPCell(Lattice((2, 3, 3)), 8, hidden=8, heads=2, **options)
-    return CellGraph(cell, in_features=WIDTH, surface_channels=1, num_steps=(2, 4))
+    return CellGraph(cell, in_features=WIDTH, surface_channels=1, path="none", num_steps=(2, 4))
 
 
 @pytest.fixture

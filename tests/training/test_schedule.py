@@ -18,7 +18,8 @@ from cellgraph.training.schedule import parameter_groups, warmup_decay
 
 @pytest.fixture
 def module():
-    model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 8, hidden=8), in_features=6, surface_channels=1, num_steps=2)
+    cell = GMLPCell(Lattice((2, 3, 3)), 8, hidden=8)
+    model = CellGraph(cell, in_features=6, surface_channels=1, path="none", num_steps=2)
     multipliers = {"question_adapter": 0.5, "question_adapter.encoder.bias": 0.25}
     return on_pairs.module(
         model,
