@@ -63,7 +63,9 @@ def test_a_new_network_is_the_identity_from_face_to_face(data: st.DataObject) ->
 def test_a_new_network_is_the_identity_at_full_size(count: int) -> None:
     for num_steps in (10, 12, 14, 20):
         cell = GMLPCell(Lattice((11, 15, 15), count))
-        model = CellGraph(cell, in_features=64, surface_channels=1, path="none", num_steps=num_steps, adapter="linear").eval()
+        model = CellGraph(
+            cell, in_features=64, surface_channels=1, path="none", num_steps=num_steps, adapter="linear"
+        ).eval()
         question = torch.randn(1, 64)
         torch.testing.assert_close(
             model(question).surface, model.question_adapter.encode(question), rtol=1e-4, atol=1e-4

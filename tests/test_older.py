@@ -48,7 +48,9 @@ training: {_target_: cellgraph.automata.AutomatonSettings, max_steps: 2, num_ste
 def test_a_network_of_the_first_version_loads_and_computes_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     cell = GMLPCell(Lattice((3, 4, 4)), 8, hidden=16, fire_rate=0.5, order="sequential")
-    new = CellGraph(cell, in_features=16, num_steps=4, injection="clamped", remat_every=2, surface_channels=1, path="none")
+    new = CellGraph(
+        cell, in_features=16, num_steps=4, injection="clamped", remat_every=2, surface_channels=1, path="none"
+    )
     new.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(NETWORK))
     old = CellGraph.from_pretrained(tmp_path)

@@ -170,13 +170,13 @@ class CellGraphRegressor(
         cell = GMLPCell(lattice, self.channels, hidden=self.hidden)
         ends = {1: ("left", "right"), 2: ("top", "bottom"), 3: ("front", "back")}[lattice.dim]
         return CellGraph(
-            path="none",
             cell,
             in_features=self._width,
             input_nodes=ends[0],
             output_nodes=ends[1],
             surface_channels=self.surface_channels,
             num_steps=self.num_steps,
+            path="none",
         )
 
     @torch.no_grad()

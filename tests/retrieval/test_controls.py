@@ -30,7 +30,11 @@ def test_adapters_alone_encode_and_decode():
 
 def test_new_controls_and_a_new_lattice_say_the_same():
     model = CellGraph(
-        GMLPCell(Lattice((3, 3, 3)), channels=8, hidden=16), in_features=12, surface_channels=1, path="none", num_steps=4
+        GMLPCell(Lattice((3, 3, 3)), channels=8, hidden=16),
+        in_features=12,
+        surface_channels=1,
+        path="none",
+        num_steps=4,
     )
     question, answer = torch.randn(50, 12), torch.randn(50, 12)
     model.fit_adapters(question, answer)

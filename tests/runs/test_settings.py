@@ -119,7 +119,10 @@ def test_every_number_of_an_automaton_is_checked(tmp_path: Path, choice: tuple[s
     ("overrides", "message"),
     [
         (["+training.lr_multipliers.foo=2"], "lr_multipliers must be by the beginning of a parameter's name, "),
-        (["+training.lr_multipliers.foo=2"], "got 'foo'; there are cell, question_adapter, answer_adapter, path, readout, terms"),
+        (
+            ["+training.lr_multipliers.foo=2"],
+            "got 'foo'; there are cell, question_adapter, answer_adapter, path, readout, terms",
+        ),
         (["+training.lr_multipliers.cell_x=2"], "got 'cell_x'; there are cell, question_adapter"),
         (["adapters_first.batch_size=0"], "adapters_first: training setting batch_size must be positive, got 0"),
         (["adapters_first.lr=fast"], "adapters_first: training setting lr must be a number, got 'fast'"),
