@@ -30,8 +30,8 @@ class PairModel:
     Args:
         data: The pairs, split.
         lattice: Where the cells are.
-        cell: The cell, on that lattice; by default a :class:`~cellgraph.GMLPCell`.
-        surface_channels, path, readout, adapter, num_steps: See :class:`~cellgraph.CellGraph`.
+        cell: The cell, on that lattice; by default a :class:`~cellgraph.GMLPCell` whose new gate hears its neighbours.
+        surface_channels, path, key, readout, readout_channels, adapter, num_steps: See :class:`~cellgraph.CellGraph`.
         objective: What it is trained for, by default the :func:`~cellgraph.retrieval.standard_objective`.
         start, adapters_first, control_trials, lattice_controls: See
             :class:`~cellgraph.retrieval.QuestionAnswering`.
@@ -64,8 +64,10 @@ class PairModel:
         *,
         cell: Cell | None = None,
         surface_channels: int = 8,
-        path: str = "none",
+        path: str = "linear",
+        key: str = "linear",
         readout: Any = "surface",
+        readout_channels: int | None = None,
         adapter: str | Mapping[str, Any] = "pca",
         num_steps: int | Sequence[int] = 10,
         objective: Objective | None = None,
@@ -81,7 +83,7 @@ class PairModel:
         parts, self.data, self.seed = data.parts, data, seed
         with torch.random.fork_rng([]):
             torch.manual_seed(self.seed)
-            cell = GMLPCell(lattice) if cell is None else cell
+            cell = GMLPCell(lattice, gate_std=0.2, out_std=1.0) if cell is None else cell
         if cell.lattice != lattice:
             raise ValueError(f"the cell must be on {lattice}, it is on {cell.lattice}")
         self._make = functools.partial(
@@ -89,7 +91,9 @@ class PairModel:
             cell,
             surface_channels=surface_channels,
             path=path,
+            key=key,
             readout=readout,
+            readout_channels=readout_channels,
             adapter=adapter,
             num_steps=num_steps,
         )

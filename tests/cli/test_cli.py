@@ -147,7 +147,7 @@ def test_export_writes_a_program(finished: tuple[Path, str], tmp_path: Path) -> 
     done = run_inside(tmp_path, "export", finished[0], "--torch", "cube.pt2")
     assert done.returncode == 0, done.stderr
     assert "cube.pt2: " in done.stdout
-    assert "question -> embedding, surface, differs by at most " in done.stdout
+    assert "question -> embedding, surface, query, differs by at most " in done.stdout
     assert (tmp_path / "cube.pt2").is_file()
     done = run_inside(tmp_path, "export", finished[0])
     assert done.returncode == 2
