@@ -6,7 +6,6 @@ import functools
 import itertools
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -169,6 +168,5 @@ def ablation_costs(
 def _output(model: CellGraph, x: Tensor, question: Tensor) -> CellGraphOutput:
     """What the last states of all the cells stand for."""
     num_steps = model.num_steps[1]
-    decoded: Any = model.decode(x.index_select(1, model.read_index), question, num_steps=num_steps)
-    given = dict(zip(("embedding", "surface", "query"), decoded, strict=False))
-    return CellGraphOutput(**given, num_steps=num_steps)
+    embedding, surface, query = model.decode(x.index_select(1, model.read_index), question, num_steps=num_steps)
+    return CellGraphOutput(embedding=embedding, surface=surface, query=query, num_steps=num_steps)

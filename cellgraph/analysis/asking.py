@@ -17,13 +17,12 @@ Asked = Callable[[Tensor], CellGraphOutput]
 
 def compared(output: CellGraphOutput) -> Tensor:
     """What of an output is compared with the :func:`candidates`, ``[batch, width]``."""
-    return getattr(output, "query", output.embedding)
+    return output.query
 
 
 def candidates(model: CellGraph, answer: Tensor) -> Tensor:
     """What of the answers outputs are compared with, ``[num_answers, width]``."""
-    key = getattr(model, "key", None)
-    return answer if key is None else key(answer)
+    return model.key(answer)
 
 
 @torch.no_grad()
