@@ -18,7 +18,7 @@ class TrainSettings(RunSettings):
         val_batch_size: Dialogues a batch in validation; ``batch_size`` when absent.
     """
 
-    max_steps: int = 300
+    max_steps: int = 200
     batch_size: int = 128
     warmup_steps: int = 20
     betas: tuple[float, float] = (0.9, 0.98)
