@@ -125,7 +125,7 @@ def test_words_are_one_system_more() -> None:
         return scores + torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
 
     report = judge_questions(
-        {"it": bank.embeddings[[1, 1]]},
+        {"it": Prediction(bank.embeddings[[1, 1]])},
         torch.eye(3)[target],
         target,
         ["all of them"] * 2,
