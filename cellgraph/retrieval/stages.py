@@ -24,7 +24,7 @@ from cellgraph.retrieval.controls import (
 )
 from cellgraph.retrieval.settings import TrainSettings
 from cellgraph.retrieval.task import Retrieval
-from cellgraph.retrieval.trials import Trial, Trials
+from cellgraph.retrieval.trials import Trials, TrialSettings
 from cellgraph.training import Job, train
 
 #: The first stage of training.
@@ -54,7 +54,7 @@ class Trained(NamedTuple):
     seconds: float
     score: float
     trials: int = 1
-    trial: Trial = Trial()
+    trial: TrialSettings = TrialSettings()
 
 
 class Stages:
@@ -83,7 +83,7 @@ class Stages:
         lattices: bool = False,
         depends: Mapping[str, Any] | None = None,
     ) -> None:
-        self.task, self.job, self.new, self.first = task, job, new, Trial(first)
+        self.task, self.job, self.new, self.first = task, job, new, TrialSettings(first)
         self.depends = {} if depends is None else dict(depends)
         self.trials = {
             **dict.fromkeys((ADAPTERS_ALONE, LINEAR_MLP), trials.common),
@@ -120,7 +120,7 @@ class Stages:
             perceptron = with_perceptron(model)
             seconds = self.take_first(model)
             perceptron.load_state_dict(alone(model).state_dict(), strict=False)
-            made: dict[str, Callable[[Trial], CellGraph | Control]] = {
+            made: dict[str, Callable[[TrialSettings], CellGraph | Control]] = {
                 ADAPTERS_ALONE: lambda trial: alone(model),
                 LINEAR_MLP: lambda trial: perceptron,
                 BEST_MLP: lambda trial: with_perceptron(model, **trial.mlp),
@@ -146,7 +146,7 @@ class Stages:
                 self.job.say(f"{name}: the best of {len(of_it)} by validation has {what}")
         return seconds, found
 
-    def settings(self, model: CellGraph | Control, trial: Trial) -> TrainSettings:
+    def settings(self, model: CellGraph | Control, trial: TrialSettings) -> TrainSettings:
         """The settings of the whole network, what they say of its cells said of the baseline's own parts."""
         options: dict[str, Any] = {}
         if isinstance(model, Control):
@@ -160,7 +160,7 @@ class Stages:
             options = {"lr_multipliers": multipliers, "compile": False}
         return dataclasses.replace(self.job.settings, **options | dict(trial.training))
 
-    def _train(self, place: str, model: CellGraph | Control, trial: Trial) -> Trained:
+    def _train(self, place: str, model: CellGraph | Control, trial: TrialSettings) -> Trained:
         task = copy.copy(self.task)
         task.objective = trial.of(task.objective)
         stage, settings = self.job.folder.stage(place), self.settings(model, trial)
@@ -171,7 +171,7 @@ class Stages:
         shutil.rmtree(stage.checkpoints)
         return Trained(model, result.seconds, self._score(result.to_dict()), trial=trial)
 
-    def _kept(self, place: str, trial: Trial) -> Trained | None:
+    def _kept(self, place: str, trial: TrialSettings) -> Trained | None:
         """What was trained there before by the same settings."""
         stage = self.job.folder.stage(place)
         if not stage.training.exists():
@@ -187,13 +187,13 @@ class Stages:
         score = told.get(f"val/{self.task.monitor}")
         return float("-inf") if score is None else float(score)
 
-    def _described(self, model: CellGraph | Control, trial: Trial) -> dict[str, Any]:
+    def _described(self, model: CellGraph | Control, trial: TrialSettings) -> dict[str, Any]:
         """What a stage depends on, as it comes back from JSON."""
         settings = dataclasses.asdict(self.settings(model, trial))
         described = {"settings": settings, "objective": repr(trial.of(self.task.objective)), **self.depends}
         return json.loads(json.dumps(described))
 
 
-def _place(name: str, trial: Trial) -> str:
+def _place(name: str, trial: TrialSettings) -> str:
     """Name of a stage's folder."""
     return f"{name}, {trial}" if str(trial) else name

@@ -20,7 +20,7 @@ Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialSettings:
     """What differs from the network's settings.
 
     Attributes:
@@ -69,12 +69,12 @@ class Trials:
                 _check(part, name, value)
 
     @property
-    def common(self) -> list[Trial]:
+    def common(self) -> list[TrialSettings]:
         """Those of every baseline."""
         return self._combined("", "objective")
 
     @property
-    def of_perceptron(self) -> list[Trial]:
+    def of_perceptron(self) -> list[TrialSettings]:
         """Those of the baseline whose perceptron is of any size; none where no size is to be tried."""
         return self._combined("", "objective", "mlp") if self.given.get("mlp") else []
 
@@ -83,14 +83,14 @@ class Trials:
         if self.given.get("objective") and not any(isinstance(part, MemoryBank) for part in objective.modules()):
             raise ValueError(f"control_trials.objective.temperature: the objective has none: {objective.extra_repr()}")
 
-    def _combined(self, *parts: str) -> list[Trial]:
+    def _combined(self, *parts: str) -> list[TrialSettings]:
         named = [(part, name, values) for part, name, values in _lists(self.given) if part in parts]
         found = []
         for chosen in itertools.product(*(values for *_, values in named)):
             trial: dict[str, dict[str, Any]] = {"": {}, "objective": {}, "mlp": {}}
             for (part, name, _), value in zip(named, chosen, strict=True):
                 trial[part][name] = value
-            found.append(Trial(*trial.values()))
+            found.append(TrialSettings(*trial.values()))
         return found
 
 

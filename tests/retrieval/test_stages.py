@@ -30,7 +30,7 @@ from cellgraph.retrieval import (
 from cellgraph.retrieval.controls import with_frozen_cell, without_lateral_messages
 from cellgraph.retrieval.perceptron import ResidualPerceptron
 from cellgraph.retrieval.stages import ADAPTERS_ALONE, BEST_MLP, FROZEN, LINEAR_MLP, NO_LATERAL, Stages
-from cellgraph.retrieval.trials import Trial, Trials
+from cellgraph.retrieval.trials import Trials, TrialSettings
 from cellgraph.teacher import LSATeacher
 from cellgraph.training import Job
 
@@ -76,22 +76,22 @@ def test_baselines_learn_at_the_rates_of_the_network(tmp_path: Path) -> None:
     model = CellGraph(cell, in_features=8, num_steps=2, path="none")
     adapters = model.question_adapter, model.answer_adapter
     told = stages(tmp_path, replace(SETTINGS, lr_multipliers={"cell": 3.0, "answer_adapter.decoder": 0.1}))
-    assert told.settings(AdaptersAlone(*adapters), Trial()).lr_multipliers == {"answer_adapter.decoder": 0.1}
+    assert told.settings(AdaptersAlone(*adapters), TrialSettings()).lr_multipliers == {"answer_adapter.decoder": 0.1}
     mlp = LinearMLP(*adapters, hidden=4)
     own = {name.split(".")[0] for name, _ in mlp.named_parameters()} - {"question_adapter", "answer_adapter"}
-    of_mlp = told.settings(mlp, Trial({"lr": 0.5}))
+    of_mlp = told.settings(mlp, TrialSettings({"lr": 0.5}))
     assert of_mlp.lr_multipliers == dict.fromkeys(sorted(own), 3.0) | {"answer_adapter.decoder": 0.1}
     assert (of_mlp.max_steps, of_mlp.lr, of_mlp.compile) == (SETTINGS.max_steps, 0.5, False)
     # One with a lattice has the network's; what is frozen learns at no rate.
-    assert told.settings(with_frozen_cell(model), Trial()) == told.job.settings
+    assert told.settings(with_frozen_cell(model), TrialSettings()) == told.job.settings
     # The path is the network's own, and learns at its rate.
     path, adapter = network().path, network().answer_adapter
-    assert told.settings(PathAlone(path, adapter), Trial()).lr_multipliers == {"answer_adapter.decoder": 0.1}
+    assert told.settings(PathAlone(path, adapter), TrialSettings()).lr_multipliers == {"answer_adapter.decoder": 0.1}
     both = {"mlp": 3.0, "answer_adapter.decoder": 0.1}
-    assert told.settings(PathAlone(path, adapter, hidden=3), Trial()).lr_multipliers == both
+    assert told.settings(PathAlone(path, adapter, hidden=3), TrialSettings()).lr_multipliers == both
     # What is said of the objective, or of everything, is said of theirs.
     told = stages(tmp_path, replace(SETTINGS, lr_multipliers={"terms": 0.5, "": 2.0}))
-    assert told.settings(mlp, Trial()).lr_multipliers == {"terms": 0.5, "": 2.0}
+    assert told.settings(mlp, TrialSettings()).lr_multipliers == {"terms": 0.5, "": 2.0}
 
 
 def test_the_best_of_the_trials_is_taken_and_each_is_trained_once(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_the_best_perceptron_is_one_of_those_that_were_tried(tmp_path: Path) -> 
         scores[str(trial)] = json.loads(among.training.read_text())["val/mrr"]
     assert best.score == max(scores.values()) > found[LINEAR_MLP].score > found[ADAPTERS_ALONE].score
     assert scores[str(best.trial)] == best.score
-    assert best.trial == Trial({"lr": 1e-2}, mlp={"hidden": 300, "layers": 2})  # two units learn little
+    assert best.trial == TrialSettings({"lr": 1e-2}, mlp={"hidden": 300, "layers": 2})  # two units learn little
     assert best.model.parameter_counts()["mlp"] == 2 * (2 * 8 * 300 + 300 + 8 + 2 * 8)
     told_best = f"best MLP: the best of 6 by validation has {best.trial}\n"
     assert told_best in told.job.console.file.getvalue()  # type: ignore[attr-defined]
