@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from cellgraph.answering.bank import AnswerBank, Candidate
 from cellgraph.answering.confidence import Confidence, score_features
 from cellgraph.answering.lexical import Lexical
 from cellgraph.model import CellGraph
+from cellgraph.retrieval.evaluation import keys
 from cellgraph.teacher import Teacher
 from cellgraph.texts import well_formed
 
@@ -83,7 +85,8 @@ class Session:
         if self.top < 1:
             raise ValueError(f"at least one answer must be asked for, got top = {self.top}")
         self.model.eval()
-        self._keyed = keyed(self.bank, self.model)
+        # Without a path answers are their own keys.
+        self._keyed = self.bank if self.model.path is None else self.bank.by(functools.partial(keys, self.model))
 
     @property
     def remembers(self) -> bool:
@@ -139,12 +142,3 @@ class Session:
         )
         self.history.append(answer)
         return answer
-
-
-@torch.no_grad()
-def keyed(bank: AnswerBank, model: CellGraph) -> AnswerBank:
-    """A bank found by a network's keys."""
-    if model.path is None:
-        return bank
-    device = next(model.parameters()).device
-    return bank.by(lambda answer: model.key(answer.to(device)).cpu())

@@ -216,9 +216,9 @@ def evaluate(
                 "cosine_centred": float(cosine(embedding, answers, mean=mean).mean()),
             }
             both = (("", None), ("_csls", csls_k))
-            keys = _checked(f"keys of {name!r}", prediction.key(answers[candidates]), rows=len(candidates))
-            query = _checked(f"query of {name!r}", prediction.query, rows=len(answers), width=keys.size(1))
-            found = {suffix: ranks(query, keys, target, csls_k=k) for suffix, k in both}
+            known = _checked(f"keys of {name!r}", prediction.key(answers[candidates]), rows=len(candidates))
+            query = _checked(f"query of {name!r}", prediction.query, rows=len(answers), width=known.size(1))
+            found = {suffix: ranks(query, known, target, csls_k=k) for suffix, k in both}
         for suffix in ("", "_csls"):
             ranked = found.get(suffix)
             hits = {n: None if ranked is None else float(recall_at_k(ranked, n).mean()) for n in RECALLS}
@@ -319,7 +319,7 @@ def predict(
         embedding=torch.cat([output.embedding.float().cpu() for output in outputs]),
         surface=torch.cat([output.surface.float().cpu() for output in outputs]),
         query=torch.cat([output.query.float().cpu() for output in outputs]),
-        key=functools.partial(_keys, model),
+        key=functools.partial(keys, model),
         parameters=sum(model.parameter_counts().values()),
         seconds_train=seconds_train,
         trials=1,
@@ -327,8 +327,8 @@ def predict(
 
 
 @torch.no_grad()
-def _keys(model: CellGraph | Control, answer: Tensor) -> Tensor:
-    """A model's keys of answers that are elsewhere."""
+def keys(model: CellGraph | Control, answer: Tensor) -> Tensor:
+    """A model's keys of answers, wherever these are: ``[num_answers, width]``, on their device."""
     return model.key(answer.to(next(model.parameters()).device)).float().to(answer.device)
 
 
