@@ -3,8 +3,10 @@ from .pairs import QAPair, normalise_text, save_pairs
 from .quality import clean_pairs
 from .readers import read_pairs
 from .split import Split, group_pairs, split_pairs
+from .starter import STARTER_CATEGORIES, starter_pairs
 
 __all__ = [
+    "STARTER_CATEGORIES",
     "QAPair",
     "Split",
     "clean_pairs",
@@ -14,4 +16,5 @@ __all__ = [
     "read_pairs",
     "save_pairs",
     "split_pairs",
+    "starter_pairs",
 ]
