@@ -18,6 +18,7 @@ VERBS = {
     "report": "Show what a run's network learned, on one page with pictures.",
     "ask": "Talk to a run: one question, a file of questions, or a conversation.",
     "fit-decoder": "Fit the generative decoder of a run to its training answers; goes on where it was interrupted.",
+    "embed": "Embed the texts of a file; goes on where it was stopped, and several processes may share the work.",
     "export": "Write a run's network as ONNX or for torch.export, checked for equal output.",
     "bench": "Measure speed and memory here, beside peers.",
     "info": "Tell versions, device, backends and folders, or what a run's network consists of.",

@@ -1,6 +1,7 @@
 from .base import BaseTeacher
 from .cache import EmbeddingCache, default_cache_folder
 from .encoder import TransformersTeacher
+from .job import EmbeddingJob
 from .loading import load_teacher
 from .lsa import LSATeacher
 from .minilm import minilm_teacher
@@ -9,6 +10,7 @@ from .protocol import Teacher, check_teacher
 __all__ = [
     "BaseTeacher",
     "EmbeddingCache",
+    "EmbeddingJob",
     "LSATeacher",
     "Teacher",
     "TransformersTeacher",

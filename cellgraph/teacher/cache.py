@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -17,7 +16,7 @@ from torch import Tensor
 from cellgraph.files import cache_folder
 from cellgraph.numbers import plain_numbers
 from cellgraph.teacher.protocol import Teacher, checked_texts
-from cellgraph.teacher.shards import SUFFIX, CorruptShardError, read_embeddings, read_keys, write_shard
+from cellgraph.teacher.shards import SUFFIX, CorruptShardError, embedding_key, read_embeddings, read_keys, write_shard
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +78,8 @@ class EmbeddingCache:
         """
         texts = checked_texts(texts)
         fingerprint, width = teacher.fingerprint, teacher.width
-        if not re.fullmatch(r"\w[\w.-]*", fingerprint):
-            raise ValueError(f"a fingerprint must be able to name a folder, got {fingerprint!r}")
-        keys = [_key(fingerprint, text) for text in texts]
+        self.place(fingerprint)
+        keys = [embedding_key(fingerprint, text) for text in texts]
         first: dict[bytes, int] = {}
         for index, key in enumerate(keys):
             first.setdefault(key, index)
@@ -103,6 +101,23 @@ class EmbeddingCache:
                 raise ValueError(f"the teacher's embedding of text {index} is not finite: {texts[index][:60]!r}")
             table[[slots[key] for key in part]] = embeddings
         return table[[slots[key] for key in keys]]
+
+    def place(self, fingerprint: str) -> Path:
+        """The folder of a teacher's files.
+
+        Raises:
+            ValueError: If the fingerprint can name none.
+        """
+        if not re.fullmatch(r"\w[\w.-]*", fingerprint):
+            raise ValueError(f"a fingerprint must be able to name a folder, got {fingerprint!r}")
+        return self.folder / fingerprint
+
+    def keys(self, fingerprint: str) -> dict[Path, list[bytes]]:
+        """The keys in each of a teacher's files, see :func:`~cellgraph.teacher.shards.embedding_key`."""
+        index = _Index()
+        paths = sorted(self.place(fingerprint).glob(f"*{SUFFIX}"))
+        found = {path: self._keys(fingerprint, index, path) for path in paths}
+        return {path: keys for path, keys in found.items() if path not in index.unusable}
 
     def _read(self, fingerprint: str, slots: dict[bytes, int], table: Tensor) -> list[bytes]:
         """Fill the table from disk; returns the keys that are not there, in their order."""
@@ -180,7 +195,3 @@ class EmbeddingCache:
                     "embeddings are not kept, %s cannot be written: %s", self.folder, error.strerror or error
                 )
             self._warned = True
-
-
-def _key(fingerprint: str, text: str) -> bytes:
-    return hashlib.sha256(f"{fingerprint}\0{text}".encode()).digest()

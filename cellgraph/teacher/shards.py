@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +25,27 @@ class CorruptShardError(Exception):
     """A shard does not hold what it should."""
 
 
-def write_shard(folder: Path, fingerprint: str, keys: Sequence[bytes], embeddings: Tensor) -> Path:
-    """Write embeddings under their keys as a new file, whose name no other process can choose.
+def embedding_key(fingerprint: str, text: str) -> bytes:
+    """What a teacher's embedding of a text is known by."""
+    return hashlib.sha256(f"{fingerprint}\0{text}".encode()).digest()
+
+
+def shard_bytes(rows: int, width: int) -> int:
+    """Size of a shard's file, to within the few bytes that the numbers in its head take."""
+    return rows * (KEY_BYTES + 4 * width) + 512 if rows else 0
+
+
+def write_shard(
+    folder: Path, fingerprint: str, keys: Sequence[bytes], embeddings: Tensor, *, name: str | None = None
+) -> Path:
+    """Write embeddings under their keys as a new file.
+
+    Args:
+        folder: Its folder, made where absent.
+        fingerprint: That of the teacher.
+        keys: See :func:`embedding_key`.
+        embeddings: ``[num_keys, width]``, float32.
+        name: Its name, of a writer that has a claim on it; by default one that no other process can choose.
 
     Raises:
         OSError: If the folder cannot be written or the disk is full.
@@ -35,8 +55,8 @@ def write_shard(folder: Path, fingerprint: str, keys: Sequence[bytes], embedding
         "embeddings": embeddings.contiguous(),
     }
     metadata = {"fingerprint": fingerprint, **{name: _digest(value) for name, value in tensors.items()}}
-    path = folder / f"{uuid.uuid4().hex}{SUFFIX}"
-    write_atomically(path, save(tensors, metadata))
+    path = folder / f"{name or uuid.uuid4().hex}{SUFFIX}"
+    write_atomically(path, _in_order(save(tensors, metadata)))
     return path
 
 
@@ -82,6 +102,14 @@ def _read(path: Path, fingerprint: str, name: str) -> Tensor:
     if metadata.get(name) != _digest(tensor):
         raise CorruptShardError(f"the checksum of its {name} is wrong")
     return tensor
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with its head in one order: safetensors writes metadata in another one each time."""
+    size = int.from_bytes(content[:8], "little")
+    head = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    return len(head).to_bytes(8, "little") + head + content[8 + size :]
 
 
 def _digest(tensor: Tensor) -> str:

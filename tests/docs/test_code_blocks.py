@@ -12,7 +12,7 @@ import contextlib
 import importlib
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -153,14 +153,17 @@ class Parsed(Exception):  # noqa: N818 - no error
 @contextlib.contextmanager
 def parsed_only() -> Iterator[None]:
     """Stop a verb where it has read its options."""
-    parse = argparse.ArgumentParser.parse_args
 
-    def stop(*arguments: object) -> None:
-        parse(*arguments)
-        raise Parsed
+    def stopping(parse: Callable[..., object]) -> Callable[..., None]:
+        def stop(*arguments: object) -> None:
+            parse(*arguments)
+            raise Parsed
+
+        return stop
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        for name in ("parse_args", "parse_intermixed_args"):
+            patch.setattr(argparse.ArgumentParser, name, stopping(getattr(argparse.ArgumentParser, name)))
         yield
 
 
