@@ -39,6 +39,7 @@ REGISTERED = frozenset(
         *("data.docstring_pairs", "data.read_pairs", "data.starter_pairs"),
         *("retrieval.TrainSettings", "retrieval.Objective", "retrieval.standard_objective"),
         *("teacher.LSATeacher", "teacher.TransformersTeacher", "teacher.minilm_teacher"),
+        *("teacher.StaticTeacher", "teacher.TfidfTeacher"),
         *("automata.AutomatonSettings", "automata.Curriculum", "automata.SamplePool"),
         *(f"automata.tasks.{task}" for task in ("Arc1D", "Growing", "Life", "Majority", "Passage")),
         *("automata.tasks.SelfClassification", "automata.tasks.Voronoi"),

@@ -8,10 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cellgraph.data import QAPair, Split, read_pairs, split_pairs
-from cellgraph.teacher import LSATeacher, Teacher, check_teacher, minilm_teacher
+from cellgraph.teacher import LSATeacher, StaticTeacher, Teacher, TfidfTeacher, check_teacher, minilm_teacher
 
 #: Teachers that go by a name.
-TEACHERS: dict[str, Callable[[], Teacher]] = {"lsa": LSATeacher, "minilm": minilm_teacher}
+TEACHERS: dict[str, Callable[[], Teacher]] = {
+    "lsa": LSATeacher,
+    "minilm": minilm_teacher,
+    "static": StaticTeacher,
+    "tfidf": TfidfTeacher,
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class PairDataset:
 
         Args:
             path: The file.
-            teacher: The encoder: ``"minilm"``, ``"lsa"``, which needs no weights, or one of your own.
+            teacher: The encoder: ``"minilm"``, ``"static"``, or ``"lsa"`` and ``"tfidf"``, which need no weights,
+                or one of your own.
             columns: Names of its columns and a limit, see :func:`~cellgraph.data.read_pairs`.
 
         Raises:

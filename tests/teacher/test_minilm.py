@@ -106,7 +106,7 @@ def test_save_and_load_do_not_depend_on_where_the_package_lies(tmp_path: Path) -
 def test_other_weights_are_refused(content: bytes | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "model.safetensors").write_bytes(content)
-    monkeypatch.setattr(minilm, "_packaged_folder", lambda: tmp_path)
+    monkeypatch.setattr(minilm, "packaged_folder", lambda: tmp_path)
     teacher = minilm_teacher()
     for use in (lambda: teacher.width, lambda: teacher.fingerprint, lambda: teacher.encode(["a"])):
         with pytest.raises(ValueError, match=f"not the published MiniLM: expected SHA-256 {minilm.WEIGHTS_SHA256}"):
