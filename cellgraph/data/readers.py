@@ -26,7 +26,7 @@ __all__ = ["read_pairs"]
 
 #: One record of a file: where it stands, for messages ("line 3", "row 2"), its columns, and the names that more than
 #: one of them has.
-_Record = tuple[str, Mapping[str, Any], frozenset[str]]
+Record = tuple[str, Mapping[str, Any], frozenset[str]]
 
 _FIELDS = ("question", "answer", "topic", "category", "dialogue", "turn")
 #: A whole number as files have it: a column with missing values is one of floats to many that write files.
@@ -79,24 +79,11 @@ def read_pairs(
     path = Path(path)
     if limit is not None and (limit := integer("limit", limit)) < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
-    columns = dict(zip(_FIELDS, (question, answer, topic, category, dialogue, turn), strict=True))
-    for field, name in columns.items():
-        if not isinstance(name, str) and (name is not None or field in ("question", "answer")):
-            raise ValueError(f"the column of the {field} must be a name, got {name!r}")
-    suffix = path.suffix.lower()
-    if path.is_dir():
-        pairs = _without(columns, read_dialogue_folder(path))
-    elif suffix in (".yml", ".yaml"):
-        pairs = _without(columns, read_dialogues(path, Counter()))
-    elif suffix in (".jsonl", ".ndjson"):
-        pairs = _pairs(path, _json_records(path), columns)
-    elif suffix in (".csv", ".tsv"):
-        pairs = _pairs(path, _csv_records(path, "\t" if suffix == ".tsv" else ","), columns)
-    elif suffix == ".parquet":
-        pairs = _pairs(path, _parquet_records(path, columns), columns)
+    columns = checked_columns(question, answer, topic, category, dialogue, turn)
+    if is_dialogues(path):
+        pairs = dialogue_pairs(path, columns)
     else:
-        known = ".jsonl, .ndjson, .csv, .tsv, .parquet, .yml, .yaml"
-        raise ValueError(f"{path}: cannot read files ending in {suffix!r}; expected one of {known}")
+        pairs = (pair_of(path, record, columns) for record in records(path, columns))
     try:
         read = list(itertools.islice(pairs, limit))
     except UnicodeDecodeError as error:
@@ -106,26 +93,66 @@ def read_pairs(
     return read
 
 
-def _pairs(path: Path, records: Iterator[_Record], columns: Mapping[str, str | None]) -> Iterator[QAPair]:
+def checked_columns(*names: str | None) -> dict[str, str | None]:
+    """The names of the columns by field, in the order of :func:`read_pairs`."""
+    columns = dict(zip(_FIELDS, names, strict=True))
+    for field, name in columns.items():
+        if not isinstance(name, str) and (name is not None or field in ("question", "answer")):
+            raise ValueError(f"the column of the {field} must be a name, got {name!r}")
+    return columns
+
+
+def is_dialogues(path: Path) -> bool:
+    """Whether a path is read as dialogues, not as a table of records."""
+    return path.is_dir() or path.suffix.lower() in (".yml", ".yaml")
+
+
+def dialogue_pairs(path: Path, columns: Mapping[str, str | None]) -> Iterator[QAPair]:
+    """Yields the pairs of a file or folder of dialogues."""
+    pairs = read_dialogue_folder(path) if path.is_dir() else read_dialogues(path, Counter())
+    return _without(columns, pairs)
+
+
+def records(path: Path, columns: Mapping[str, str | None]) -> Iterator[Record]:
+    """Yields the records of a table, of which at least these columns are read."""
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        return _json_records(path)
+    if suffix in (".csv", ".tsv"):
+        return _csv_records(path, "\t" if suffix == ".tsv" else ",")
+    if suffix == ".parquet":
+        return _parquet_records(path, columns)
+    known = ".jsonl, .ndjson, .csv, .tsv, .parquet, .yml, .yaml"
+    raise ValueError(f"{path}: cannot read files ending in {suffix!r}; expected one of {known}")
+
+
+def pair_of(path: Path, record: Record, columns: Mapping[str, str | None]) -> QAPair:
+    """The pair that a record holds.
+
+    Raises:
+        ValueError: If it holds none; the message names the file and the place.
+    """
     needed = ("question", "answer")
-    # The names to read by, and which of them must be there. An empty one is a column only where one is needed.
-    names = {field: field if name is None else name for field, name in columns.items() if name != "" or field in needed}
-    for place, record, repeated in records:
-        where = f"{path}, {place}"
-        found = {}
-        for field, name in names.items():
-            if columns[field] is not None and name not in record:
-                there = ", ".join(repr(key) for key in record) or "none"
-                raise ValueError(f"{where}: no column {name!r} for the {field}; the columns are {there}")
-            if name in repeated:
-                raise ValueError(f"{where}: the column {name!r} for the {field} is there more than once")
-            # A column that was not asked for may mean something else, and reading must not end there.
-            hint = "" if field in needed else f"; {field}='' leaves the column out"
-            value = record.get(name)
-            found[field] = _turn(value, where, name, hint) if field == "turn" else _text(value, where, name, hint)
-            if field in needed and not str(found[field]).strip():
-                raise ValueError(f"{where}: the {field} (column {name!r}) is missing or empty")
-        yield QAPair(**found)  # type: ignore[arg-type]
+    place, cells, repeated = record
+    where = f"{path}, {place}"
+    found: dict[str, Any] = {}
+    for field, given in columns.items():
+        # An empty name is a column only where one is needed.
+        if given == "" and field not in needed:
+            continue
+        name = field if given is None else given
+        if given is not None and name not in cells:
+            there = ", ".join(repr(key) for key in cells) or "none"
+            raise ValueError(f"{where}: no column {name!r} for the {field}; the columns are {there}")
+        if name in repeated:
+            raise ValueError(f"{where}: the column {name!r} for the {field} is there more than once")
+        # A column that was not asked for may mean something else, and reading must not end there.
+        hint = "" if field in needed else f"; {field}='' leaves the column out"
+        value = cells.get(name)
+        found[field] = _turn(value, where, name, hint) if field == "turn" else _text(value, where, name, hint)
+        if field in needed and not str(found[field]).strip():
+            raise ValueError(f"{where}: the {field} (column {name!r}) is missing or empty")
+    return QAPair(**found)
 
 
 def _text(value: Any, where: str, name: str, hint: str) -> str:
@@ -161,7 +188,7 @@ def _without(columns: Mapping[str, str | None], pairs: Iterator[QAPair]) -> Iter
     yield from (replace(pair, **left_out) for pair in pairs)
 
 
-def _json_records(path: Path) -> Iterator[_Record]:
+def _json_records(path: Path) -> Iterator[Record]:
     repeated: frozenset[str] = frozenset()
 
     def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -187,9 +214,9 @@ def _json_records(path: Path) -> Iterator[_Record]:
             yield f"line {number}", record, repeated
 
 
-def _csv_records(path: Path, delimiter: str) -> Iterator[_Record]:
+def _csv_records(path: Path, delimiter: str) -> Iterator[Record]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = filter(None, _csv_rows(path, file, delimiter))
+        rows = filter(None, csv_rows(path, file, delimiter))
         names = next((row for row in rows if any(map(str.strip, row))), [])
         repeated = _repeated(names)
         for number, row in enumerate(rows, start=1):
@@ -198,7 +225,7 @@ def _csv_records(path: Path, delimiter: str) -> Iterator[_Record]:
             yield f"row {number}", {name: cell or None for name, cell in itertools.zip_longest(names, row)}, repeated
 
 
-def _csv_rows(path: Path, file: TextIO, delimiter: str) -> Iterator[list[str]]:
+def csv_rows(path: Path, file: TextIO, delimiter: str) -> Iterator[list[str]]:
     reader = csv.reader(file, delimiter=delimiter, strict=True)
     while True:
         # The limit is one for the whole process: it is lifted for a row and put back.
@@ -215,7 +242,7 @@ def _csv_rows(path: Path, file: TextIO, delimiter: str) -> Iterator[list[str]]:
         yield row
 
 
-def _parquet_records(path: Path, columns: Mapping[str, str | None]) -> Iterator[_Record]:
+def _parquet_records(path: Path, columns: Mapping[str, str | None]) -> Iterator[Record]:
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet

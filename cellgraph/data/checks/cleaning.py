@@ -1,0 +1,134 @@
+"""The clean file: what is left of a file, with its columns and in its order."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+from cellgraph.files import write_atomically
+
+from ..pairs import QAPair, save_pairs
+from ..readers import csv_rows, is_dialogues
+from .inspection import Inspection
+
+__all__ = ["check_format", "write_clean"]
+
+_TABLES = {".jsonl": "lines", ".ndjson": "lines", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+
+
+def write_clean(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    inspection: Inspection,
+    *,
+    question: str = "question",
+    answer: str = "answer",
+) -> Path:
+    """Writes what is left of a file once it was checked, whole or not at all.
+
+    All columns stay, and the order. A row is written as it stood, in JSON lines to the letter; of a repaired one, the
+    question and the answer are others. Dialogues in YAML are written as JSON lines of their pairs.
+
+    Args:
+        source: The file that was checked.
+        out: The file to write, in the same format.
+        inspection: What was found in it.
+        question: Name of the column that holds the questions.
+        answer: Name of the column that holds the answers.
+
+    Raises:
+        ValueError: If the formats are not the same, nothing is left to write, or the file is no longer the one that
+            was checked.
+        OSError: If a file cannot be read or written.
+    """
+    source, out = Path(source), Path(out)
+    check_format(source, out)
+    kept = set(range(len(inspection.pairs))) - inspection.removed.keys()
+    if not kept:
+        raise ValueError(f"{source}: no row is left to write")
+    if is_dialogues(source):
+        return save_pairs(out, inspection.clean())
+    texts = {row: pair for row, pair in enumerate(inspection.pairs) if row in inspection.repaired and pair is not None}
+    write = {"lines": _lines, "csv": _csv, "parquet": _parquet}[_TABLES[source.suffix.lower()]]
+    content, there = write(source, kept, texts, (question, answer))
+    if there != len(inspection.pairs):
+        raise ValueError(f"{source}: has {there:,} rows, and {len(inspection.pairs):,} when it was checked")
+    write_atomically(out, content)
+    return out
+
+
+def check_format(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """Tell before anything slow whether a clean file can be written in the format that its name says.
+
+    Raises:
+        ValueError: If it cannot, or it is the file itself.
+    """
+    source, out = Path(source), Path(out)
+    suffix = out.suffix.lower()
+    wanted = [".jsonl", ".ndjson"] if is_dialogues(source) else _alike(source.suffix.lower())
+    if suffix not in wanted:
+        raise ValueError(f"{out}: the clean file of {source.name} must end in {' or '.join(wanted)}, got {suffix!r}")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ValueError(f"{out} is the file itself: write the clean one beside it")
+
+
+def _alike(suffix: str) -> list[str]:
+    return [".jsonl", ".ndjson"] if _TABLES.get(suffix) == "lines" else [suffix]
+
+
+def _lines(source: Path, kept: set[int], texts: dict[int, QAPair], names: tuple[str, str]) -> tuple[bytes, int]:
+    # A line as it is read: split at line ends alone, for JSON may hold other separators within a text.
+    lines = [line for line in io.StringIO(source.read_text(encoding="utf-8-sig")) if line.strip()]
+    out = []
+    for row, line in enumerate(lines):
+        if row not in kept:
+            continue
+        if row in texts:
+            record = json.loads(line) | dict(zip(names, (texts[row].question, texts[row].answer), strict=True))
+            line = json.dumps(record, ensure_ascii=False)
+        out.append(line.rstrip("\r\n") + "\n")
+    return "".join(out).encode(), len(lines)
+
+
+def _csv(source: Path, kept: set[int], texts: dict[int, QAPair], names: tuple[str, str]) -> tuple[bytes, int]:
+    delimiter = "\t" if source.suffix.lower() == ".tsv" else ","
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    with source.open(encoding="utf-8-sig", newline="") as file:
+        rows = filter(None, csv_rows(source, file, delimiter))
+        header = next((row for row in rows if any(map(str.strip, row))), [])
+        writer.writerow(header)
+        places = [header.index(name) for name in names]
+        there = 0
+        for row, cells in enumerate(rows):
+            there += 1
+            if row in texts:
+                cells = list(cells)
+                for place, text in zip(places, (texts[row].question, texts[row].answer), strict=True):
+                    cells[place] = text
+            if row in kept:
+                writer.writerow(cells)
+    return out.getvalue().encode(), there
+
+
+def _parquet(source: Path, kept: set[int], texts: dict[int, QAPair], names: tuple[str, str]) -> tuple[bytes, int]:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(source)
+    there = table.num_rows
+    for field, name in zip(("question", "answer"), names, strict=True):
+        place = table.schema.get_field_index(name)
+        cells = table.column(place).to_pylist()
+        changed = {row: getattr(pair, field) for row, pair in texts.items()}
+        if changed:
+            cells = [changed.get(row, cell) for row, cell in enumerate(cells)]
+            table = table.set_column(
+                place, table.schema.field(place), arrow.array(cells, table.schema.field(place).type)
+            )
+    buffer = io.BytesIO()
+    parquet.write_table(table.take(sorted(kept)), buffer)
+    return buffer.getvalue(), there
