@@ -5,6 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
+from torch import Tensor
+
+#: MiniLM on a CPU with 1 MiB of L2 cache a core: 1,024 to 2,048 tokens a batch took 0.55 of the time of 16,384.
+CPU_BATCH_TOKENS = 2048
+
 
 def batches_by_length(lengths: Sequence[int], batch_size: int, batch_tokens: int) -> list[list[int]]:
     """Group texts by length so that little of a batch is padding, the longest first.
@@ -31,6 +37,11 @@ def batches_by_length(lengths: Sequence[int], batch_size: int, batch_tokens: int
         else:
             batches.append([index])
     return batches
+
+
+def right_padded(rows: list[list[int]], filler: int) -> Tensor:
+    """Rows of different lengths as one tensor, filled up at the right."""
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, filler)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,22 @@ from torch import Tensor
 
 from cellgraph.files import expanded
 from cellgraph.numbers import plain_numbers
-from cellgraph.teacher.batches import batches_by_length, progress_bar
+from cellgraph.teacher.batches import CPU_BATCH_TOKENS, batches_by_length, progress_bar, right_padded
 from cellgraph.teacher.hub import file_digest, locate_model, model_files, weight_files
 from cellgraph.teacher.pooling import POOLINGS, pool
-from cellgraph.teacher.pretrained import check_quantization, find_device, read_config, read_model, read_tokenizer
+from cellgraph.teacher.pretrained import (
+    Dispatch,
+    check_quantization,
+    find_device,
+    read_config,
+    read_model,
+    read_tokenizer,
+    special_token,
+)
 from cellgraph.teacher.protocol import checked_texts
 from cellgraph.teacher.state import checked_options, read_state, write_state
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-#: MiniLM on a CPU with 1 MiB of L2 cache a core: 1,024 to 2,048 tokens a batch took 0.55 of the time of 16,384.
-CPU_BATCH_TOKENS = 2048
 
 
 class TransformersTeacher:
@@ -48,6 +54,9 @@ class TransformersTeacher:
         device: Where the model runs: the accelerator if there is one, else the CPU, by default.
         normalize: Whether embeddings are scaled to unit length.
         revision: Branch, tag or commit on the hub.
+        device_map: ``"auto"``: accelerate spreads the weights over the GPUs, then the memory, then ``offload_folder``.
+        max_memory: What it may take of each, such as ``{0: "20GiB", "cpu": "60GiB"}``; what is there by default.
+        offload_folder: Where weights go that fit nowhere else.
 
     Shapes:
         - ``encode``: ``num_texts`` texts to ``[num_texts, width]``
@@ -72,6 +81,9 @@ class TransformersTeacher:
         device: str | torch.device | None = None,
         normalize: bool = True,
         revision: str | None = None,
+        device_map: str | None = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
+        offload_folder: str | os.PathLike[str] | None = None,
     ) -> None:
         if pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {POOLINGS}, got {pooling!r}")
@@ -92,6 +104,7 @@ class TransformersTeacher:
         self.batch_tokens = batch_tokens
         self.normalize = bool(normalize)
         self.revision = revision
+        self._dispatch = Dispatch(device_map, max_memory, offload_folder)
         self._expected: str | None = None
         if quantization is not None:
             check_quantization(quantization, self.device)
@@ -246,6 +259,7 @@ class TransformersTeacher:
             dtype=DTYPES[self.dtype],
             quantization=self.quantization,
             device=self.device,
+            dispatch=self._dispatch,
         )
 
     @cached_property
@@ -259,18 +273,10 @@ class TransformersTeacher:
         types = encoding.get("token_type_ids") if "token_type_ids" in self._arguments else None
         if not all(tokens):
             # Tokenizers without special tokens turn an empty text into nothing, and nothing cannot be pooled.
-            lone = self._token("eos_token_id", "bos_token_id", "unk_token_id")
+            lone = special_token(self._tokenizer, self._config, "eos_token_id", "bos_token_id", "unk_token_id")
             tokens = [row or [lone] for row in tokens]
             types = [row or [0] for row in types] if types else None
         return tokens, types
-
-    def _token(self, *names: str) -> int:
-        """The first of the special tokens that the tokenizer has and the model knows, or else any token."""
-        # A padding token may have been added to the tokenizer alone, and lie beyond the model's embedding.
-        known = [getattr(self._tokenizer, name) for name in names]
-        return next(
-            (token for token in known if token is not None and token < self._config.get_text_config().vocab_size), 0
-        )
 
     def _encoded(self, tokens: list[list[int]], types: list[list[int]] | None) -> Tensor:
         mask = right_padded([[1] * len(row) for row in tokens], 0).to(self.device)
@@ -284,14 +290,10 @@ class TransformersTeacher:
 
     def _hidden(self, tokens: list[list[int]], types: list[list[int]] | None, mask: Tensor) -> Tensor:
         """A vector for each token, ``[num_texts, num_tokens, width]``."""
-        inputs = {"input_ids": right_padded(tokens, self._token("pad_token_id", "eos_token_id"))}
+        filler = special_token(self._tokenizer, self._config, "pad_token_id", "eos_token_id")
+        inputs = {"input_ids": right_padded(tokens, filler)}
         if types is not None:
             inputs["token_type_ids"] = right_padded(types, 0)
         inputs = {name: value.to(self.device) for name, value in inputs.items()}
         options = {"use_cache": False} if "use_cache" in self._arguments else {}
         return self._model(**inputs, attention_mask=mask, **options).last_hidden_state
-
-
-def right_padded(rows: list[list[int]], filler: int) -> Tensor:
-    """Rows of different lengths as one tensor, filled up at the right."""
-    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, filler)

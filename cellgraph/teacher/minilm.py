@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from cellgraph.teacher.batches import right_padded
 from cellgraph.teacher.bert import BertEncoder
-from cellgraph.teacher.encoder import DTYPES, TransformersTeacher, right_padded
+from cellgraph.teacher.encoder import DTYPES, TransformersTeacher
 from cellgraph.teacher.hub import file_digest, locate_model
 from cellgraph.teacher.state import checked_options
 

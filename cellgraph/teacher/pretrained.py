@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,36 @@ import torch
 from cellgraph.teacher.hub import first_line, weight_files
 
 QUANTIZATIONS = ("8bit", "4bit")
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """How accelerate spreads a model's weights over devices, see :class:`~cellgraph.teacher.TransformersTeacher`.
+
+    Raises:
+        ValueError: If something is said of it without a ``device_map``, that is another than ``"auto"``, or accelerate
+            is not installed.
+    """
+
+    device_map: str | None = None
+    max_memory: Mapping[int | str, int | str] | None = None
+    offload_folder: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.device_map not in (None, "auto"):
+            raise ValueError(f"device_map must be 'auto' or None, got {self.device_map!r}")
+        if self.device_map is None:
+            if self.max_memory is not None or self.offload_folder is not None:
+                raise ValueError("max_memory and offload_folder are of device_map='auto', got them without it")
+        elif importlib.util.find_spec("accelerate") is None:
+            raise ValueError("device_map 'auto' needs the package accelerate: pip install cellgraph[llama]")
+
+    def options(self) -> dict[str, Any]:
+        """Arguments for transformers."""
+        if self.device_map is None:
+            return {}
+        given = {"max_memory": self.max_memory and dict(self.max_memory), "offload_folder": self.offload_folder}
+        return {"device_map": self.device_map, **{name: value for name, value in given.items() if value is not None}}
 
 
 def read_config(folder: Path) -> Any:
@@ -42,8 +74,21 @@ def read_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
+def special_token(tokenizer: Any, config: Any, *names: str) -> int:
+    """The first of the special tokens that the tokenizer has and the model knows, or else any token."""
+    # A padding token may have been added to the tokenizer alone, and lie beyond the model's embedding.
+    known = [getattr(tokenizer, name) for name in names]
+    return next((token for token in known if token is not None and token < config.get_text_config().vocab_size), 0)
+
+
 def read_model(
-    folder: Path, config: Any, *, dtype: torch.dtype, quantization: str | None, device: torch.device
+    folder: Path,
+    config: Any,
+    *,
+    dtype: torch.dtype,
+    quantization: str | None,
+    device: torch.device,
+    dispatch: Dispatch = Dispatch(),
 ) -> torch.nn.Module:
     """The model itself, frozen and in evaluation mode; of an encoder-decoder model, the encoder.
 
@@ -53,6 +98,7 @@ def read_model(
         dtype: Arithmetic of the model.
         quantization: ``"8bit"`` or ``"4bit"`` weights, or ``None``.
         device: Where the model runs.
+        dispatch: How its weights are spread over several.
 
     Raises:
         ValueError: If the weights cannot be read or some are missing.
@@ -70,17 +116,18 @@ def read_model(
             local_files_only=True,
             use_safetensors=weight_files(folder)[0].suffix == ".safetensors",
             output_loading_info=True,
-            **({} if quantization is None else _quantized(quantization, dtype, device)),
+            **{**({} if quantization is None else _quantized(quantization, dtype, device)), **dispatch.options()},
         )
-    # A pooler on top is not used here; anything else that is missing would be random.
-    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
+    # A pooler on top is not used here; anything else that is missing would be random. What lies on the disk is read.
+    offloaded = "disk" in getattr(model, "hf_device_map", {}).values()
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key or offloaded)
     if missing:
         raise ValueError(
             f"the weights in {folder} lack {len(missing)} of the model's tensors, the first is {missing[0]}"
         )
     if config.is_encoder_decoder:
         model = model.get_encoder()
-    if quantization is None:
+    if quantization is None and dispatch.device_map is None:
         model = model.to(device)
     return model.requires_grad_(False).eval()
 

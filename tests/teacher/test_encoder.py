@@ -500,3 +500,36 @@ def test_building_a_teacher_touches_no_file(monkeypatch: pytest.MonkeyPatch, cap
     assert repr(teacher) == "TransformersTeacher('nobody/nothing', pooling='mean', max_length=128)"
     teacher.fit(["nothing to learn"])
     assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["llama", "distilbert"])
+def test_a_model_spread_by_accelerate_gives_the_same(folders: dict[str, Path], kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    whole = TransformersTeacher(folders[kind], max_length=64)
+    spread = TransformersTeacher(folders[kind], max_length=64, device_map="auto")
+    # So little that most of the weights lie on the disk and are read whenever they are needed.
+    on_disk = TransformersTeacher(
+        folders[kind], max_length=64, device_map="auto", max_memory={"cpu": "9KB"}, offload_folder=tmp_path
+    )
+    expected = whole.encode(TEXTS)
+    torch.testing.assert_close(spread.encode(TEXTS), expected)
+    torch.testing.assert_close(on_disk.encode(TEXTS), expected)
+    assert "disk" in on_disk._model.hf_device_map.values()
+    # Where weights lie changes no embedding, so it does not change its name.
+    assert whole.fingerprint == spread.fingerprint == on_disk.fingerprint
+
+
+def test_a_pooler_that_is_nowhere_cannot_lie_on_the_disk(folders: dict[str, Path], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"device_map": "auto", "max_memory": {"cpu": "9KB"}, "offload_folder": tmp_path}
+    with pytest.raises(ValueError, match="lack 2 of the model's tensors, the first is pooler"):
+        TransformersTeacher(folders["bert"], max_length=64, **options).encode(TEXTS)
+
+
+def test_a_dispatch_that_cannot_be_is_refused(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="device_map must be 'auto' or None, got 'cpu'"):
+        TransformersTeacher(folders["bert"], device_map="cpu")
+    with pytest.raises(ValueError, match="are of device_map='auto', got them without it"):
+        TransformersTeacher(folders["bert"], offload_folder="somewhere")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs the package accelerate: pip install cellgraph\[llama\]"):
+        TransformersTeacher(folders["bert"], device_map="auto")
