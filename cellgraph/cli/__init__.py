@@ -20,7 +20,7 @@ VERBS = {
     "fit-decoder": "Fit the generative decoder of a run to its training answers; goes on where it was interrupted.",
     "embed": "Embed the texts of a file; goes on where it was stopped, and several processes may share the work.",
     "export": "Write a run's network as ONNX or for torch.export, checked for equal output.",
-    "data": "Look after files of pairs: generate, check.",
+    "data": "Look after files of pairs: generate, check, report.",
     "bench": "Measure speed and memory here, beside peers.",
     "info": "Tell versions, device, backends and folders, or what a run's network consists of.",
 }

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "generate": "Ask a language model for pairs by topic; goes on where it was stopped.",
     "check": "Find duplicates, damaged and doubtful pairs and leakage in a file; with --fix, write a clean one.",
+    "report": "Show how diverse, complex, coherent and balanced one or two files are, on one page.",
 }
 
 
