@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from cellgraph.lattice import Lattice
-from cellgraph.nn import AutoencoderAdapter, LinearAdapter, LinearPath, PCAAdapter, Readout, Surface, regress
+from cellgraph.nn import (
+    AutoencoderAdapter,
+    LinearAdapter,
+    LinearPath,
+    MatryoshkaAdapter,
+    PCAAdapter,
+    Readout,
+    Surface,
+    regress,
+)
 from cellgraph.nn.path import KEYS
 from cellgraph.pretrained import Pretrained
 from cellgraph.transport import Conveyor
@@ -20,6 +29,7 @@ ADAPTERS: dict[str, type[LinearAdapter]] = {
     "linear": LinearAdapter,
     "pca": PCAAdapter,
     "autoencoder": AutoencoderAdapter,
+    "matryoshka": MatryoshkaAdapter,
 }
 
 
@@ -96,6 +106,9 @@ class Ends(Pretrained):
         self.adapter_options = {"name": name, **{option: known[option] for option in options}}
         self.answer_adapter = ADAPTERS[name](in_features, width, **options)
         self.answer_adapter.load_state_dict(self.question_adapter.state_dict())
+        for made, surface in zip((self.question_adapter, self.answer_adapter), surfaces, strict=True):
+            if isinstance(made, PCAAdapter) and lattice.dim:
+                made.positions = lattice.positions[surface.index].repeat_interleave(surface.channels, dim=0)
         self.answer_adapter.encoder.requires_grad_(False)
         self.path, self.readout, self.readout_nodes, self.key_kind = None, None, readout, key
         self.readout_channels = num_channels if readout_channels is None else readout_channels

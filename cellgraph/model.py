@@ -92,8 +92,8 @@ class CellGraph(Ends):
         readout: The cells that are read, with a linear path: ``"surface"``, those of the output; ``"all"``; or as
             ``output_nodes``.
         readout_channels: How many of their channels are read, the first ones; all that are not memory by default.
-        adapter: ``"linear"``, ``"pca"`` or ``"autoencoder"``, see :mod:`cellgraph.nn`; or keyword arguments of the
-            adapter beside its ``name``.
+        adapter: ``"linear"``, ``"pca"``, ``"autoencoder"`` or ``"matryoshka"``, see :mod:`cellgraph.nn`; or keyword
+            arguments of the adapter beside its ``name``.
         num_steps: Steps of a rollout; two numbers are the least and the most of a range that training draws from and
             of which evaluation takes the most.
         injection: ``"once"``, or ``"clamped"``: the input surface is set back to the question after every step.

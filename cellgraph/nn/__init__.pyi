@@ -1,6 +1,7 @@
 from .adapter import AutoencoderAdapter, LinearAdapter, PCAAdapter, regress
 from .cell import Cell
 from .gmlp import GMLPCell
+from .matryoshka import MatryoshkaAdapter
 from .nca import NCACell
 from .path import LinearPath, Readout
 from .perception import AttentionPerception, FilterPerception, StencilPerception
@@ -18,6 +19,7 @@ __all__ = [
     "LinearAdapter",
     "LinearPath",
     "MLPUpdate",
+    "MatryoshkaAdapter",
     "NCACell",
     "NeighbourSum",
     "PCAAdapter",

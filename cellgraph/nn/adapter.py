@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cellgraph.nn.components import BLOCK, Moments, energy_correlation
+from cellgraph.nn.layout import LAYOUTS, places
 from cellgraph.numbers import plain_numbers
 from cellgraph.precision import alike, at_least_float32
 
@@ -64,7 +66,7 @@ class LinearAdapter(nn.Module):
         _check_width(surface, self.out_features, "surface")
         return self.decoder(surface.to(self.dtype))
 
-    def fit(self, embeddings: Tensor) -> None:
+    def fit(self, embeddings: Any) -> None:
         """Fit to training embeddings ``[num_embeddings, in_features]``: nothing to do for the random frame."""
         _check_width(embeddings, self.in_features, "embeddings")
 
@@ -75,12 +77,20 @@ class LinearAdapter(nn.Module):
         assert isinstance(last, nn.Linear)
         last.bias.add_(shift)
 
-    def reconstruction_error(self, embeddings: Tensor) -> float:
-        """Share of the embeddings' variance that is lost on the way to the surface and back, 0 (none) upwards."""
-        embeddings = self._alike(embeddings)
-        with torch.no_grad():
-            lost = (self.decode(self.encode(embeddings)) - embeddings).square().sum()
-            return float(lost / (embeddings - embeddings.mean(0)).square().sum())
+    @torch.no_grad()
+    def reconstruction_error(self, embeddings: Any) -> float:
+        """Share of the embeddings' variance that is lost on the way to the surface and back, 0 (none) upwards.
+
+        Args:
+            embeddings: ``[num_embeddings, in_features]``, in memory or not.
+        """
+        mean = sum(block.double().sum(0) for block in embeddings.split(BLOCK)) / len(embeddings)
+        lost, total = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        for block in embeddings.split(BLOCK):
+            rows = self._alike(block)
+            lost += (self.decode(self.encode(rows)) - rows).square().sum()
+            total += (rows - mean).square().sum()
+        return float(lost / total)
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments as plain types."""
@@ -105,30 +115,69 @@ class PCAAdapter(LinearAdapter):
 
     :meth:`fit` makes the surface the leading components of the centred embeddings, scaled by one number to unit root
     mean square, so that angles are kept (`Pearson 1901 <https://doi.org/10.1080/14786440109462720>`_; the best linear
-    squeeze in squared error). A random matrix with orthonormal columns spreads the components evenly over the surface,
-    so that no cell holds much more than another; where the surface is wider than the embedding, all are kept.
+    squeeze in squared error). Where the surface is wider than the embedding, all are kept.
+
+    Args:
+        in_features: Width of the teacher's embeddings.
+        out_features: Width of the surface.
+        layout: Which value of the surface holds which component. ``"frame"``: a random matrix with orthonormal columns
+            spreads them evenly, so that no cell holds much more than another; ``"rows"``: the largest first, in the
+            order of the surface; ``"centre"``: the largest in its middle, the others around it; ``"correlation"``:
+            those whose squares go together near one another.
+
+    Attributes:
+        positions: Where each value's cell is, ``[out_features, dim]``; a line by default.
+
+    Raises:
+        ValueError: If the layout is unknown.
     """
 
-    def fit(self, embeddings: Tensor) -> None:
-        """Fit to training embeddings ``[num_embeddings, in_features]``.
+    @plain_numbers
+    def __init__(self, in_features: int, out_features: int, *, layout: str = "frame") -> None:
+        super().__init__(in_features, out_features)
+        if layout not in LAYOUTS:
+            raise ValueError(f"layout must be one of {LAYOUTS}, got {layout!r}")
+        self.layout = layout
+        self.positions = torch.arange(out_features)[:, None]
+
+    @torch.no_grad()
+    def fit(self, embeddings: Any) -> None:
+        """Fit to training embeddings ``[num_embeddings, in_features]``, which need not be in memory.
 
         Raises:
             ValueError: If the width is another, or there are fewer than two embeddings.
         """
         super().fit(embeddings)
-        if len(embeddings) < 2:
-            raise ValueError(f"principal components need at least 2 embeddings, got {len(embeddings)}")
-        embeddings = self._alike(embeddings)
-        mean = embeddings.mean(0)
-        centred = embeddings - mean
-        values, vectors = torch.linalg.eigh((centred.T @ centred).double())
-        kept = min(self.in_features, self.out_features)
-        frame = vectors.flip(1)[:, :kept].T.to(embeddings.dtype)
-        # Drawn in the weights' dtype, so that a seed means the same for embeddings of any.
-        turn = nn.init.orthogonal_(at_least_float32(torch.empty(self.out_features, kept, dtype=self.dtype)))
-        frame = turn.to(frame.dtype) @ frame
-        power = values.flip(0)[:kept].sum() / (len(embeddings) * self.out_features)
-        self._set(frame, scale=float(power.clamp_min(1e-12).rsqrt()), mean=mean)
+        moments = Moments.of(embeddings, dtype=self.dtype)
+        frame = self._frame(embeddings, moments)
+        decoder = self._decoder(frame, moments)
+        placed = self._placed(embeddings, moments, frame)
+        power = (frame @ moments.covariance * frame).sum() / self.out_features
+        self._set(placed @ frame, scale=float(power.clamp_min(1e-12).rsqrt()), mean=moments.mean)
+        assert isinstance(self.decoder, nn.Linear)
+        self.decoder.weight.copy_(decoder @ placed.T * float(power.clamp_min(1e-12).sqrt()))
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain types."""
+        return super().config() | {"layout": self.layout}
+
+    def _frame(self, embeddings: Any, moments: Moments) -> Tensor:
+        """The directions of the components, ``[num_components, in_features]``."""
+        return moments.leading(min(self.in_features, self.out_features))[1]
+
+    def _decoder(self, frame: Tensor, moments: Moments) -> Tensor:
+        """From components back to centred embeddings, ``[in_features, num_components]``."""
+        return frame.T
+
+    def _placed(self, embeddings: Any, moments: Moments, frame: Tensor) -> Tensor:
+        """From components to values, ``[out_features, num_components]``, with orthonormal columns."""
+        if self.layout == "frame":
+            # Drawn in the weights' dtype, so that a seed means the same for embeddings of any.
+            turn = at_least_float32(torch.empty(self.out_features, len(frame), dtype=self.dtype))
+            return nn.init.orthogonal_(turn).to(frame.dtype)
+        related = energy_correlation(embeddings, moments.mean, frame) if self.layout == "correlation" else None
+        taken = places(self.layout, len(frame), self.positions, correlation=related)
+        return nn.functional.one_hot(taken, self.out_features).T.to(frame.dtype)
 
 
 class AutoencoderAdapter(LinearAdapter):
@@ -159,20 +208,20 @@ class AutoencoderAdapter(LinearAdapter):
         self.encoder = nn.Sequential(nn.Linear(in_features, hidden), nn.GELU(), nn.Linear(hidden, out_features))
         self.decoder = nn.Sequential(nn.Linear(out_features, hidden), nn.GELU(), nn.Linear(hidden, in_features))
 
-    def fit(self, embeddings: Tensor) -> None:
+    def fit(self, embeddings: Any) -> None:
         """Train to reconstruct training embeddings ``[num_embeddings, in_features]``; the surface to unit scale."""
         super().fit(embeddings)
         # Adam's small steps are lost on half precision.
-        kept, embeddings = self.dtype, embeddings.to(torch.promote_types(self.dtype, torch.float32))
-        self.to(embeddings.dtype)
+        kept, used = self.dtype, torch.promote_types(self.dtype, torch.float32)
+        self.to(used)
         optimizer = torch.optim.Adam(self.parameters(), lr=self.lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.updates)
         generator = torch.Generator().manual_seed(0)
         # Unit-norm embeddings have entries of about in_features ** -0.5; losses are measured on that scale.
-        spread = embeddings.var(0).mean().clamp_min(1e-12)
+        spread = Moments.of(embeddings, dtype=used).covariance.diagonal().mean().clamp_min(1e-12).to(used)
         with torch.enable_grad():
             for _ in range(self.updates):
-                batch = embeddings[torch.randint(len(embeddings), (self.batch_size,), generator=generator)]
+                batch = embeddings[torch.randint(len(embeddings), (self.batch_size,), generator=generator)].to(used)
                 surface = self.encode(batch)
                 loss = (self.decode(surface) - batch).square().mean() / spread
                 loss = loss + 0.1 * (surface.square().mean() - 1).square()
@@ -225,6 +274,6 @@ def set_ridge(layer: nn.Linear, x: Tensor, y: Tensor, *, penalties: Tensor = PEN
     return float(ridge.alpha_)
 
 
-def _check_width(x: Tensor, width: int, name: str) -> None:
+def _check_width(x: Any, width: int, name: str) -> None:
     if not torch.compiler.is_compiling() and x.size(-1) != width:
         raise ValueError(f"{name} must have {width} features, got {x.size(-1)}")
