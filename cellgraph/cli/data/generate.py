@@ -131,7 +131,7 @@ def _add_limits(group: Any) -> None:
 
 
 def _client(given: argparse.Namespace) -> Client:
-    if given.reply_tokens < 1 or given.timeout <= 0:
+    if given.reply_tokens < 1 or not given.timeout > 0:
         raise ValueError(f"a reply needs tokens and time, got {given.reply_tokens} and {given.timeout} s")
     settings: dict[str, Any] = {
         "base_url": given.base_url,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .client import Reply, TemporaryError, count_tokens, failures, read_body, read_key, without_key
+from .client import Reply, TemporaryError, checked_url, count_tokens, failures, read_body, read_key, without_key
 from .prompt import SCHEMA, Prompt
 
 __all__ = ["AnthropicClient"]
@@ -25,7 +25,7 @@ class AnthropicClient:
         temperature: How freely it is drawn; the server's own choice by default.
 
     Raises:
-        ValueError: If the package anthropic or the key is missing.
+        ValueError: If the address is none, the package anthropic or the key is missing.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class AnthropicClient:
             raise ValueError("this API needs the package anthropic (pip install cellgraph[generate])") from None
         self._key, self._module = read_key(variable, needed=base_url is None), anthropic
         self.model, self.reply_tokens, self.variable = model, reply_tokens, variable
-        self.place = base_url or "https://api.anthropic.com"
+        self.place = "https://api.anthropic.com" if base_url is None else checked_url(base_url)
         self.told = f"{model} at {self.place}"
         # Repeating is this library's affair, which counts requests and keeps to a budget.
         self._client = anthropic.AsyncAnthropic(api_key=self._key, base_url=self.place, timeout=timeout, max_retries=0)

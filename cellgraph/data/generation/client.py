@@ -7,6 +7,7 @@ import email.utils
 import json
 import os
 import time
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -95,6 +96,24 @@ def read_key(variable: str, *, needed: bool) -> str:
     if not (key.isascii() and key.isprintable()):
         raise ValueError(f"the key in {variable} holds characters that no key has")
     return key or "none"
+
+
+def checked_url(url: str) -> str:
+    """The address of a server.
+
+    Raises:
+        ValueError: If it is none, or holds a password, which would be shown.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_one = False
+    if is_one and "@" in parts.netloc:
+        raise ValueError("the address of the server must not hold a user or password: keys go into the environment")
+    if not is_one:
+        raise ValueError(f"the address of a server must be like https://host/v1, got {url!r}")
+    return url
 
 
 @contextlib.contextmanager

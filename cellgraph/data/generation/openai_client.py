@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .client import Reply, TemporaryError, count_tokens, failures, read_body, read_key, without_key
+from .client import Reply, TemporaryError, checked_url, count_tokens, failures, read_body, read_key, without_key
 from .prompt import SCHEMA, Prompt
 
 __all__ = ["OpenAIClient"]
@@ -30,7 +30,7 @@ class OpenAIClient:
         form: How the form of replies is asked for: ``"schema"``, ``"json"`` or ``"text"`` (by words alone).
 
     Raises:
-        ValueError: If the package openai or the key is missing, or the form is unknown.
+        ValueError: If the address is none, the package openai or the key is missing, or the form is unknown.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class OpenAIClient:
             raise ValueError(f"form must be one of {', '.join(FORMATS)}, got {form!r}")
         self._key, self._module = read_key(variable, needed=base_url is None), openai
         self.model, self.reply_tokens, self.variable = model, reply_tokens, variable
-        self.place = base_url or "https://api.openai.com/v1"
+        self.place = "https://api.openai.com/v1" if base_url is None else checked_url(base_url)
         self.told = f"{model} at {self.place}"
         # Repeating is this library's affair, which counts requests and keeps to a budget.
         self._client = openai.AsyncOpenAI(api_key=self._key, base_url=self.place, timeout=timeout, max_retries=0)

@@ -161,3 +161,15 @@ def test_a_key_that_no_header_may_have(api: str, monkeypatch: pytest.MonkeyPatch
 def test_an_unknown_form() -> None:
     with pytest.raises(ValueError, match="form must be one of schema, json, text, got 'xml'"):
         OpenAIClient(MODEL, base_url="http://127.0.0.1:1", form="xml")
+
+
+@pytest.mark.parametrize("url", ["", "fake", "ftp://host/v1", "http://", "http://host:port"])
+def test_what_is_no_address(api: str, url: str) -> None:
+    with pytest.raises(ValueError, match=r"must be like https://host/v1, got '.*'"):
+        CLIENTS[api](MODEL, base_url=url)
+
+
+def test_an_address_with_a_password_is_refused_and_not_shown(api: str) -> None:
+    with pytest.raises(ValueError, match="must not hold a user or password") as error:
+        CLIENTS[api](MODEL, base_url="https://me:secret@host/v1")
+    assert "secret" not in str(error.value)
