@@ -1,27 +1,29 @@
-"""Likeness of texts: those that share nearly all their words, found without comparing each with each."""
+"""Likeness of texts that come one by one: which of them is nearly an earlier one."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from cellgraph.numbers import number
 
+from .checks.near import NUM_PERMUTATIONS, jaccard, same_marks, shingles
 from .pairs import QAPair, normalise_text
 
 __all__ = ["KnownPairs", "LikeTexts"]
 
 
 class LikeTexts:
-    """Texts by key, in which those that are like a given one are found.
+    """Texts by key, in which the one that is most like a given one is found.
 
-    Two texts are alike if the words that both have are a large enough part of the words that either has
-    (`Jaccard's index <https://en.wikipedia.org/wiki/Jaccard_index>`_ of the words of :func:`normalise_text`).
-    `MinHash <https://doi.org/10.1109/SEQUEN.1997.666900>`_ signatures propose candidates, and each of those is compared
-    exactly: what is found is alike, though one at the very threshold may be missed.
+    Likeness is what it is to :mod:`~cellgraph.data.checks`: the Jaccard index of the runs of five letters. MinHash
+    signatures propose candidates, and each of those is compared exactly: what is found is alike, though one at the very
+    threshold may be missed.
 
     Args:
         threshold: Smallest likeness, above 0 and at most 1.
-        num_hashes: Length of the signatures; longer ones miss less.
+        marks: Whether texts that differ in a number or a single letter ("type 1", "type 2") are never alike.
 
     Raises:
         ValueError: If the threshold is out of range, or the package datasketch is missing.
@@ -29,38 +31,40 @@ class LikeTexts:
     Example:
         >>> texts = LikeTexts(0.7)
         >>> texts.add(1, "Why does the sky look blue by day?")
-        >>> texts.find("Why does the sky look blue by day, and why?"), texts.find("Why is grass green?")
+        >>> texts.find("Why does the sky look so blue by day?"), texts.find("Why is grass green?")
         (1, None)
     """
 
-    def __init__(self, threshold: float, *, num_hashes: int = 128) -> None:
+    def __init__(self, threshold: float, *, marks: bool = False) -> None:
         threshold = number("threshold", threshold)
         if not 0 < threshold <= 1:
             raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}")
         try:
-            import datasketch
+            from datasketch import MinHash, MinHashLSH
         except ImportError:
             raise ValueError(
                 "finding near duplicates needs the package datasketch (pip install cellgraph[generate])"
             ) from None
-        self.threshold, self.num_hashes = threshold, num_hashes
-        self._min_hash = datasketch.MinHash
+        self.threshold, self.marks = threshold, marks
+        self._empty = MinHash(num_perm=NUM_PERMUTATIONS, seed=1, hashfunc=int)
         # Too many candidates do no harm, for each is compared exactly: the index looks for some that are less alike.
-        self._index = datasketch.MinHashLSH(threshold=0.8 * threshold, num_perm=num_hashes, weights=(0.1, 0.9))
-        self._words: dict[int, frozenset[str]] = {}
+        self._index = MinHashLSH(threshold=0.8 * threshold, num_perm=NUM_PERMUTATIONS, weights=(0.1, 0.9))
+        self._kept: dict[int, tuple[str, np.ndarray]] = {}
 
     def __len__(self) -> int:
-        return len(self._words)
+        return len(self._kept)
 
     def find(self, text: str) -> int | None:
         """The key of the text that is most like this one, the smallest of several; ``None`` where none is alike."""
-        words = _words(text)
-        candidates = sorted(self._index.query(self._signature(words)))
-        likest, found = self.threshold, None
-        for key in candidates:
-            likeness = _likeness(words, self._words[key])
-            if likeness >= likest and (found is None or likeness > likest):
-                likest, found = likeness, key
+        runs = shingles(text)
+        best, found = 0.0, None
+        for key in sorted(self._index.query(self._signature(runs))):
+            other, its_runs = self._kept[key]
+            if self.marks and not same_marks(text, other):
+                continue
+            likeness = jaccard(runs, its_runs)
+            if likeness >= self.threshold and likeness > best:
+                best, found = likeness, key
         return found
 
     def add(self, key: int, text: str) -> None:
@@ -69,13 +73,13 @@ class LikeTexts:
         Raises:
             ValueError: If the key is taken.
         """
-        words = _words(text)
-        self._index.insert(key, self._signature(words))
-        self._words[key] = words
+        runs = shingles(text)
+        self._index.insert(key, self._signature(runs))
+        self._kept[key] = text, runs
 
-    def _signature(self, words: frozenset[str]) -> Any:
-        signature = self._min_hash(num_perm=self.num_hashes, seed=1)
-        signature.update_batch([word.encode() for word in sorted(words)])
+    def _signature(self, runs: np.ndarray) -> Any:
+        signature = self._empty.copy()
+        signature.update_batch(runs.tolist())
         return signature
 
 
@@ -100,7 +104,7 @@ class KnownPairs:
         self.answer_words = answer_words
         self._questions: set[str] = set()
         self._long_answers: set[str] = set()
-        self._like = None if near is None else (LikeTexts(near), LikeTexts(near))
+        self._like = None if near is None else (LikeTexts(near, marks=True), LikeTexts(near))
         self._count = 0
 
     def __len__(self) -> int:
@@ -132,12 +136,3 @@ class KnownPairs:
 
     def _is_long(self, text: str) -> bool:
         return len(text.split()) >= self.answer_words
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(normalise_text(text).split())
-
-
-def _likeness(first: frozenset[str], second: frozenset[str]) -> float:
-    either = len(first | second)
-    return len(first & second) / either if either else 1.0

@@ -12,6 +12,7 @@ from processes import run_inside
 
 import cellgraph
 from cellgraph.data import STARTER_CATEGORIES, QAPair, normalise_text, split_pairs, starter_pairs
+from cellgraph.data.checks import inspect_pairs
 
 FOLDER = Path(cellgraph.__path__[0]) / "data" / "starter_set"
 
@@ -102,3 +103,9 @@ def test_a_cube_is_trained_on_it(tmp_path: Path) -> None:
     held = (tmp_path / "run" / "pairs").glob("*.jsonl")
     read = [json.loads(line)["question"] for path in held for line in path.read_text(encoding="utf-8").splitlines()]
     assert sorted(read) == sorted(pair.question for pair in starter_pairs())
+
+
+def test_the_checks_find_nothing_to_remove(pairs: list[QAPair]) -> None:
+    for package in ("datasketch", "ftfy", "py3langid"):
+        pytest.importorskip(package)
+    assert inspect_pairs(pairs).counts() == {}

@@ -107,9 +107,10 @@ def _add_plan(group: Any) -> None:
     group.add_argument(
         "--near",
         type=float,
-        default=0.8,
+        default=0.7,
         metavar="J",
-        help="share of common words from which questions, or long answers, repeat each other; 0: equal ones only (0.8)",
+        help="likeness from which questions, or long answers, repeat each other (Jaccard index of five-letter runs); "
+        "0: equal words alone (0.7)",
     )
     group.add_argument("--show-prompt", action="store_true", help="print the first prompt, and ask nothing")
 

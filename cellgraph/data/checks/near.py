@@ -11,7 +11,7 @@ from ..pairs import QAPair, normalise_text
 from .finding import Finding
 from .units import Unit
 
-__all__ = ["near_repetitions", "same_marks", "shingles"]
+__all__ = ["jaccard", "near_repetitions", "same_marks", "shingles"]
 
 #: Letters of a shingle: five for short texts (Leskovec, Rajaraman and Ullman 2020, Mining of Massive Datasets, 3.2.2).
 LETTERS = 5
@@ -63,7 +63,7 @@ def near_repetitions(
             its_question, its_asked, its_told = kept[candidate]
             if len(units[candidate].rows) != len(unit.rows) or not same_marks(question, its_question):
                 continue
-            likeness = min(_jaccard(asked, its_asked), _jaccard(told, its_told))
+            likeness = min(jaccard(asked, its_asked), jaccard(told, its_told))
             if likeness >= threshold and likeness > best:
                 best, other = likeness, candidate
         if other < 0:
@@ -107,7 +107,8 @@ def same_marks(one: str, other: str) -> bool:
 _FIELDS = ("question", "answer")
 
 
-def _jaccard(one: np.ndarray, other: np.ndarray) -> float:
+def jaccard(one: np.ndarray, other: np.ndarray) -> float:
+    """The share of the shingles of either text that both have."""
     both = len(np.intersect1d(one, other, assume_unique=True))
     either = len(one) + len(other) - both
     return both / either if either else 1.0
