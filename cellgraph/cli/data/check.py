@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from cellgraph.cli.data.columns import Embedder, add_columns, read
 from cellgraph.data.checks import (
@@ -59,15 +60,16 @@ def main(arguments: Sequence[str]) -> None:
         check_format(given.file, given.fix)
     rows = read(given.file, given)
     needs_teacher = not {"coherence", "neighbours"} <= set(settings.without)
-    embed = Embedder(given.teacher) if needs_teacher else None
-    with _progress() as bar:
-        tasks: dict[str, Any] = {}
+    bar = _progress()
+    tasks: dict[str, TaskID] = {}
 
-        def show(check: str, share: float) -> None:
-            if check not in tasks:
-                tasks[check] = bar.add_task(check, total=1.0)
-            bar.update(tasks[check], completed=share)
+    def show(check: str, share: float) -> None:
+        if check not in tasks:
+            tasks[check] = bar.add_task(check, total=1.0)
+        bar.update(tasks[check], completed=share)
 
+    embed = Embedder(given.teacher, functools.partial(show, "embedding")) if needs_teacher else None
+    with bar:
         inspection = inspect_pairs(rows, settings, embed=embed, progress=show)
     name = given.file.name or str(given.file)
     out = given.out or Path(f"{given.file.resolve().stem}-check")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ from cellgraph.teacher.state import STATE_FILE
 
 #: Smallest width at which the teacher that needs no weights still tells texts apart.
 LEAST_WIDTH = 4
+#: Texts between two signs of progress.
+SLICE = 256
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
@@ -47,14 +49,15 @@ class Embedder:
 
     Args:
         name: A name in ``conf/teacher``, or a folder with a saved teacher.
+        progress: Called with the share of the texts that is done.
 
     Raises:
         ValueError: If there is no such teacher.
         OSError: If its weights are not here and cannot be had.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, progress: Callable[[float], None] = lambda share: None) -> None:
+        self._progress = progress
         self._saved = (Path(name) / STATE_FILE).is_file()
         self._teacher: Teacher | None = None if name == "lsa" else _teacher(name, saved=self._saved)
 
@@ -64,11 +67,16 @@ class Embedder:
         Raises:
             ValueError: If there is too little in the texts to learn from.
         """
+        self._progress(0.0)
         if self._teacher is None:
             self._teacher = _fitted(texts)
         elif not self._saved:
             self._teacher.fit(texts)
-        return self._teacher.encode(texts, progress=True).numpy()
+        parts = []
+        for start in range(0, len(texts), SLICE):
+            parts.append(self._teacher.encode(texts[start : start + SLICE]).numpy())
+            self._progress(min(1.0, (start + SLICE) / len(texts)))
+        return np.concatenate(parts) if parts else np.zeros((0, self._teacher.width), dtype=np.float32)
 
 
 def _teacher(name: str, *, saved: bool) -> Teacher:

@@ -33,10 +33,10 @@ def main(arguments: Sequence[str]) -> None:
     files = [given.file] if given.other is None else [given.file, given.other]
     # Files first: what is wrong with them is told before anything slow.
     sets = {name: _pairs(path, given) for name, path in zip(_names(files), files, strict=True)}
-    embed = Embedder(given.teacher)
     notes = Console(stderr=True)
     texts = list(dict.fromkeys(t for pairs in sets.values() for pair in pairs for t in (pair.question, pair.answer)))
-    with notes.status("comparing meanings"):
+    with notes.status("comparing meanings") as status:
+        embed = Embedder(given.teacher, lambda share: status.update(f"comparing meanings: {share:.0%}"))
         vectors, place = embed(texts), {text: number for number, text in enumerate(texts)}
     equal_pairs = min(map(len, sets.values()))
     words = [sum(len(words_of(pair.answer)) for pair in pairs) for pairs in sets.values()]

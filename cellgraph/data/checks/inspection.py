@@ -146,7 +146,11 @@ class _Inspector:
         if self.asked("coherence"):
             self.judge_coherence()
         self.spread()
-        if self.asked("leakage") and self.rows.parts:
+        parts = sorted(set(filter(None, self.rows.parts)))
+        if self.asked("leakage") and parts and not any(map(is_held_out, parts)):
+            told = ", ".join(map(repr, parts[:5]))
+            self.undone["leakage"] = f"no part of the split is called test, validation or the like, they are {told}"
+        if self.asked("leakage") and parts:
             self.take(leaks(self.rows, self.pairs, self.gone))
             self.spread()
         if self.asked("exact"):
@@ -237,7 +241,6 @@ class _Inspector:
         for row, pair in left:
             found[0, row], found[1, row] = vectors[place[pair.question]], vectors[place[pair.answer]]
         self.embedded = found[0], found[1]
-        self.progress("embedding", 1.0)
 
     def judge_coherence(self) -> None:
         assert self.embedded is not None

@@ -49,8 +49,9 @@ def near_repetitions(
         from datasketch import MinHash, MinHashLSH
     except ImportError:
         raise ValueError("the check near needs the package datasketch (pip install cellgraph[data])") from None
-    # Candidates cost little and are looked at again; a missed one is gone.
-    index = MinHashLSH(threshold=threshold, num_perm=NUM_PERMUTATIONS, weights=(0.1, 0.9))
+    # Candidates cost little and are looked at again; a missed one is gone. What question and answer share is counted
+    # once in the signature of both, which may be less alike than either.
+    index = MinHashLSH(threshold=0.8 * threshold, num_perm=NUM_PERMUTATIONS, weights=(0.1, 0.9))
     empty = MinHash(num_perm=NUM_PERMUTATIONS, seed=1, hashfunc=int)
     kept: dict[int, tuple[str, np.ndarray, np.ndarray]] = {}
     for place, unit in enumerate(units):

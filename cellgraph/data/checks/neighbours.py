@@ -13,8 +13,8 @@ from .units import Unit
 
 __all__ = ["neighbours"]
 
-#: Rows that are compared with all the others at once: similarities of 14,000 rows with so many take 60 MB.
-CHUNK = 512
+#: Similarities that are held at once, 160 MB of them for questions and answers.
+MOST_AT_ONCE = 20_000_000
 
 
 def neighbours(
@@ -46,8 +46,9 @@ def neighbours(
     rows = np.array([unit.rows[0] for unit in units if len(unit.rows) == 1], dtype=np.int64)
     asked, told = questions[rows], answers[rows]
     dropped: set[int] = set()
-    for start in range(0, len(rows), CHUNK):
-        end = min(start + CHUNK, len(rows))
+    chunk = max(1, min(512, MOST_AT_ONCE // max(1, len(rows))))
+    for start in range(0, len(rows), chunk):
+        end = min(start + chunk, len(rows))
         near = np.minimum(asked[start:end] @ asked[:end].T, told[start:end] @ told[:end].T)
         # With those before it alone.
         near[np.arange(start, end)[:, None] <= np.arange(end)] = -1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -114,6 +116,23 @@ def test_what_is_wrong_is_said_in_one_line(
     line = done.stderr.splitlines()[-1]
     assert line.startswith("cellgraph data: ")
     assert said in line
+
+
+def test_a_full_disk_is_said_and_the_old_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path / "pairs.jsonl", [*GOOD, PLANTED[0]])
+    assert run_inside(tmp_path, "data", "check", file, "--fix", "clean.jsonl").returncode == 3
+    before = (tmp_path / "clean.jsonl").read_bytes()
+    write(file, GOOD)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    done = run_inside(tmp_path, "data", "check", file, "--fix", "clean.jsonl")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("cannot write the report in pairs-check: No space left on device")
+    assert (tmp_path / "clean.jsonl").read_bytes() == before
+    assert not [path for path in tmp_path.rglob(".*jsonl*") if path.is_file()]
 
 
 def test_commands_are_listed(tmp_path: Path) -> None:

@@ -130,6 +130,49 @@ def test_likeness_is_the_jaccard_index_of_runs_of_five_letters() -> None:
         assert [f.value for f in result.findings if f.kind == "near"] == [pytest.approx(wanted)] * ("near" in kinds)
 
 
+def test_near_duplicates_are_those_of_a_comparison_of_each_with_each() -> None:
+    rng = np.random.default_rng(0)
+    letters = np.array(list("abcdefghij "))
+    pairs: list[QAPair] = []
+    for _ in range(60):
+        base = "".join(rng.choice(letters, 120))
+        for errors in (0, 2, 4, 8, 16):
+            changed = list(base)
+            for place in rng.permutation(len(base))[:errors]:
+                changed[place] = "z"
+            # Its own question, as far from the others as can be.
+            pairs.append(QAPair(f"{''.join(changed[:60])} question", "".join(changed[60:])))
+    threshold = 0.6
+    result = inspect_pairs(pairs, CheckSettings(near=threshold, without=("encoding", "language", "exact")))
+
+    def runs(text: str) -> set[str]:
+        text = normalise_text(text)
+        return {text[i : i + 5] for i in range(len(text) - 4)}
+
+    def likeness(one: str, other: str) -> float:
+        return len(runs(one) & runs(other)) / len(runs(one) | runs(other))
+
+    # Single letters tell questions apart, and random texts are full of them: those that hold none of their own.
+    wanted, kept = [], []
+    for row, pair in enumerate(pairs):
+        marks = {word for word in normalise_text(pair.question).split() if len(word) == 1 and word not in "ai"}
+        best = max(
+            (
+                (min(likeness(pair.question, q.question), likeness(pair.answer, q.answer)), -other)
+                for other, q, its in kept
+                if its == marks
+            ),
+            default=(0.0, 0),
+        )
+        if best[0] >= threshold:
+            wanted.append((row, "near", -best[1]))
+        else:
+            kept.append((row, pair, marks))
+    near = [each for each in found(result) if each[1] == "near"]
+    assert 60 < len(wanted) < 240
+    assert len(set(near) ^ set(wanted)) <= 0.02 * len(wanted)
+
+
 def test_numbers_and_letters_tell_questions_apart() -> None:
     pairs = [
         QAPair(f"Which symptoms of the hereditary {kind} are seen most often?", f"Those of the hereditary disease {n}.")
@@ -203,6 +246,15 @@ def test_leakage_between_the_parts_of_a_file() -> None:
     # What is judged by stays, also where it comes later in the file.
     turned = inspect_pairs(Rows(pairs[::-1], parts=parts[::-1]), CheckSettings(without=("language",)))
     assert [pair for pair in pairs if pair in turned.clean()] == [*GOOD[:4], *pairs[5:7], new, new]
+
+
+def test_parts_of_other_names_are_told_of() -> None:
+    result = inspect_pairs(Rows(GOOD[:2], parts=["fold 1", "fold 2"]), CheckSettings(without=("language",)))
+    assert result.undone["leakage"] == (
+        "no part of the split is called test, validation or the like, they are 'fold 1', 'fold 2'"
+    )
+    with pytest.raises(ValueError, match="expected a part for each of 2 rows, got 1"):
+        Rows(GOOD[:2], parts=["test"])
 
 
 def test_a_dialogue_in_two_parts_leaks() -> None:
