@@ -35,7 +35,7 @@ TRUST = "CELLGRAPH_TRUST"
 REGISTERED = frozenset(
     f"cellgraph.{name}"
     for name in (
-        *("CellGraph", "GMLPCell", "NCACell", "Lattice", "nn.GMLPCell", "nn.NCACell"),
+        *("CellGraph", "sequence.SequenceGraph", "GMLPCell", "NCACell", "Lattice", "nn.GMLPCell", "nn.NCACell"),
         *("data.docstring_pairs", "data.read_pairs", "data.starter_pairs"),
         *("retrieval.TrainSettings", "retrieval.Objective", "retrieval.standard_objective"),
         *("teacher.LSATeacher", "teacher.TransformersTeacher", "teacher.minilm_teacher"),

@@ -167,6 +167,11 @@ class CellGraph(Ends):
         """The lattice the cells sit on."""
         return self.cell.lattice
 
+    @property
+    def remembers(self) -> bool:
+        """Whether an answer depends on the turns before, which the memory hands on."""
+        return self.cell.memory_channels > 0
+
     def forward(
         self,
         question: Tensor,

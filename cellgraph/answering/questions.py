@@ -201,7 +201,7 @@ def judge_run(
     Args:
         run: The run.
         asked: The questions with their answers; one without a category is given one, see :func:`categorise`.
-        systems: Gives what each system answers to question embeddings.
+        systems: Gives what each system answers to questions, as the network is given them.
         trusted: The system that the confidence is about.
     """
     texts = {part: [pair.question for pair in getattr(run.pairs, part)] for part in ("train", "validation")}
@@ -215,7 +215,7 @@ def judge_run(
     bank = run.bank([*own, *(pair.answer for pair in asked)])
     lexical = run.lexical(bank)
     return judge_questions(
-        systems(question),
+        systems(run.read(questions)),
         run.embed([pair.answer for pair in asked]),
         bank.position[len(own) :],
         [pair.category or category for pair, category in zip(asked, found, strict=True)],

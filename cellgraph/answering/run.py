@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,7 +23,9 @@ from cellgraph.model import CellGraph
 from cellgraph.retrieval import first_right, predict
 from cellgraph.retrieval.blend import Blend
 from cellgraph.retrieval.lexical import BM25
-from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
+from cellgraph.retrieval.networks import load_network
+from cellgraph.sequence import SequenceGraph
+from cellgraph.teacher import EmbeddingCache, Teacher, TokenReader, load_teacher
 
 if TYPE_CHECKING:
     from cellgraph.answering.generator import GenerativeDecoder
@@ -43,13 +45,16 @@ class FinishedRun:
         teacher: The teacher it was trained with.
         pairs: The pairs of the split.
         cache: Where embeddings are kept.
+        tokens: How questions are read token by token, see :class:`~cellgraph.teacher.TokenReader`; ``None`` where a
+            question is one vector.
     """
 
     folder: RunFolder
-    model: CellGraph
+    model: CellGraph | SequenceGraph
     teacher: Teacher
     pairs: Split
     cache: EmbeddingCache
+    tokens: dict[str, Any] | None = None
 
     @classmethod
     def load(cls, run: str | os.PathLike[str], cache: EmbeddingCache | None = None) -> FinishedRun:
@@ -65,10 +70,13 @@ class FinishedRun:
                 raise ValueError(
                     f"{folder} is no folder of a finished run of questions and answers: {missing} is missing"
                 )
+        tokens = None
         if folder.config.is_file():
             config = read_config(folder)
-            admit([config.get("model"), config.get("teacher")], folder)
-        model = CellGraph.from_pretrained(folder.model)
+            admit([config.get("model"), config.get("teacher"), config.get("front")], folder)
+            tokens = (config.get("front") or {}).get("tokens")
+        model = load_network(folder.model)
+        assert isinstance(model, CellGraph | SequenceGraph)
         model.compile_step(compiling=False)
         return cls(
             folder=folder,
@@ -76,11 +84,24 @@ class FinishedRun:
             teacher=load_teacher(folder.teacher),
             pairs=Split(**{part: read_pairs(folder.pairs(part)) for part in PARTS}),
             cache=cache if cache is not None else EmbeddingCache(),
+            tokens=tokens,
         )
 
     def embed(self, texts: list[str]) -> Tensor:
         """The teacher's embeddings, through the cache: ``[num_texts, width]``."""
         return self.cache.embed(self.teacher, texts, progress=True)
+
+    def read(self, questions: list[str]) -> Tensor:
+        """What the network is given of questions: ``[num_questions, width]``, or ``[num_questions, length, width]``."""
+        reader = self.reader
+        return self.embed(questions) if reader is None else reader.read(questions, progress=True).padded()
+
+    @property
+    def reader(self) -> TokenReader | None:
+        """What reads questions token by token; ``None`` where a question is one vector."""
+        if self.tokens is None:
+            return None
+        return TokenReader(self.teacher, **self.tokens, folder=self.cache.folder / "tokens")
 
     def answers(self) -> list[str]:
         """The answers of all three parts, training first."""
@@ -163,7 +184,7 @@ class FinishedRun:
         """The bank with the answers of pairs in it, where each of them is, and what the network says of them all."""
         answers = self.embed([pair.answer for pair in pairs])
         whole = AnswerBank([*bank.texts, *(pair.answer for pair in pairs)], torch.cat([bank.raw, answers]))
-        prediction = predict(self.model, self.embed([pair.question for pair in pairs]), batch_size=BATCH)
+        prediction = predict(self.model, self.read([pair.question for pair in pairs]), batch_size=BATCH)
         return whole, whole.position[len(bank) :], whole.by(prediction.key).scores(prediction.query)
 
     def _judged(

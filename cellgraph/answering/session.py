@@ -15,7 +15,8 @@ from cellgraph.answering.confidence import Confidence, score_features
 from cellgraph.answering.lexical import Lexical
 from cellgraph.model import CellGraph
 from cellgraph.retrieval.evaluation import keys
-from cellgraph.teacher import Teacher
+from cellgraph.sequence import SequenceGraph
+from cellgraph.teacher import Teacher, TokenReader
 from cellgraph.texts import well_formed
 
 if TYPE_CHECKING:
@@ -66,10 +67,11 @@ class Session:
         decoder: Puts the predicted embedding into words as well.
         top: Answers a question.
         use_memory: Whether to keep memory between turns.
+        reader: Reads questions token by token, for a network that takes them so.
         history: The answers since the last :meth:`reset`.
     """
 
-    model: CellGraph
+    model: CellGraph | SequenceGraph
     teacher: Teacher
     bank: AnswerBank
     confidence: Confidence
@@ -77,6 +79,7 @@ class Session:
     decoder: GenerativeDecoder | None = None
     top: int = 5
     use_memory: bool = True
+    reader: TokenReader | None = None
     history: list[Answer] = field(default_factory=list, init=False)
     _memory: Tensor | None = field(default=None, init=False, repr=False)
     _keyed: AnswerBank = field(init=False, repr=False)
@@ -91,7 +94,7 @@ class Session:
     @property
     def remembers(self) -> bool:
         """Whether an answer depends on the turns before it."""
-        return self.use_memory and self.model.cell.memory_channels > 0
+        return self.use_memory and self.model.remembers
 
     def reset(self) -> None:
         """Forget all turns."""
@@ -111,13 +114,14 @@ class Session:
         begin = time.perf_counter()
         # Not through the cache, which would get a file for every question.
         asked = self.teacher.encode([question])
+        read = asked if self.reader is None else self.reader.encode([question])
         encoded = time.perf_counter()
         parameter = next(self.model.parameters())
-        output = self.model(asked.to(parameter.device, parameter.dtype), self._memory if self.remembers else None)
+        output = self.model(read.to(parameter.device, parameter.dtype), self._memory if self.remembers else None)
         embedding = output.embedding.float().cpu()
         predicted = time.perf_counter()
         if self.remembers:
-            self._memory = output.memory.detach()
+            self._memory = None if output.memory is None else output.memory.detach()
         # The lead over the second answer is a feature of the confidence, whatever is shown.
         k = max(self.top, 2)
         if self.lexical is None:

@@ -92,6 +92,7 @@ def _open(given: argparse.Namespace, own: list[str] | None, notes: Console) -> S
         decoder=decoder,
         top=given.top,
         use_memory=not given.no_memory,
+        reader=run.reader,
     )
 
 

@@ -39,11 +39,11 @@ def main(arguments: Sequence[str]) -> None:
             folder=folder,
             settings=fitting.DecoderSettings(max_epochs=given.max_epochs, seed=given.seed),
         )
-    questions = run.embed([pair.question for pair in run.pairs.test])
+    questions = run.read([pair.question for pair in run.pairs.test])
     sources = {
         "true answer": embeddings["test"],
         "lattice": predict(run.model, questions, batch_size=BATCH).embedding,
-        "question (teacher alone)": questions,
+        "question (teacher alone)": run.embed([pair.question for pair in run.pairs.test]),
         "mean answer": embeddings["train"].mean(0).expand(len(questions), -1),
     }
     report = fitting.judge_decoder(decoder, texts["test"], sources)

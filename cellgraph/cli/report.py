@@ -24,6 +24,8 @@ def main(arguments: Sequence[str]) -> None:
     folder, out = experiment.folder, given.out or experiment.folder.report
     if isinstance(experiment.task, QuestionAnswering):
         task, pairs = experiment.task, experiment.task.read(folder)
+        if task.tokens:
+            raise ValueError(f"{folder} holds a network over tokens; the report is of networks that take one vector")
         # More training questions are not looked at, and need not be embedded.
         some = [pairs.train[i] for i in evenly(len(pairs.train), Effort().fitted)]
         training = task.embed(some, folder).question

@@ -18,6 +18,7 @@ from cellgraph.nn import LinearAdapter, LinearPath
 from cellgraph.numbers import plain_numbers
 from cellgraph.pretrained import Pretrained
 from cellgraph.retrieval.perceptron import ResidualPerceptron
+from cellgraph.sequence import SequenceGraph, mean_token
 
 
 class Control(Pretrained):
@@ -80,7 +81,8 @@ class Control(Pretrained):
         """
         if memory is not None:
             raise ValueError(f"{type(self).__name__} has no memory, got one of shape {list(memory.shape)}")
-        embedding, surface, query = self.answer(question)
+        # Of token states what the network would read as one vector.
+        embedding, surface, query = self.answer(mean_token(question) if question.dim() == 3 else question)
         return CellGraphOutput(embedding=embedding, surface=surface, query=query)
 
     def answer(self, question: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -291,14 +293,15 @@ class PathAlone(Control):
         return super().target_surface(self.path.answer(answer))
 
 
-def alone(model: CellGraph) -> Control:
+def alone(model: CellGraph | SequenceGraph) -> Control:
     """A network without its lattice: what is left has the same parts, not copies of them."""
     if model.path is not None:
         return PathAlone(model.path, model.answer_adapter)
+    assert isinstance(model, CellGraph)
     return AdaptersAlone(model.question_adapter, model.answer_adapter)
 
 
-def with_perceptron(model: CellGraph, **options: Any) -> Control:
+def with_perceptron(model: CellGraph | SequenceGraph, **options: Any) -> Control:
     """A network with a perceptron in its lattice's place, on copies of the same parts.
 
     Args:
@@ -310,6 +313,7 @@ def with_perceptron(model: CellGraph, **options: Any) -> Control:
         lattice = sum(count for name, count in counts.items() if name not in model.path.parts())
         hidden = LinearMLP.hidden_for(lattice, model.in_features)
         return PathAlone(copy.deepcopy(model.path), adapter, **{"hidden": hidden, **options})
+    assert isinstance(model, CellGraph)
     hidden = LinearMLP.hidden_for(sum(counts.values()) - counts["adapters"], model.input_surface.width)
     return LinearMLP(copy.deepcopy(model.question_adapter), adapter, **{"hidden": hidden, **options})
 

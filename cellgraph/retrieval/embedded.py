@@ -9,19 +9,20 @@ import torch
 from torch import Tensor
 
 from cellgraph.numbers import plain_numbers
+from cellgraph.teacher import TokenStates
 
 
 class EmbeddedPairs:
     """Question and answer embeddings, row by row, and the dialogues they are turns of.
 
     Args:
-        question: Embedded questions.
+        question: Embedded questions, or the states of their tokens.
         answer: Embedded answers.
         dialogue: Name of each row's dialogue; an empty string is a dialogue of one turn. All single when absent.
         turn: Place of each row in its dialogue; the order of the rows when absent.
 
     Shapes:
-        - **question:** ``[num_pairs, question_width]``
+        - **question:** ``[num_pairs, question_width]``, or as many sequences of such
         - **answer:** ``[num_pairs, answer_width]``
 
     Attributes:
@@ -40,13 +41,19 @@ class EmbeddedPairs:
     @plain_numbers
     def __init__(
         self,
-        question: Tensor,
+        question: Tensor | TokenStates,
         answer: Tensor,
         *,
         dialogue: Sequence[str] | None = None,
         turn: Sequence[int] | None = None,
     ) -> None:
-        for name, rows in (("question", question), ("answer", answer)):
+        vectors = {"answer": answer}
+        if isinstance(question, TokenStates):
+            if not question.finite():
+                raise ValueError("the token states of the questions must be finite, got NaN or infinity")
+        else:
+            vectors = {"question": question, **vectors}
+        for name, rows in vectors.items():
             if rows.ndim != 2 or not rows.is_floating_point():
                 raise ValueError(f"{name} must be floating point [num_pairs, width], got {rows.dtype} {[*rows.shape]}")
             bad = (~torch.isfinite(rows)).any(1).nonzero().flatten()
@@ -59,12 +66,18 @@ class EmbeddedPairs:
         for name, column in (("dialogue", dialogue), ("turn", turn)):
             if column is not None and len(column) != len(question):
                 raise ValueError(f"{name} must have {len(question)} entries, got {len(column)}")
-        self.question, self.answer = question.contiguous(), answer.contiguous()
+        self.question = question if isinstance(question, TokenStates) else question.contiguous()
+        self.answer = answer.contiguous()
         self.group = torch.unique(answer, dim=0, return_inverse=True)[1]
         self.dialogues = _dialogues(len(question), dialogue, turn)
 
     def __len__(self) -> int:
         return len(self.question)
+
+    @property
+    def pooled(self) -> Tensor:
+        """One vector a question, ``[num_pairs, question_width]``: itself, or the mean of its tokens."""
+        return self.question.pooled() if isinstance(self.question, TokenStates) else self.question
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} pairs, {len(self.dialogues)} dialogues)"
@@ -74,7 +87,7 @@ class Batch:
     """Some turns of some dialogues at once, padded at the end to the longest.
 
     Attributes:
-        question: ``[dialogues, turns, question_width]``
+        question: ``[dialogues, turns, question_width]``, of tokens ``[dialogues, turns, length, question_width]``
         answer: ``[dialogues, turns, answer_width]``
         index: Row of each turn in the :class:`EmbeddedPairs`, ``[dialogues, turns]``, -1 for padding.
         group: Number of each answer among the distinct ones, ``[dialogues, turns]``.

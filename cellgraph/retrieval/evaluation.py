@@ -14,11 +14,9 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
-from cellgraph.model import CellGraph
 from cellgraph.retrieval.baseline import Baseline
 from cellgraph.retrieval.baselines import closed_forms
 from cellgraph.retrieval.bootstrap import Interval, bootstrap_intervals, paired_difference
-from cellgraph.retrieval.controls import Control
 from cellgraph.retrieval.metrics import (
     chance_level,
     cosine,
@@ -28,6 +26,7 @@ from cellgraph.retrieval.metrics import (
     recall_at_k,
     reciprocal_ranks,
 )
+from cellgraph.retrieval.networks import Network
 
 RECALLS = (1, 5, 10)
 #: Where cosines are taken: between surfaces, between embeddings, and between these less their mean in training.
@@ -285,7 +284,7 @@ def predict_closed_forms(
 
 @torch.no_grad()
 def predict(
-    model: CellGraph | Control,
+    model: Network,
     question: Tensor,
     *,
     batch_size: int = 64,
@@ -302,9 +301,10 @@ def predict(
         num_steps: Steps of the rollout, if not the model's own.
 
     Shapes:
-        - **question:** ``[num_pairs, in_features]``
+        - **question:** ``[num_pairs, in_features]``, or token states, ``[num_pairs, length, in_features]``
     """
-    question = _checked("held-out questions", question)
+    if question.dim() != 3:
+        question = _checked("held-out questions", question)
     parameter = next(model.parameters())
     training = model.training
     model.eval()
@@ -327,7 +327,7 @@ def predict(
 
 
 @torch.no_grad()
-def keys(model: CellGraph | Control, answer: Tensor) -> Tensor:
+def keys(model: Network, answer: Tensor) -> Tensor:
     """A model's keys of answers, wherever these are: ``[num_answers, width]``, on their device."""
     return model.key(answer.to(next(model.parameters()).device)).float().to(answer.device)
 

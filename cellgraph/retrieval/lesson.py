@@ -111,10 +111,15 @@ class PairLesson(Lesson):
 
 
 def with_noise(question: Tensor, norm: float, generator: torch.Generator) -> Tensor:
-    """Questions with Gaussian noise of an expected norm (Bishop 1995, "Training with noise is equivalent to Tikhonov
-    regularization")."""
+    """Questions with Gaussian noise (Bishop 1995, "Training with noise is equivalent to Tikhonov regularization").
+
+    Args:
+        question: Embeddings or token states, ``[..., in_features]``.
+        norm: The noise's expected norm, a share of the vector's own: what is not there, a token of zeros, stays so.
+        generator: Source of the noise.
+    """
     draws = torch.randn(question.shape, generator=generator, device=question.device, dtype=question.dtype)
-    return question + norm * question.size(-1) ** -0.5 * draws
+    return question + norm * question.size(-1) ** -0.5 * question.norm(dim=-1, keepdim=True) * draws
 
 
 def answers(

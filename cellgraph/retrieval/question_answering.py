@@ -30,7 +30,8 @@ from cellgraph.retrieval.stages import ADAPTERS_ALONE, Stages, Trained
 from cellgraph.retrieval.table import print_evaluation, save_evaluation
 from cellgraph.retrieval.task import Retrieval
 from cellgraph.retrieval.trials import Trials, check_settings
-from cellgraph.teacher import EmbeddingCache, Teacher, load_teacher
+from cellgraph.sequence import SequenceGraph, mean_token
+from cellgraph.teacher import EmbeddingCache, Teacher, TokenReader, TokenStates, load_teacher
 from cellgraph.training import Job
 from cellgraph.training.schedule import check_multipliers
 
@@ -62,6 +63,10 @@ class QuestionAnswering(Retrieval):
             best perceptron of all these sizes and the one of equal size.
         lattice_controls: Whether to train the two baselines that have a lattice, too: one whose cell stays random and
             one without lateral messages. Each takes as long as the network.
+        tokens: Arguments of the :class:`~cellgraph.teacher.TokenReader` that reads questions token by token, for
+            networks that take them so; without them a question is one vector.
+        front_controls: Chains of blocks by name, see :class:`~cellgraph.sequence.SequenceGraph`: each is a trained
+            baseline more of a network of that kind.
 
     Attributes:
         texts: The pairs, once prepared.
@@ -80,6 +85,8 @@ class QuestionAnswering(Retrieval):
         adapters_first: Mapping[str, Any] | None = ADAPTERS_FIRST,
         control_trials: Mapping[str, Any] | None = None,
         lattice_controls: bool = False,
+        tokens: Mapping[str, Any] | None = None,
+        front_controls: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(objective)
         self.split, self.teacher = split, teacher
@@ -89,6 +96,7 @@ class QuestionAnswering(Retrieval):
         self.control_trials = Trials({} if control_trials is None else control_trials)
         self.control_trials.check(objective)
         self.lattice_controls = bool(lattice_controls)
+        self.tokens, self.front_controls = tokens, dict(front_controls or {})
         self.texts = Split([], [], [])
         self.test: EmbeddedPairs | None = None
         self.make: Callable[..., CellGraph] | None = None
@@ -99,8 +107,27 @@ class QuestionAnswering(Retrieval):
             model = copy.deepcopy(make)(in_features=self.teacher.width)
             if self.lattice_controls:
                 without_lateral_messages(model)
+            for blocks in self.front_controls.values():
+                model.with_blocks(blocks)
+        self._check_front(model)
         names = [name for part in (model, self.objective) for name, _ in part.named_parameters()]
         check_multipliers(settings.lr_multipliers, names)
+
+    def _check_front(self, model: Any) -> None:
+        """Refuse a network that does not take what questions are read as."""
+        by_token = isinstance(model, SequenceGraph) and model.over == "tokens"
+        if by_token != bool(self.tokens):
+            takes = "token states: give tokens" if by_token else "one vector a question: leave tokens out"
+            raise ValueError(f"a {type(model).__name__} as it is here takes {takes}")
+        if self.tokens:
+            longest = self.reader(self.teacher).max_tokens
+            chains = {"the network": model, **{n: model.with_blocks(b) for n, b in self.front_controls.items()}}
+            for name, network in chains.items():
+                if network.capacity is not None and longest > network.capacity:
+                    raise ValueError(
+                        f"max_tokens is {longest}, and {name} takes {network.capacity} tokens at most: "
+                        "make its surface larger, or max_tokens less"
+                    )
 
     def prepare(self, job: Job) -> None:
         """Read or make the split, fit the teacher where it needs that and was not before, and embed every part."""
@@ -125,10 +152,17 @@ class QuestionAnswering(Retrieval):
         """Pairs embedded by the teacher of a run folder."""
         if folder.has_teacher:
             self.teacher = load_teacher(folder.teacher)
-        texts = [pair.question for pair in pairs] + [pair.answer for pair in pairs]
-        both = self.cache.embed(self.teacher, texts, progress=True)
+        questions, answers = [pair.question for pair in pairs], [pair.answer for pair in pairs]
         dialogue, turn = [pair.dialogue for pair in pairs], [pair.turn for pair in pairs]
-        return EmbeddedPairs(both[: len(pairs)], both[len(pairs) :], dialogue=dialogue, turn=turn)
+        both = self.cache.embed(self.teacher, answers if self.tokens else questions + answers, progress=True)
+        question: Any = both[: len(pairs)]
+        if self.tokens:
+            question = self.reader(self.teacher).read(questions, progress=True)
+        return EmbeddedPairs(question, both[len(both) - len(pairs) :], dialogue=dialogue, turn=turn)
+
+    def reader(self, teacher: Teacher) -> TokenReader:
+        """What gives the token states of questions."""
+        return TokenReader(teacher, **(self.tokens or {}), folder=self.cache.folder / "tokens")
 
     def build(self, make: Callable[..., CellGraph], job: Job) -> CellGraph:
         """A new network, its adapters fitted and taken through the first stage."""
@@ -142,19 +176,19 @@ class QuestionAnswering(Retrieval):
             self.stages(job).take_first(model)
         return model
 
-    def load(self, make: Callable[..., CellGraph], folder: RunFolder) -> CellGraph:
+    def load(self, make: Callable[..., Any], folder: RunFolder) -> Any:
         """The trained network of a run folder."""
         self.make = make
         return super().load(make, folder)
 
     def judge(self, model: nn.Module, job: Job, training: Mapping[str, Any]) -> Evaluation:
         """Judge the network on the held-out pairs beside its baselines; write and show the table."""
-        assert isinstance(model, CellGraph)
+        assert isinstance(model, CellGraph | SequenceGraph)
         assert self.pairs is not None
         assert self.test is not None
         questions, answers = zip(*((pair.question, pair.answer) for pair in self.texts.test), strict=True)
         networks = self._networks(model, job, training["seconds"])
-        predictions = self._answers(networks, self.test.question)
+        predictions = self._answers(networks, _whole(self.test.question))
         words = Scores(BM25(answers).scores(questions))
         both = {
             f"{name} + {WORDS}": self._with_words(networks[name], predictions[name], words)
@@ -177,13 +211,13 @@ class QuestionAnswering(Retrieval):
         return evaluation
 
     def predictions(
-        self, model: CellGraph, question: Tensor, job: Job, *, seconds_train: float = 0.0
+        self, model: CellGraph | SequenceGraph, question: Tensor, job: Job, *, seconds_train: float = 0.0
     ) -> dict[str, Prediction]:
         """What the baselines and the network answer to questions.
 
         Args:
             model: The trained network.
-            question: Embeddings of the questions, ``[num_questions, in_features]``.
+            question: Embeddings of the questions, ``[num_questions, in_features]``, or their token states.
             job: The experiment; trained baselines are kept in its folder.
             seconds_train: Time that training the network took.
         """
@@ -203,10 +237,11 @@ class QuestionAnswering(Retrieval):
             first=self.adapters_first,
             trials=self.control_trials,
             lattices=self.lattice_controls,
+            fronts=self.front_controls,
             depends={"start": self.start},
         )
 
-    def _networks(self, model: CellGraph, job: Job, seconds_train: float) -> dict[str, Trained]:
+    def _networks(self, model: CellGraph | SequenceGraph, job: Job, seconds_train: float) -> dict[str, Trained]:
         """The trained baselines and the network, with the seconds that each took."""
         first, baselines = self.stages(job).baselines()
         model.compile_step(compiling=False)
@@ -216,7 +251,8 @@ class QuestionAnswering(Retrieval):
     def _answers(self, networks: Mapping[str, Trained], question: Tensor) -> dict[str, Prediction]:
         """What the closed forms and networks answer to questions."""
         assert self.pairs is not None
-        closed = predict_closed_forms(self.pairs.question, self.pairs.answer, question)
+        pooled = mean_token(question) if question.dim() == 3 else question
+        closed = predict_closed_forms(self.pairs.pooled, self.pairs.answer, pooled)
         return closed | {name: _predicted(one, question) for name, one in networks.items()}
 
     def _with_words(self, network: Trained, found: Prediction, words: Scores) -> Scores:
@@ -226,7 +262,7 @@ class QuestionAnswering(Retrieval):
         begin = time.perf_counter()
         questions, answers = zip(*((pair.question, pair.answer) for pair in self.texts.validation), strict=True)
         candidates, target = distinct_answers(self.validation.answer, answers)
-        known = _predicted(network, self.validation.question).cosines(self.validation.answer[candidates])
+        known = _predicted(network, _whole(self.validation.question)).cosines(self.validation.answer[candidates])
         blend = Blend.fit(known, BM25(answers).scores(questions)[:, candidates], target)
         seconds = time.perf_counter() - begin
         candidates, target = distinct_answers(self.test.answer, [pair.answer for pair in self.texts.test])
@@ -244,6 +280,11 @@ class QuestionAnswering(Retrieval):
         # A copy: what makes it holds a cell, which another network must not share.
         model = copy.deepcopy(make)(in_features=self.teacher.width)
         return model, model.fit_adapters(self.pairs.question, self.pairs.answer, start=self.start)
+
+
+def _whole(question: Tensor | TokenStates) -> Tensor:
+    """All the questions as one tensor."""
+    return question.padded() if isinstance(question, TokenStates) else question
 
 
 def _predicted(trained: Trained, question: Tensor) -> Prediction:

@@ -14,7 +14,7 @@ class TrainSettings(RunSettings):
     Attributes:
         window: Turns of a dialogue a batch, see :class:`~cellgraph.retrieval.DialogueLoader`; a sample is a dialogue,
             or a single pair.
-        noise: Norm of the noise on question embeddings in training.
+        noise: Norm of the noise on question embeddings, or on each token, in training, as a share of their own.
         val_batch_size: Dialogues a batch in validation; ``batch_size`` when absent.
     """
 

@@ -14,7 +14,6 @@ import torch
 from cellgraph.files import write_json
 from cellgraph.model import CellGraph
 from cellgraph.numbers import plain_numbers
-from cellgraph.pretrained import CONFIG
 from cellgraph.retrieval.controls import (
     Control,
     alone,
@@ -22,9 +21,11 @@ from cellgraph.retrieval.controls import (
     with_perceptron,
     without_lateral_messages,
 )
+from cellgraph.retrieval.networks import Network, load_network
 from cellgraph.retrieval.settings import TrainSettings
 from cellgraph.retrieval.task import Retrieval
 from cellgraph.retrieval.trials import Trials, TrialSettings
+from cellgraph.sequence import SequenceGraph
 from cellgraph.training import Job, train
 
 #: The first stage of training.
@@ -50,7 +51,7 @@ class Trained(NamedTuple):
         trial: These.
     """
 
-    model: CellGraph | Control
+    model: Network
     seconds: float
     score: float
     trials: int = 1
@@ -68,6 +69,7 @@ class Stages:
         trials: Each baseline is trained with all of them, and the best by validation is taken. Where they are of the
             perceptron, too, there is one more, whose perceptron may be of any of the sizes, the equal one included.
         lattices: Whether there are the two baselines that have a lattice, too.
+        fronts: Chains of blocks by name, each a baseline more of a network that is a chain.
         depends: What else a stage depends on, as plain types.
     """
 
@@ -81,14 +83,17 @@ class Stages:
         first: Mapping[str, Any],
         trials: Trials,
         lattices: bool = False,
+        fronts: Mapping[str, Any] | None = None,
         depends: Mapping[str, Any] | None = None,
     ) -> None:
         self.task, self.job, self.new, self.first = task, job, new, TrialSettings(first)
+        self.fronts = {} if fronts is None else dict(fronts)
         self.depends = {} if depends is None else dict(depends)
         self.trials = {
             **dict.fromkeys((ADAPTERS_ALONE, LINEAR_MLP), trials.common),
             **({BEST_MLP: trials.of_perceptron} if trials.of_perceptron else {}),
             **(dict.fromkeys((FROZEN, NO_LATERAL), trials.common) if lattices else {}),
+            **dict.fromkeys(self.fronts, trials.common),
         }
 
     def take_first(self, model: CellGraph) -> float:
@@ -120,12 +125,13 @@ class Stages:
             perceptron = with_perceptron(model)
             seconds = self.take_first(model)
             perceptron.load_state_dict(alone(model).state_dict(), strict=False)
-            made: dict[str, Callable[[TrialSettings], CellGraph | Control]] = {
+            made: dict[str, Callable[[TrialSettings], Network]] = {
                 ADAPTERS_ALONE: lambda trial: alone(model),
                 LINEAR_MLP: lambda trial: perceptron,
                 BEST_MLP: lambda trial: with_perceptron(model, **trial.mlp),
                 FROZEN: lambda trial: with_frozen_cell(model),
                 NO_LATERAL: lambda trial: without_lateral_messages(model),
+                **{name: lambda trial, name=name: model.with_blocks(self.fronts[name]) for name in self.fronts},
             }
             for number, (name, trial) in enumerate(every):
                 if kept[number] is None:
@@ -146,7 +152,7 @@ class Stages:
                 self.job.say(f"{name}: the best of {len(of_it)} by validation has {what}")
         return seconds, found
 
-    def settings(self, model: CellGraph | Control, trial: TrialSettings) -> TrainSettings:
+    def settings(self, model: Network, trial: TrialSettings) -> TrainSettings:
         """The settings of the whole network, what they say of its cells said of the baseline's own parts."""
         options: dict[str, Any] = {}
         if isinstance(model, Control):
@@ -160,7 +166,7 @@ class Stages:
             options = {"lr_multipliers": multipliers, "compile": False}
         return dataclasses.replace(self.job.settings, **options | dict(trial.training))
 
-    def _train(self, place: str, model: CellGraph | Control, trial: TrialSettings) -> Trained:
+    def _train(self, place: str, model: Network, trial: TrialSettings) -> Trained:
         task = copy.copy(self.task)
         task.objective = trial.of(task.objective)
         stage, settings = self.job.folder.stage(place), self.settings(model, trial)
@@ -177,8 +183,7 @@ class Stages:
         if not stage.training.exists():
             return None
         told = json.loads(stage.training.read_text())
-        saved = json.loads((stage.model / CONFIG).read_text())
-        model = (CellGraph if "cell" in saved else Control).from_pretrained(stage.model)
+        model = load_network(stage.model)
         if not self._described(model, trial).items() <= told.items():
             return None
         return Trained(model, float(told["seconds"]), self._score(told), trial=trial)
@@ -187,10 +192,12 @@ class Stages:
         score = told.get(f"val/{self.task.monitor}")
         return float("-inf") if score is None else float(score)
 
-    def _described(self, model: CellGraph | Control, trial: TrialSettings) -> dict[str, Any]:
+    def _described(self, model: Network, trial: TrialSettings) -> dict[str, Any]:
         """What a stage depends on, as it comes back from JSON."""
         settings = dataclasses.asdict(self.settings(model, trial))
         described = {"settings": settings, "objective": repr(trial.of(self.task.objective)), **self.depends}
+        if isinstance(model, SequenceGraph):
+            described["blocks"] = model.config()["blocks"]
         return json.loads(json.dumps(described))
 
 

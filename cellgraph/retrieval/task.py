@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from cellgraph.folder import RunFolder
-from cellgraph.model import CellGraph
 from cellgraph.precision import alike
+from cellgraph.pretrained import Pretrained
 from cellgraph.retrieval.embedded import EmbeddedPairs
 from cellgraph.retrieval.lesson import PairLesson, with_noise
+from cellgraph.retrieval.networks import load_network
 from cellgraph.retrieval.objectives import Objective
 from cellgraph.retrieval.settings import TrainSettings
 from cellgraph.training import Job, Task
@@ -64,19 +65,21 @@ class Retrieval(Task):
         if path is None or self.pairs is None:
             return
         generator = torch.Generator().manual_seed(settings.seed)
-        question, answer = (alike(part, path.linear.weight)[0] for part in (self.pairs.question, self.pairs.answer))
-        noisy = with_noise(question, settings.noise, generator)
-        query = torch.cat([model(part).query.float() for part in noisy.split(CALIBRATED)])
-        path.calibrate(path.question(question), query, answer)
+        queries = []
+        for rows in torch.arange(len(self.pairs)).split(CALIBRATED):
+            question = alike(self.pairs.question[rows], path.linear.weight)[0]
+            queries.append(model(with_noise(question, settings.noise, generator)).query.float())
+        pooled, answer = (alike(part, path.linear.weight)[0] for part in (self.pairs.pooled, self.pairs.answer))
+        path.calibrate(path.question(pooled), torch.cat(queries), answer)
 
     def save(self, model: nn.Module, folder: RunFolder) -> None:
         """Write a trained network."""
-        assert isinstance(model, CellGraph)
+        assert isinstance(model, Pretrained)
         model.save_pretrained(folder.model)
 
-    def load(self, make: Any, folder: RunFolder) -> CellGraph:
+    def load(self, make: Any, folder: RunFolder) -> Any:
         """The trained network of a run folder."""
-        return CellGraph.from_pretrained(folder.model)
+        return load_network(folder.model)
 
     def judge(self, model: nn.Module, job: Job, training: Mapping[str, Any]) -> Any:
         """Pairs without texts and a held-out part are not judged: see :func:`~cellgraph.retrieval.evaluate`."""

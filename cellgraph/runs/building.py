@@ -94,7 +94,8 @@ def make_split(data: Mapping[str, Any]) -> Split:
 
 def _question_answering(config: Mapping[str, Any], folder: RunFolder) -> Experiment:
     # In this order: what draws its first weights does so from one stream.
-    teacher, model = check_teacher(build(config["teacher"])), build(config["model"])
+    front = config.get("front") or {}
+    teacher, model = check_teacher(build(config["teacher"])), build(front.get("network") or config["model"])
     task = QuestionAnswering(
         functools.partial(make_split, config["data"]),
         teacher,
@@ -105,6 +106,8 @@ def _question_answering(config: Mapping[str, Any], folder: RunFolder) -> Experim
         # An earlier version had neither.
         control_trials=config.get("control_trials"),
         lattice_controls=config.get("lattice_controls", False),
+        tokens=front.get("tokens"),
+        front_controls=front.get("controls"),
     )
     return Experiment(folder, task, model, build(config["training"]))
 

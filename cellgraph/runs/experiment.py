@@ -22,6 +22,7 @@ from cellgraph.model import CellGraph
 from cellgraph.retrieval import Prediction, QuestionAnswering
 from cellgraph.retrieval.question_answering import LATTICE
 from cellgraph.retrieval.stages import ADAPTERS_ALONE
+from cellgraph.sequence import SequenceGraph
 from cellgraph.training import Job, RunSettings, Task, TrainResult, train, used_precision
 from cellgraph.training.accelerator import check_accelerator
 
@@ -138,7 +139,7 @@ class Experiment:
         run = FinishedRun.load(self.folder, task.cache)
 
         def systems(question: Tensor) -> dict[str, Prediction]:
-            assert isinstance(model, CellGraph)
+            assert isinstance(model, CellGraph | SequenceGraph)
             predictions = task.predictions(model, question, job)
             return {shown: predictions[name] for name, shown in JUDGED.items()}
 

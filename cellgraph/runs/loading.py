@@ -8,11 +8,13 @@ from cellgraph.automata import Automaton
 from cellgraph.configuration import admit, read_config
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
+from cellgraph.retrieval.networks import load_network
 from cellgraph.runs.building import build_experiment, is_automaton
 from cellgraph.runs.experiment import Experiment
+from cellgraph.sequence import SequenceGraph
 
 
-def load(run: str | os.PathLike[str]) -> CellGraph | Automaton:
+def load(run: str | os.PathLike[str]) -> CellGraph | SequenceGraph | Automaton:
     """The trained model of a run folder, in evaluation mode: a network, or an automaton with its ``cell`` and ``task``.
 
     Nothing in the folder is executed. A part of your own, such as a cell, is built where you have started the run, have
@@ -28,8 +30,10 @@ def load(run: str | os.PathLike[str]) -> CellGraph | Automaton:
     folder = RunFolder.open(run)
     config = read_config(folder)
     if not is_automaton(config):
-        admit(config.get("model"), folder)
-        return CellGraph.from_pretrained(folder.model)
+        admit([config.get("model"), config.get("front")], folder)
+        network = load_network(folder.model)
+        assert isinstance(network, CellGraph | SequenceGraph)
+        return network
     model = build_experiment(config, folder).load()
     assert isinstance(model, Automaton)
     return model

@@ -6,8 +6,10 @@ from .loading import load_teacher
 from .lsa import LSATeacher
 from .minilm import minilm_teacher
 from .protocol import Teacher, check_teacher
+from .reader import TokenReader
 from .static import StaticTeacher
 from .tfidf import TfidfTeacher
+from .token_states import TokenStates
 
 __all__ = [
     "BaseTeacher",
@@ -17,6 +19,8 @@ __all__ = [
     "StaticTeacher",
     "Teacher",
     "TfidfTeacher",
+    "TokenReader",
+    "TokenStates",
     "TransformersTeacher",
     "check_teacher",
     "default_cache_folder",

@@ -41,15 +41,19 @@ class BertEncoder:
             - **tokens**, **mask:** ``[num_texts, num_tokens]``
             - **output:** ``[num_texts, num_tokens, width]``
         """
-        words, segments, places = (
-            self.weights[f"embeddings.{name}_embeddings.weight"] for name in ("word", "token_type", "position")
+        segments, places = (
+            self.weights[f"embeddings.{name}_embeddings.weight"] for name in ("token_type", "position")
         )
-        x = self._norm("embeddings.LayerNorm", F.embedding(tokens, words) + segments[0] + places[: tokens.size(1)])
+        x = self._norm("embeddings.LayerNorm", self.words(tokens) + segments[0] + places[: tokens.size(1)])
         # Without padding there is nothing to mask, and a mask would only choose a slower kernel.
         allowed = None if bool(mask.all()) else mask.bool()[:, None, None].expand(-1, 1, tokens.size(1), -1)
         for layer in range(self.num_layers):
             x = self._layer(f"encoder.layer.{layer}", x, allowed)
         return x
+
+    def words(self, tokens: Tensor) -> Tensor:
+        """The vectors of tokens before any layer has read them, ``[num_texts, num_tokens, width]``."""
+        return F.embedding(tokens, self.weights["embeddings.word_embeddings.weight"])
 
     def _layer(self, name: str, x: Tensor, allowed: Tensor | None) -> Tensor:
         query, key, value = (

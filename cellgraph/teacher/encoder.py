@@ -185,6 +185,45 @@ class TransformersTeacher:
                 advance(len(batch))
         return result
 
+    def token_states(
+        self, texts: Sequence[str], *, level: str = "hidden", max_tokens: int | None = None, progress: bool = False
+    ) -> tuple[list[Tensor], int]:
+        """A vector for each token of texts, special tokens included.
+
+        Args:
+            texts: The texts.
+            level: ``"hidden"``: of the last layer; ``"input"``: the input embeddings, before any layer.
+            max_tokens: Longer texts are cut, by no more than what is left being given: the layers have read it all.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            For each text ``[num_tokens, width]``, float32, on the CPU; and how many texts were cut.
+
+        Raises:
+            OSError: If the model's files cannot be had.
+            ValueError: If they cannot be read, or the texts are not strings.
+        """
+        texts = checked_texts(texts)
+        found: list[Tensor] = [torch.empty(0)] * len(texts)
+        if not texts:
+            return found, 0
+        tokens, types = self._tokenized(texts)
+        most = self.max_length if max_tokens is None else max_tokens
+        batches = batches_by_length([len(row) for row in tokens], self.batch_size, self.batch_tokens)
+        ambient = torch.autocast(self.device.type, enabled=False)
+        with progress_bar(len(texts), enabled=progress) as advance, torch.no_grad(), ambient:
+            for batch in batches:
+                rows, kinds = [tokens[i] for i in batch], [types[i] for i in batch] if types else None
+                if level == "input":
+                    made = self._input_embeddings(right_padded(rows, 0).to(self.device))
+                else:
+                    mask = right_padded([[1] * len(row) for row in rows], 0).to(self.device)
+                    made = self._hidden(rows, kinds, mask)
+                for place, row in zip(batch, made.float().cpu(), strict=True):
+                    found[place] = row[: min(len(tokens[place]), most)].clone()
+                advance(len(batch))
+        return found, sum(len(row) > most for row in tokens)
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``teacher.json``, which names the model and its fingerprint; the weights stay where they are.
 
@@ -287,6 +326,16 @@ class TransformersTeacher:
                 f"got {embedding.size(1)}"
             )
         return torch.nn.functional.normalize(embedding, dim=1) if self.normalize else embedding
+
+    def _input_embeddings(self, tokens: Tensor) -> Tensor:
+        """The rows of the model's table of tokens, ``[num_texts, num_tokens, width]``."""
+        made = self._model.get_input_embeddings()(tokens)
+        if made.size(-1) != self.width:
+            raise ValueError(
+                f"teacher {self.name_or_path!r}: its input embeddings are {made.size(-1)} wide and its states "
+                f"{self.width}: use front.level=hidden"
+            )
+        return made
 
     def _hidden(self, tokens: list[list[int]], types: list[list[int]] | None, mask: Tensor) -> Tensor:
         """A vector for each token, ``[num_texts, num_tokens, width]``."""

@@ -83,6 +83,11 @@ class MiniLMTeacher(TransformersTeacher):
             return super()._hidden(tokens, types, mask)
         return self._encoder(right_padded(tokens, PADDING).to(self.device), mask)
 
+    def _input_embeddings(self, tokens: Tensor) -> Tensor:
+        if self.quantization is not None:
+            return super()._input_embeddings(tokens)
+        return self._encoder.words(tokens)
+
     def _options(self) -> dict[str, Any]:
         # Where the files lie differs from machine to machine; what is in them does not.
         return {name: value for name, value in super()._options().items() if name not in ("name_or_path", "revision")}

@@ -1,0 +1,31 @@
+"""Networks: whatever kind of network a folder holds, as its configuration tells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TypeAlias
+
+from cellgraph.model import CellGraph
+from cellgraph.pretrained import CONFIG
+from cellgraph.retrieval.controls import Control
+from cellgraph.sequence import SequenceGraph
+
+#: What turns questions into answers.
+Network: TypeAlias = CellGraph | SequenceGraph | Control
+
+
+def load_network(folder: Path) -> Network:
+    """The network that a folder holds; nothing in it is executed.
+
+    Raises:
+        ValueError: If there is none, or it is damaged.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        config = {}
+    kinds = {"blocks": SequenceGraph, "kind": Control}
+    # The network of cells says what is wrong with a folder.
+    kind = next((kind for key, kind in kinds.items() if isinstance(config, dict) and key in config), CellGraph)
+    return kind.from_pretrained(folder)

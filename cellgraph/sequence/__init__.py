@@ -1,0 +1,6 @@
+"""Sequences: token states, or the turns of a dialogue, through chains of blocks, of which the cube may be one."""
+
+from lazy_loader import attach_stub
+
+# The names are in the stub beside this file; what one needs is imported when it is first used.
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
