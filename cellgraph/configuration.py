@@ -36,7 +36,7 @@ REGISTERED = frozenset(
     f"cellgraph.{name}"
     for name in (
         *("CellGraph", "sequence.SequenceGraph", "GMLPCell", "NCACell", "Lattice", "nn.GMLPCell", "nn.NCACell"),
-        *("data.docstring_pairs", "data.read_pairs", "data.starter_pairs"),
+        *("data.docstring_pairs", "data.follow_up_pairs", "data.read_pairs", "data.starter_pairs"),
         *("retrieval.TrainSettings", "retrieval.Objective", "retrieval.standard_objective"),
         *("teacher.LSATeacher", "teacher.TransformersTeacher", "teacher.minilm_teacher"),
         *("teacher.StaticTeacher", "teacher.TfidfTeacher"),

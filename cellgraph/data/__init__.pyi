@@ -1,4 +1,5 @@
 from .docstrings import docstring_pairs
+from .follow_ups import follow_up_pairs
 from .pairs import QAPair, normalise_text, save_pairs
 from .quality import clean_pairs
 from .readers import read_pairs
@@ -13,6 +14,7 @@ __all__ = [
     "Split",
     "clean_pairs",
     "docstring_pairs",
+    "follow_up_pairs",
     "group_pairs",
     "normalise_text",
     "read_pairs",

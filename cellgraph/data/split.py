@@ -34,7 +34,8 @@ class Split:
 def group_pairs(pairs: Sequence[QAPair]) -> list[list[int]]:
     """Groups pairs that must not be parted: the connected components over equal question, answer, topic, dialogue.
 
-    Texts are compared by :func:`normalise_text`; an empty topic or dialogue connects nothing.
+    Texts are compared by :func:`normalise_text`; an empty topic or dialogue connects nothing, nor does the question of a
+    later turn of a dialogue, such as "Why?".
 
     Args:
         pairs: The pairs.
@@ -53,7 +54,8 @@ def group_pairs(pairs: Sequence[QAPair]) -> list[list[int]]:
     rows, columns = [], []
     for index, pair in enumerate(pairs):
         for field, text in (
-            ("question", normalise_text(pair.question)),
+            # What a later turn asks is known from those before it alone.
+            ("question", "" if pair.dialogue and pair.turn else normalise_text(pair.question)),
             ("answer", normalise_text(pair.answer)),
             ("topic", normalise_text(pair.topic)),
             ("dialogue", pair.dialogue),

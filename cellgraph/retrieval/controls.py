@@ -6,7 +6,7 @@ A table without the row "adapters alone" proves nothing: it tells what the linea
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -33,6 +33,8 @@ class Control(Pretrained):
         - **output.embedding:** ``[batch, in_features]``
     """
 
+    #: No control has a memory.
+    remembers: ClassVar[bool] = False
     #: The kinds of controls by name.
     kinds: ClassVar[dict[str, type[Control]]] = {}
 
@@ -316,6 +318,34 @@ def with_perceptron(model: CellGraph | SequenceGraph, **options: Any) -> Control
     assert isinstance(model, CellGraph)
     hidden = LinearMLP.hidden_for(sum(counts.values()) - counts["adapters"], model.input_surface.width)
     return LinearMLP(copy.deepcopy(model.question_adapter), adapter, **{"hidden": hidden, **options})
+
+
+def with_chain(model: CellGraph | SequenceGraph, chain: Any) -> SequenceGraph:
+    """A new network that is a chain of blocks, with copies of a network's path: over tokens if that is, else over turns.
+
+    Args:
+        model: The network.
+        chain: The blocks, see :class:`~cellgraph.sequence.SequenceGraph`; or a mapping with these as ``blocks``, and
+            their ``width``.
+
+    Raises:
+        ValueError: If a block is unknown, or the network has no path.
+    """
+    given = chain if isinstance(chain, Mapping) else {"blocks": chain}
+    if "blocks" not in given or given.keys() - {"blocks", "width"}:
+        raise ValueError(f"a chain is a list of blocks, or a mapping with blocks and width; got {chain!r}")
+    if isinstance(model, SequenceGraph):
+        return model.with_blocks(**given)
+    if model.path is None:
+        raise ValueError("a chain of blocks stands beside a linear path, and the network has model.path=none")
+    surface = model.answer_adapter.out_features
+    features = model.in_features
+    twin = SequenceGraph(in_features=features, over="turns", key=model.key_kind, surface_width=surface, **given)
+    twin.path.load_state_dict(model.path.state_dict())
+    twin.answer_adapter.load_state_dict(model.answer_adapter.state_dict())
+    twin.token_mean.copy_(model.path.question_mean)
+    twin.token_scale.copy_(model.path.question_scale)
+    return twin
 
 
 def with_frozen_cell(model: CellGraph) -> CellGraph:

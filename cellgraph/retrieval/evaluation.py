@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -288,15 +288,18 @@ def predict(
     question: Tensor,
     *,
     batch_size: int = 64,
+    dialogues: Sequence[Sequence[int]] | None = None,
     seconds_train: float = 0.0,
     num_steps: int | None = None,
 ) -> Prediction:
-    """Let a trained model answer the held-out questions, each as a first turn without memory.
+    """Let a trained model answer the held-out questions.
 
     Args:
         model: A :class:`~cellgraph.CellGraph` or a control; its mode is left as it was.
         question: Held-out question embeddings; moved to the model's device.
-        batch_size: Questions at a time.
+        batch_size: Questions, or dialogues, at a time.
+        dialogues: Numbers of the questions that are the turns of each dialogue: a model that remembers is asked them
+            one after another. Without these each is a first turn.
         seconds_train: Time its training took.
         num_steps: Steps of the rollout, if not the model's own.
 
@@ -308,22 +311,39 @@ def predict(
     parameter = next(model.parameters())
     training = model.training
     model.eval()
+    places, outputs = [], []
     try:
-        outputs = [
-            model(batch.to(parameter.device, parameter.dtype), num_steps=num_steps)
-            for batch in question.split(batch_size)
-        ]
+        for turns in _turns(len(question), dialogues if model.remembers else None, batch_size):
+            memory = None
+            for rows in turns:
+                asked = question[rows].to(parameter.device, parameter.dtype)
+                memory = None if memory is None else memory[: len(rows)]
+                outputs.append(model(asked, memory, num_steps=num_steps))
+                memory = outputs[-1].memory
+                places.append(rows)
     finally:
         model.train(training)
+    back = torch.cat(places).argsort()
     return Prediction(
-        embedding=torch.cat([output.embedding.float().cpu() for output in outputs]),
-        surface=torch.cat([output.surface.float().cpu() for output in outputs]),
-        query=torch.cat([output.query.float().cpu() for output in outputs]),
+        embedding=torch.cat([output.embedding.float().cpu() for output in outputs])[back],
+        surface=torch.cat([output.surface.float().cpu() for output in outputs])[back],
+        query=torch.cat([output.query.float().cpu() for output in outputs])[back],
         key=functools.partial(keys, model),
         parameters=sum(model.parameter_counts().values()),
         seconds_train=seconds_train,
         trials=1,
     )
+
+
+def _turns(num_questions: int, dialogues: Sequence[Sequence[int]] | None, batch_size: int) -> Iterator[list[Tensor]]:
+    """Numbers of the questions to be asked at once, turn by turn; the longest dialogues of a batch are its first."""
+    if dialogues is None:
+        yield from ([rows] for rows in torch.arange(num_questions).split(batch_size))
+        return
+    ordered = sorted(dialogues, key=len, reverse=True)
+    for first in range(0, len(ordered), batch_size):
+        batch = ordered[first : first + batch_size]
+        yield [torch.tensor([rows[turn] for rows in batch if turn < len(rows)]) for turn in range(len(batch[0]))]
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.numbers import plain_numbers
 from cellgraph.retrieval.blend import WEIGHTS, Blend
-from cellgraph.retrieval.controls import without_lateral_messages
+from cellgraph.retrieval.controls import with_chain, without_lateral_messages
 from cellgraph.retrieval.embedded import EmbeddedPairs
 from cellgraph.retrieval.evaluation import Evaluation, Prediction, Scores, evaluate, predict, predict_closed_forms
 from cellgraph.retrieval.lexical import BM25
@@ -65,8 +65,8 @@ class QuestionAnswering(Retrieval):
             one without lateral messages. Each takes as long as the network.
         tokens: Arguments of the :class:`~cellgraph.teacher.TokenReader` that reads questions token by token, for
             networks that take them so; without them a question is one vector.
-        front_controls: Chains of blocks by name, see :class:`~cellgraph.sequence.SequenceGraph`: each is a trained
-            baseline more of a network of that kind.
+        front_controls: Chains of blocks by name, see :func:`~cellgraph.retrieval.controls.with_chain`: each is a trained
+            baseline more.
 
     Attributes:
         texts: The pairs, once prepared.
@@ -107,13 +107,12 @@ class QuestionAnswering(Retrieval):
             model = copy.deepcopy(make)(in_features=self.teacher.width)
             if self.lattice_controls:
                 without_lateral_messages(model)
-            for blocks in self.front_controls.values():
-                model.with_blocks(blocks)
-        self._check_front(model)
+            chains = {name: with_chain(model, chain) for name, chain in self.front_controls.items()}
+        self._check_front(model, chains)
         names = [name for part in (model, self.objective) for name, _ in part.named_parameters()]
         check_multipliers(settings.lr_multipliers, names)
 
-    def _check_front(self, model: Any) -> None:
+    def _check_front(self, model: Any, chains: Mapping[str, SequenceGraph]) -> None:
         """Refuse a network that does not take what questions are read as."""
         by_token = isinstance(model, SequenceGraph) and model.over == "tokens"
         if by_token != bool(self.tokens):
@@ -121,8 +120,7 @@ class QuestionAnswering(Retrieval):
             raise ValueError(f"a {type(model).__name__} as it is here takes {takes}")
         if self.tokens:
             longest = self.reader(self.teacher).max_tokens
-            chains = {"the network": model, **{n: model.with_blocks(b) for n, b in self.front_controls.items()}}
-            for name, network in chains.items():
+            for name, network in {"the network": model, **chains}.items():
                 if network.capacity is not None and longest > network.capacity:
                     raise ValueError(
                         f"max_tokens is {longest}, and {name} takes {network.capacity} tokens at most: "
@@ -188,7 +186,7 @@ class QuestionAnswering(Retrieval):
         assert self.test is not None
         questions, answers = zip(*((pair.question, pair.answer) for pair in self.texts.test), strict=True)
         networks = self._networks(model, job, training["seconds"])
-        predictions = self._answers(networks, _whole(self.test.question))
+        predictions = self._answers(networks, _whole(self.test.question), self.test.dialogues)
         words = Scores(BM25(answers).scores(questions))
         both = {
             f"{name} + {WORDS}": self._with_words(networks[name], predictions[name], words)
@@ -221,7 +219,7 @@ class QuestionAnswering(Retrieval):
             job: The experiment; trained baselines are kept in its folder.
             seconds_train: Time that training the network took.
         """
-        return self._answers(self._networks(model, job, seconds_train), question)
+        return self._answers(self._networks(model, job, seconds_train), question, None)
 
     def stages(self, job: Job) -> Stages:
         """What is trained beside the network."""
@@ -248,12 +246,14 @@ class QuestionAnswering(Retrieval):
         trained = baselines | {LATTICE: Trained(model, seconds_train, float("nan"))}
         return {name: one._replace(seconds=first + one.seconds) for name, one in trained.items()}
 
-    def _answers(self, networks: Mapping[str, Trained], question: Tensor) -> dict[str, Prediction]:
-        """What the closed forms and networks answer to questions."""
+    def _answers(
+        self, networks: Mapping[str, Trained], question: Tensor, dialogues: Sequence[Sequence[int]] | None
+    ) -> dict[str, Prediction]:
+        """What the closed forms and networks answer to questions, the latter as turns of dialogues where these are."""
         assert self.pairs is not None
         pooled = mean_token(question) if question.dim() == 3 else question
         closed = predict_closed_forms(self.pairs.pooled, self.pairs.answer, pooled)
-        return closed | {name: _predicted(one, question) for name, one in networks.items()}
+        return closed | {name: _predicted(one, question, dialogues) for name, one in networks.items()}
 
     def _with_words(self, network: Trained, found: Prediction, words: Scores) -> Scores:
         """What a network and the words say together, the words' weight being the best on the validation pairs."""
@@ -262,7 +262,8 @@ class QuestionAnswering(Retrieval):
         begin = time.perf_counter()
         questions, answers = zip(*((pair.question, pair.answer) for pair in self.texts.validation), strict=True)
         candidates, target = distinct_answers(self.validation.answer, answers)
-        known = _predicted(network, _whole(self.validation.question)).cosines(self.validation.answer[candidates])
+        asked = _whole(self.validation.question)
+        known = _predicted(network, asked, self.validation.dialogues).cosines(self.validation.answer[candidates])
         blend = Blend.fit(known, BM25(answers).scores(questions)[:, candidates], target)
         seconds = time.perf_counter() - begin
         candidates, target = distinct_answers(self.test.answer, [pair.answer for pair in self.texts.test])
@@ -287,11 +288,11 @@ def _whole(question: Tensor | TokenStates) -> Tensor:
     return question.padded() if isinstance(question, TokenStates) else question
 
 
-def _predicted(trained: Trained, question: Tensor) -> Prediction:
+def _predicted(trained: Trained, question: Tensor, dialogues: Sequence[Sequence[int]] | None) -> Prediction:
     """What something trained answers to questions."""
     # Batches of any size, each once, are not worth a compilation.
     with torch.compiler.set_stance("force_eager"):
-        found = predict(trained.model, question, seconds_train=trained.seconds)
+        found = predict(trained.model, question, dialogues=dialogues, seconds_train=trained.seconds)
     return dataclasses.replace(found, trials=trained.trials)
 
 

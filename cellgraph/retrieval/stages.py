@@ -17,6 +17,7 @@ from cellgraph.numbers import plain_numbers
 from cellgraph.retrieval.controls import (
     Control,
     alone,
+    with_chain,
     with_frozen_cell,
     with_perceptron,
     without_lateral_messages,
@@ -131,7 +132,7 @@ class Stages:
                 BEST_MLP: lambda trial: with_perceptron(model, **trial.mlp),
                 FROZEN: lambda trial: with_frozen_cell(model),
                 NO_LATERAL: lambda trial: without_lateral_messages(model),
-                **{name: lambda trial, name=name: model.with_blocks(self.fronts[name]) for name in self.fronts},
+                **{name: lambda trial, name=name: with_chain(model, self.fronts[name]) for name in self.fronts},
             }
             for number, (name, trial) in enumerate(every):
                 if kept[number] is None:
@@ -197,7 +198,7 @@ class Stages:
         settings = dataclasses.asdict(self.settings(model, trial))
         described = {"settings": settings, "objective": repr(trial.of(self.task.objective)), **self.depends}
         if isinstance(model, SequenceGraph):
-            described["blocks"] = model.config()["blocks"]
+            described["chain"] = model.config()
         return json.loads(json.dumps(described))
 
 

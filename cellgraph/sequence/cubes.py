@@ -37,9 +37,7 @@ class _Cube(Block):
         more = {"neighbourhood": neighbourhood, "gate_std": gate_std, "out_std": out_std}
         super().__init__(width, **given, **more, **options)
         lattice = Lattice(tuple(shape), neighbourhood=neighbourhood)
-        self.cell = GMLPCell(
-            lattice, channels=width, hidden=hidden, heads=heads, gate_std=gate_std, out_std=out_std
-        )
+        self.cell = GMLPCell(lattice, channels=width, hidden=hidden, heads=heads, gate_std=gate_std, out_std=out_std)
         self.num_steps = num_steps
 
     def compile_step(self, *, compiling: bool = True) -> None:
@@ -162,7 +160,9 @@ class StreamCube(_Cube):
         self.front = Surface(lattice, "front", channels=surface_channels)
         self.back = Surface(lattice, "back", channels=width)
         least = max(num_steps, lattice.shape[0] - 1)
-        Conveyor.install(self.cell, self.front, Surface(lattice, "back", channels=surface_channels), num_steps=least, clamped=False)
+        Conveyor.install(
+            self.cell, self.front, Surface(lattice, "back", channels=surface_channels), num_steps=least, clamped=False
+        )
         self.spread = nn.Linear(width, self.front.width)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

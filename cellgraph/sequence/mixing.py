@@ -24,9 +24,7 @@ class Perceptron(Block):
     @plain_numbers
     def __init__(self, width: int, *, hidden: int = 128) -> None:
         super().__init__(width, hidden=hidden)
-        self.layers = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)
-        )
+        self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The sequence that follows."""
@@ -131,9 +129,7 @@ class Mamba(Block):
         version: int = 1,
         head_width: int = 32,
     ) -> None:
-        super().__init__(
-            width, state=state, expand=expand, layers=layers, version=version, head_width=head_width
-        )
+        super().__init__(width, state=state, expand=expand, layers=layers, version=version, head_width=head_width)
         common: dict[str, Any] = {
             "hidden_size": width,
             "state_size": state,

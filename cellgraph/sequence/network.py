@@ -42,6 +42,8 @@ class SequenceGraph(Pretrained):
         width: Features of a place within the chain.
         over: ``"tokens"`` or ``"turns"``.
         key: See :class:`~cellgraph.nn.LinearPath`.
+        surface_width: Width of the surface that stands for an answer, which the surface term of the objective compares;
+            at most that of the headline cube by default.
 
     Shapes:
         - **question:** ``[batch, length, in_features]``, a token of zeros being padding; over turns ``[batch,
@@ -73,13 +75,15 @@ class SequenceGraph(Pretrained):
         width: int = 64,
         over: str = "tokens",
         key: str = "linear",
+        surface_width: int | None = None,
     ) -> None:
         super().__init__()
         if over not in OVER:
             raise ValueError(f"over must be one of {OVER}, got {over!r}")
         self.over, self.key_kind, self.width = over, key, width
         self.path = LinearPath(in_features, key=key)
-        self.answer_adapter = PCAAdapter(in_features, min(in_features, SURFACE)).requires_grad_(False)
+        surface = min(in_features, SURFACE) if surface_width is None else surface_width
+        self.answer_adapter = PCAAdapter(in_features, surface).requires_grad_(False)
         self.embed = nn.Linear(in_features, width)
         self.blocks = built_blocks(width, blocks)
         self.norm, self.pooled_norm = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -192,9 +196,14 @@ class SequenceGraph(Pretrained):
         for block in self.chain:
             getattr(block, "compile_step", lambda **_: None)(compiling=compiling)
 
-    def with_blocks(self, blocks: Sequence[Mapping[str, Any]]) -> SequenceGraph:
-        """A new network with another chain, its path, scales and surfaces copies of this one's."""
-        other = SequenceGraph.from_config({**self.config(), "blocks": blocks})
+    def with_blocks(self, blocks: Sequence[Mapping[str, Any]], *, width: int | None = None) -> SequenceGraph:
+        """A new network with another chain, its path, scales and surfaces copies of this one's.
+
+        Args:
+            blocks: The chain.
+            width: Its width, by default the same.
+        """
+        other = SequenceGraph.from_config({**self.config(), "blocks": blocks, "width": width or self.width})
         own = {name: value for name, value in self.state_dict().items() if name.split(".")[0] in _ENDS}
         other.load_state_dict(own, strict=False)
         return other
@@ -217,6 +226,7 @@ class SequenceGraph(Pretrained):
             "width": self.width,
             "over": self.over,
             "key": self.key_kind,
+            "surface_width": self.answer_adapter.out_features,
         }
 
     @classmethod

@@ -41,9 +41,7 @@ class BertEncoder:
             - **tokens**, **mask:** ``[num_texts, num_tokens]``
             - **output:** ``[num_texts, num_tokens, width]``
         """
-        segments, places = (
-            self.weights[f"embeddings.{name}_embeddings.weight"] for name in ("token_type", "position")
-        )
+        segments, places = (self.weights[f"embeddings.{name}_embeddings.weight"] for name in ("token_type", "position"))
         x = self._norm("embeddings.LayerNorm", self.words(tokens) + segments[0] + places[: tokens.size(1)])
         # Without padding there is nothing to mask, and a mask would only choose a slower kernel.
         allowed = None if bool(mask.all()) else mask.bool()[:, None, None].expand(-1, 1, tokens.size(1), -1)

@@ -101,7 +101,10 @@ class TokenReader:
         found, cut = self.teacher.token_states(texts, level=self.level, max_tokens=self.max_tokens, progress=progress)
         if cut:
             logger.warning(
-                "%d of %d texts have more than %d tokens: the rest of them is not read", cut, len(texts), self.max_tokens
+                "%d of %d texts have more than %d tokens: the rest of them is not read",
+                cut,
+                len(texts),
+                self.max_tokens,
             )
         width = (0, self.width)
         states = torch.cat([part.to(KEPT) for part in found]) if found else torch.empty(width, dtype=KEPT)

@@ -1,0 +1,76 @@
+"""Follow-up questions: dialogues made of pairs by a rule, whose later questions mean nothing without the first."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from dataclasses import replace
+from typing import Any
+
+from cellgraph.numbers import integer
+
+from .pairs import QAPair, normalise_text
+from .readers import read_pairs
+
+__all__ = ["follow_up_pairs"]
+
+#: What a topic's name becomes.
+PRONOUN = "it"
+
+
+def follow_up_pairs(
+    path: str | os.PathLike[str], *, full: bool = False, seed: int = 0, most_turns: int = 6, **columns: Any
+) -> list[QAPair]:
+    """Pairs of one topic as the turns of a dialogue: the first question stands, later ones say "it".
+
+    The rule: pairs are gathered by topic, those of a topic shuffled by the seed and cut into dialogues of at most
+    ``most_turns``. The question of the first turn is left as it is; in each later one the topic's name, wherever it
+    stands as whole words and in any case, becomes "it". Pairs whose question does not name their topic are left out, and
+    so are dialogues of a single turn. What a later turn is about is known from the turns before alone.
+
+    Args:
+        path: A file of pairs with a topic, see :func:`~cellgraph.data.read_pairs`.
+        full: Leave the names where they are: the same dialogues, each question complete. What a system reaches there
+            is the most that memory can give it.
+        seed: Of the order within a topic.
+        most_turns: The most turns of a dialogue.
+        columns: Names of columns, see :func:`~cellgraph.data.read_pairs`.
+
+    Raises:
+        ValueError: If there is no dialogue of two turns, or as :func:`~cellgraph.data.read_pairs`.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "pairs.jsonl"
+        >>> rows = ['{"question": "What is rust?", "answer": "A.", "topic": "Rust"}',
+        ...         '{"question": "Who has Rust?", "answer": "B.", "topic": "Rust"}']
+        >>> _ = file.write_text("\\n".join(rows))
+        >>> [pair.question for pair in follow_up_pairs(file, seed=1)]
+        ['What is rust?', 'Who has it?']
+    """
+    seed, most_turns = integer("seed", seed), integer("most_turns", most_turns)
+    if most_turns < 2:
+        raise ValueError(f"most_turns must be at least 2, got {most_turns}")
+    by_topic: dict[str, list[QAPair]] = {}
+    for pair in read_pairs(path, dialogue="", turn="", **columns):
+        if pair.topic and _named(pair.topic).search(pair.question):
+            by_topic.setdefault(normalise_text(pair.topic), []).append(pair)
+    made = []
+    for topic in sorted(by_topic):
+        pairs = sorted(by_topic[topic], key=lambda pair: (pair.question, pair.answer))
+        random.Random(f"{seed} {topic}").shuffle(pairs)
+        for first in range(0, len(pairs), most_turns):
+            turns = pairs[first : first + most_turns]
+            if len(turns) < 2:
+                continue
+            for turn, pair in enumerate(turns):
+                said = pair.question if full or not turn else _named(pair.topic).sub(PRONOUN, pair.question)
+                made.append(replace(pair, question=said, dialogue=f"{topic} {first // most_turns}", turn=turn))
+    if not made:
+        raise ValueError(f"{os.fspath(path)}: no topic has two pairs whose questions name it")
+    return made
+
+
+def _named(topic: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(topic)}(?!\w)", re.IGNORECASE)
