@@ -26,8 +26,8 @@ def follow_up_pairs(
 
     The rule: pairs are gathered by topic, those of a topic shuffled by the seed and cut into dialogues of at most
     ``most_turns``. The question of the first turn is left as it is; in each later one the topic's name, wherever it
-    stands as whole words and in any case, becomes "it". Pairs whose question does not name their topic are left out, and
-    so are dialogues of a single turn. What a later turn is about is known from the turns before alone.
+    stands as whole words and in any case, becomes "it". Pairs whose question does not name their topic are left out,
+    and so are dialogues of a single turn. What a later turn is about is known from the turns before alone.
 
     Args:
         path: A file of pairs with a topic, see :func:`~cellgraph.data.read_pairs`.

@@ -34,8 +34,8 @@ class Split:
 def group_pairs(pairs: Sequence[QAPair]) -> list[list[int]]:
     """Groups pairs that must not be parted: the connected components over equal question, answer, topic, dialogue.
 
-    Texts are compared by :func:`normalise_text`; an empty topic or dialogue connects nothing, nor does the question of a
-    later turn of a dialogue, such as "Why?".
+    Texts are compared by :func:`normalise_text`; an empty topic or dialogue connects nothing, nor does the question of
+    a later turn of a dialogue, such as "Why?".
 
     Args:
         pairs: The pairs.

@@ -6,7 +6,7 @@ A table without the row "adapters alone" proves nothing: it tells what the linea
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -321,7 +321,9 @@ def with_perceptron(model: CellGraph | SequenceGraph, **options: Any) -> Control
 
 
 def with_chain(model: CellGraph | SequenceGraph, chain: Any) -> SequenceGraph:
-    """A new network that is a chain of blocks, with copies of a network's path: over tokens if that is, else over turns.
+    """A new network that is a chain of blocks, with copies of a network's path.
+
+    It is over tokens if that is, else over turns.
 
     Args:
         model: The network.

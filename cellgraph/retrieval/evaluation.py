@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
+from cellgraph.retrieval.asking import ask
 from cellgraph.retrieval.baseline import Baseline
 from cellgraph.retrieval.baselines import closed_forms
 from cellgraph.retrieval.bootstrap import Interval, bootstrap_intervals, paired_difference
@@ -313,14 +314,16 @@ def predict(
     model.eval()
     places, outputs = [], []
     try:
-        for turns in _turns(len(question), dialogues if model.remembers else None, batch_size):
-            memory = None
-            for rows in turns:
-                asked = question[rows].to(parameter.device, parameter.dtype)
-                memory = None if memory is None else memory[: len(rows)]
-                outputs.append(model(asked, memory, num_steps=num_steps))
-                memory = outputs[-1].memory
-                places.append(rows)
+        for rows, output in ask(
+            model,
+            lambda rows: question[rows].to(parameter.device, parameter.dtype),
+            len(question),
+            dialogues=dialogues,
+            batch_size=batch_size,
+            num_steps=num_steps,
+        ):
+            places.append(rows)
+            outputs.append(output)
     finally:
         model.train(training)
     back = torch.cat(places).argsort()
@@ -333,17 +336,6 @@ def predict(
         seconds_train=seconds_train,
         trials=1,
     )
-
-
-def _turns(num_questions: int, dialogues: Sequence[Sequence[int]] | None, batch_size: int) -> Iterator[list[Tensor]]:
-    """Numbers of the questions to be asked at once, turn by turn; the longest dialogues of a batch are its first."""
-    if dialogues is None:
-        yield from ([rows] for rows in torch.arange(num_questions).split(batch_size))
-        return
-    ordered = sorted(dialogues, key=len, reverse=True)
-    for first in range(0, len(ordered), batch_size):
-        batch = ordered[first : first + batch_size]
-        yield [torch.tensor([rows[turn] for rows in batch if turn < len(rows)]) for turn in range(len(batch[0]))]
 
 
 @torch.no_grad()

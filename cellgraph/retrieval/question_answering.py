@@ -65,8 +65,8 @@ class QuestionAnswering(Retrieval):
             one without lateral messages. Each takes as long as the network.
         tokens: Arguments of the :class:`~cellgraph.teacher.TokenReader` that reads questions token by token, for
             networks that take them so; without them a question is one vector.
-        front_controls: Chains of blocks by name, see :func:`~cellgraph.retrieval.controls.with_chain`: each is a trained
-            baseline more.
+        front_controls: Chains of blocks by name, see :func:`~cellgraph.retrieval.controls.with_chain`: each is one more
+            trained baseline.
 
     Attributes:
         texts: The pairs, once prepared.

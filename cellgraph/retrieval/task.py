@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cellgraph.folder import RunFolder
 from cellgraph.precision import alike
 from cellgraph.pretrained import Pretrained
+from cellgraph.retrieval.asking import ask
 from cellgraph.retrieval.embedded import EmbeddedPairs
 from cellgraph.retrieval.lesson import PairLesson, with_noise
 from cellgraph.retrieval.networks import load_network
@@ -65,12 +66,15 @@ class Retrieval(Task):
         if path is None or self.pairs is None:
             return
         generator = torch.Generator().manual_seed(settings.seed)
-        queries = []
-        for rows in torch.arange(len(self.pairs)).split(CALIBRATED):
-            question = alike(self.pairs.question[rows], path.linear.weight)[0]
-            queries.append(model(with_noise(question, settings.noise, generator)).query.float())
-        pooled, answer = (alike(part, path.linear.weight)[0] for part in (self.pairs.pooled, self.pairs.answer))
-        path.calibrate(path.question(pooled), torch.cat(queries), answer)
+        pairs = self.pairs
+
+        def noisy(rows: Tensor) -> Tensor:
+            return with_noise(alike(pairs.question[rows], path.linear.weight)[0], settings.noise, generator)
+
+        asked = ask(model, noisy, len(pairs), dialogues=pairs.dialogues, batch_size=CALIBRATED)
+        places, queries = zip(*((rows, output.query.float()) for rows, output in asked), strict=True)
+        pooled, answer = (alike(part, path.linear.weight)[0] for part in (pairs.pooled, pairs.answer))
+        path.calibrate(path.question(pooled), torch.cat(queries)[torch.cat(places).argsort()], answer)
 
     def save(self, model: nn.Module, folder: RunFolder) -> None:
         """Write a trained network."""

@@ -113,7 +113,7 @@ class TokenCube(_Cube):
 
 
 class StreamCube(_Cube):
-    """One token after another enters the front of a cube, spread over its cells; what its back holds is read after each.
+    """One token after another enters the front of a cube, spread over its cells; after each its back is read.
 
     The state of the cells is the memory: a sequence may be of any length.
 
