@@ -11,6 +11,7 @@ from . import (
     ops,
     retrieval,
     runs,
+    sequence,
     teacher,
     training,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "retrieval",
     "rollout",
     "runs",
+    "sequence",
     "teacher",
     "training",
 ]

@@ -26,6 +26,7 @@ TOLD = {
     "integrations": "ONNX, torch.export, scikit-learn, PyG, transformers",
     "runs": "one experiment for every task, and how it is loaded",
     "training": "the engine: knows neither questions nor automata",
+    "sequence": "token states and turns through chains of blocks",
     "model": "CellGraph: any cell, tensors in, tensors out",
     "ends": "what stands around a lattice",
     "nn": "cells, perceptions, updates, surfaces, adapters",

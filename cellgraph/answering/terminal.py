@@ -27,7 +27,7 @@ def converse(session: Session, show: Callable[[Answer], None], *, console: Conso
         console: Where the rest is told.
         history: File in which questions are remembered for the arrow keys, from session to session.
     """
-    alone = "each question stands alone" + ("" if session.model.cell.memory_channels else ", the cells have no memory")
+    alone = "each question stands alone" + ("" if session.model.remembers else ", the network has no memory")
     memory = "each question builds on those before it" if session.remembers else alone
     console.print(f"{memory}; {HELP}", highlight=False, soft_wrap=True)
     for line in _lines(history):

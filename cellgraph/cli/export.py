@@ -9,6 +9,7 @@ from pathlib import Path
 from cellgraph.automata import Automaton, AutomatonSettings
 from cellgraph.integrations.export import export_onnx, export_torch
 from cellgraph.runs import load, load_experiment
+from cellgraph.sequence import SequenceGraph
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str]) -> None:
     if not any(path for _, path in wanted):
         parser.error("expected --onnx FILE, --torch FILE or both")
     model, steps = load(options.run), options.num_steps
+    if isinstance(model, SequenceGraph):
+        raise ValueError(f"{options.run} holds a network over sequences; what is exported are networks of one lattice")
     if isinstance(model, Automaton) and steps is None:
         settings = load_experiment(options.run).settings
         assert isinstance(settings, AutomatonSettings)

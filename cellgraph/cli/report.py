@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
             raise ValueError(f"{folder} holds a network over tokens; the report is of networks that take one vector")
         # More training questions are not looked at, and need not be embedded.
         some = [pairs.train[i] for i in evenly(len(pairs.train), Effort().fitted)]
-        training = task.embed(some, folder).question
+        training = task.embed(some, folder).pooled
         page = report_run(folder, pairs.test, task.embed(pairs.test, folder), out, training=training, quick=given.quick)
     else:
         model, settings = experiment.load(), experiment.settings

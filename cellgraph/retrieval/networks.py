@@ -25,7 +25,10 @@ def load_network(folder: Path) -> Network:
         config = json.loads((folder / CONFIG).read_text())
     except (OSError, json.JSONDecodeError, UnicodeDecodeError):
         config = {}
-    kinds = {"blocks": SequenceGraph, "kind": Control}
-    # The network of cells says what is wrong with a folder.
-    kind = next((kind for key, kind in kinds.items() if isinstance(config, dict) and key in config), CellGraph)
-    return kind.from_pretrained(folder)
+    keys = config.keys() if isinstance(config, dict) else ()
+    if "blocks" in keys:
+        return SequenceGraph.from_pretrained(folder)
+    if "kind" in keys:
+        return Control.from_pretrained(folder)
+    # It says what is wrong with a folder, too.
+    return CellGraph.from_pretrained(folder)

@@ -99,9 +99,9 @@ class QuestionAnswering(Retrieval):
         self.tokens, self.front_controls = tokens, dict(front_controls or {})
         self.texts = Split([], [], [])
         self.test: EmbeddedPairs | None = None
-        self.make: Callable[..., CellGraph] | None = None
+        self.make: Callable[..., Any] | None = None
 
-    def check(self, make: Callable[..., CellGraph], settings: TrainSettings) -> None:
+    def check(self, make: Callable[..., Any], settings: TrainSettings) -> None:
         """Refuse a network that cannot be made, and settings that fit no part of it or of its baselines."""
         with torch.random.fork_rng([]):
             model = copy.deepcopy(make)(in_features=self.teacher.width)
@@ -162,7 +162,7 @@ class QuestionAnswering(Retrieval):
         """What gives the token states of questions."""
         return TokenReader(teacher, **(self.tokens or {}), folder=self.cache.folder / "tokens")
 
-    def build(self, make: Callable[..., CellGraph], job: Job) -> CellGraph:
+    def build(self, make: Callable[..., Any], job: Job) -> Any:
         """A new network, its adapters fitted and taken through the first stage."""
         self.make = make
         model, errors = self._new_model(make, job.settings)
@@ -275,7 +275,7 @@ class QuestionAnswering(Retrieval):
             trials=len(WEIGHTS),
         )
 
-    def _new_model(self, make: Callable[..., CellGraph], settings: TrainSettings) -> tuple[CellGraph, dict[str, float]]:
+    def _new_model(self, make: Callable[..., Any], settings: TrainSettings) -> tuple[Any, dict[str, float]]:
         assert self.pairs is not None
         lightning.seed_everything(settings.seed, verbose=False)
         # A copy: what makes it holds a cell, which another network must not share.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -132,7 +133,7 @@ class Stages:
                 BEST_MLP: lambda trial: with_perceptron(model, **trial.mlp),
                 FROZEN: lambda trial: with_frozen_cell(model),
                 NO_LATERAL: lambda trial: without_lateral_messages(model),
-                **{name: lambda trial, name=name: with_chain(model, self.fronts[name]) for name in self.fronts},
+                **{name: functools.partial(self._chain, model, name) for name in self.fronts},
             }
             for number, (name, trial) in enumerate(every):
                 if kept[number] is None:
@@ -152,6 +153,10 @@ class Stages:
                 what = str(found[name].trial) or "as many parameters as the lattice"
                 self.job.say(f"{name}: the best of {len(of_it)} by validation has {what}")
         return seconds, found
+
+    def _chain(self, model: CellGraph | SequenceGraph, name: str, trial: TrialSettings) -> SequenceGraph:
+        """A new network of one of the other chains."""
+        return with_chain(model, self.fronts[name])
 
     def settings(self, model: Network, trial: TrialSettings) -> TrainSettings:
         """The settings of the whole network, what they say of its cells said of the baseline's own parts."""

@@ -77,7 +77,7 @@ def report_run(
         result = study(
             model,
             pairs,
-            embedded.question,
+            embedded.pooled,
             embedded.answer,
             curves,
             training=training,

@@ -1,0 +1,77 @@
+"""Follow-up questions: the rule, and a split that keeps dialogues whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from cellgraph.data import follow_up_pairs, split_pairs
+
+MEDQUAD = Path(os.environ.get("CELLGRAPH_DATA", "../shared/data")) / "medquad" / "medquad.jsonl"
+
+
+def write(folder: Path, rows: list[tuple[str, str, str]]) -> Path:
+    path = folder / "pairs.jsonl"
+    named = [dict(zip(("question", "answer", "topic"), row, strict=True)) for row in rows]
+    path.write_text("\n".join(map(json.dumps, named)))
+    return path
+
+
+def test_the_name_becomes_it_in_all_but_the_first(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        [
+            ("What is Iron (Fe)?", "A metal.", "iron (Fe)"),
+            ("Does iron (fe) rust?", "It does.", "iron (Fe)"),
+            ("Where is iron (Fe) found, and iron (FE) ore?", "In rock.", "iron (Fe)"),
+            ("Who asks about something else?", "Nobody.", "iron (Fe)"),
+            ("What is tin?", "Another.", "tin"),
+        ],
+    )
+    pairs = follow_up_pairs(path)
+    assert [pair.turn for pair in pairs] == [0, 1, 2]
+    assert len({pair.dialogue for pair in pairs}) == 1
+    complete = {pair.answer: pair.question for pair in follow_up_pairs(path, full=True)}
+    assert pairs[0].question == complete[pairs[0].answer]
+    follow_ups = {"A metal.": "What is it?", "It does.": "Does it rust?", "In rock.": "Where is it found, and it ore?"}
+    for pair in pairs[1:]:
+        assert pair.question == follow_ups[pair.answer]
+
+
+def test_the_seed_draws_the_order_and_long_topics_are_cut(tmp_path: Path) -> None:
+    path = write(tmp_path, [(f"Fact {n} of gold?", f"{n}", "gold") for n in range(7)])
+    orders = [[pair.answer for pair in follow_up_pairs(path, seed=seed, most_turns=3)] for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+    assert [pair.turn for pair in follow_up_pairs(path, most_turns=3)] == [0, 1, 2, 0, 1, 2]
+
+
+def test_equal_follow_ups_of_different_dialogues_do_not_tie_them_together(tmp_path: Path) -> None:
+    rows = [(f"{word} {topic}?", f"{word} {topic}!", topic) for topic in map("t{}".format, range(20)) for word in "ab"]
+    split = split_pairs(follow_up_pairs(write(tmp_path, rows)), test=8, validation=4, seed=0)
+    assert (len(split.test), len(split.validation)) == (8, 4)
+    parts = [{pair.topic for pair in part} for part in (split.train, split.validation, split.test)]
+    assert sum(map(len, parts)) == len(parts[0] | parts[1] | parts[2])
+
+
+def test_a_file_without_dialogues_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no topic has two pairs whose questions name it"):
+        follow_up_pairs(write(tmp_path, [("What is tin?", "A.", "tin"), ("What is it?", "B.", "zinc")]))
+    with pytest.raises(ValueError, match="most_turns must be at least 2, got 1"):
+        follow_up_pairs(write(tmp_path, []), most_turns=1)
+
+
+@pytest.mark.skipif(not MEDQUAD.exists(), reason="the MedQuAD pairs are not here")
+def test_no_later_question_of_medquad_names_its_topic() -> None:
+    dialogues = defaultdict(list)
+    for pair in follow_up_pairs(MEDQUAD):
+        dialogues[pair.dialogue].append(pair)
+    assert len(dialogues) > 1000
+    for turns in dialogues.values():
+        assert turns[0].topic.lower() in turns[0].question.lower()
+        # A name within a longer word, as "Gout" in "Gouty", is not the name.
+        named = [pair for pair in turns[1:] if f" {pair.topic.lower()} " in f" {pair.question.lower()} "]
+        assert not named
