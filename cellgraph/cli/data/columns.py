@@ -14,13 +14,11 @@ from cellgraph.cli import settling  # noqa: F401 - registers the resolver that t
 from cellgraph.configuration import make_importable
 from cellgraph.data import Rows, read_rows
 from cellgraph.runs.building import build
-from cellgraph.teacher import LSATeacher, Teacher, check_teacher, load_teacher
+from cellgraph.teacher import EmbeddingCache, EmbeddingJob, LSATeacher, Teacher, check_teacher, load_teacher
 from cellgraph.teacher.state import STATE_FILE
 
 #: Smallest width at which the teacher that needs no weights still tells texts apart.
 LEAST_WIDTH = 4
-#: Texts between two signs of progress.
-SLICE = 256
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +43,9 @@ def read(path: Path, given: argparse.Namespace) -> Rows:
 
 
 class Embedder:
-    """Turns texts into embeddings by a named teacher, which learns from the first of them if it has to learn.
+    """Turns texts into embeddings by a named teacher, which learns from them if it has to learn.
+
+    What a teacher that has nothing to learn gives is kept where training keeps it, and taken from there.
 
     Args:
         name: A name in ``conf/teacher``, or a folder with a saved teacher.
@@ -66,17 +66,34 @@ class Embedder:
 
         Raises:
             ValueError: If there is too little in the texts to learn from.
+            OSError: If the folder of embeddings cannot be written.
         """
         self._progress(0.0)
         if self._teacher is None:
-            self._teacher = _fitted(texts)
-        elif not self._saved:
-            self._teacher.fit(texts)
-        parts = []
-        for start in range(0, len(texts), SLICE):
-            parts.append(self._teacher.encode(texts[start : start + SLICE]).numpy())
-            self._progress(min(1.0, (start + SLICE) / len(texts)))
-        return np.concatenate(parts) if parts else np.zeros((0, self._teacher.width), dtype=np.float32)
+            return _fitted(texts).encode(texts).numpy()
+        if not self._saved and _learns(self._teacher, texts):
+            return self._teacher.encode(texts).numpy()
+        cache = EmbeddingCache()
+        job = EmbeddingJob(self._teacher, texts, cache)
+        done = job.num_known
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self._progress(done / job.num_texts)
+
+        job.run(advance)
+        return cache.embed(self._teacher, texts).numpy()
+
+
+def _learns(teacher: Teacher, texts: Sequence[str]) -> bool:
+    """Whether a teacher learned something from texts."""
+    try:
+        before = teacher.fingerprint
+    except ValueError:
+        before = None  # it has not learned yet
+    teacher.fit(texts)
+    return teacher.fingerprint != before
 
 
 def _teacher(name: str, *, saved: bool) -> Teacher:

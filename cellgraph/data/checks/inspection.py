@@ -156,19 +156,23 @@ class _Inspector:
         if self.asked("exact"):
             self.take(repetitions(self.pairs, self.units()))
         if self.asked("near"):
-            threshold = self.settings.near
-            self.compare(
-                near_repetitions(self.pairs, self.units("exact"), threshold, progress=self.told("near")), "leak"
+            near = near_repetitions(
+                self.pairs,
+                self.units("exact"),
+                self.settings.near,
+                neighbours_stay=self.settings.action("neighbour") != "remove",
+                progress=self.told("near"),
             )
+            self.compare(near)
         if self.asked("neighbours") and self.embedded is not None:
             close = neighbours(
                 self.pairs,
-                self.units("exact", "near"),
+                self.units("exact", "near", "neighbour"),
                 *self.embedded,
                 self.settings.neighbour,
                 progress=self.told("neighbours"),
             )
-            self.compare(close, "shared")
+            self.compare(close)
         if self.asked("leakage") and not self.rows.parts:
             self.split()
 
@@ -241,6 +245,7 @@ class _Inspector:
         for row, pair in left:
             found[0, row], found[1, row] = vectors[place[pair.question]], vectors[place[pair.answer]]
         self.embedded = found[0], found[1]
+        self.progress("embedding", 1.0)
 
     def judge_coherence(self) -> None:
         assert self.embedded is not None
@@ -250,7 +255,7 @@ class _Inspector:
         self.numbers["coherence"] = judged.to_dict() | {"not_judged": len(rows) - len(judged.rows)}
         self.take(judged.findings())
 
-    def compare(self, found: Iterator[Finding], across: str) -> None:
+    def compare(self, found: Iterator[Finding]) -> None:
         """Take findings of rows that are like others; those across parts of the file's split are leakage."""
         parts, leakage = self.rows.parts, self.asked("leakage")
         taken = []
@@ -259,6 +264,7 @@ class _Inspector:
             assert other is not None
             if leakage and parts and parts[other] != parts[finding.row] and is_held_out(parts[other]):
                 reason = f"{finding.reason}, of the part {parts[other]!r}"
+                across = {"near": "leak", "neighbour": "shared"}[finding.kind]
                 taken.append(Finding(finding.row, across, reason, other, finding.value))
             else:
                 taken.append(finding)

@@ -26,6 +26,7 @@ def near_repetitions(
     units: Sequence[Unit],
     threshold: float,
     *,
+    neighbours_stay: bool = True,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Iterator[Finding]:
     """Yields pairs and dialogues whose question and whose answer are both nearly those of an earlier one.
@@ -34,12 +35,14 @@ def near_repetitions(
     <https://doi.org/10.1109/SEQUEN.1997.666900>`_). `MinHash signatures in buckets
     <https://ekzhu.com/datasketch/lsh.html>`_ propose candidates, which are then compared exactly: all that is found is
     that alike, though a pair at the very threshold may be missed. Questions that differ in a number or a single letter
-    ("type 1", "type 2") are never near. What repeats nothing is kept to compare with, and nothing else.
+    ("type 1", "type 2") are never near. Pairs of two topics are told of as neighbours: forms that are filled in with
+    names make such pairs. What repeats nothing is kept to compare with, and nothing else.
 
     Args:
         pairs: The pairs by row.
         units: Rows that stay together, in the order in which they are to be kept.
         threshold: Smallest likeness, of the questions and of the answers.
+        neighbours_stay: Whether what is nearly a row of another topic is kept to compare with.
         progress: Called with the share that is done.
 
     Raises:
@@ -59,20 +62,26 @@ def near_repetitions(
         asked, told = shingles(question), shingles(answer)
         signature = empty.copy()
         signature.update_batch(np.union1d(asked, told).tolist())
-        best, other = 0.0, -1
+        topic = _topic(pairs, unit)
+        # The likest of the same topic, or of none, and the likest of another one.
+        likest: dict[bool, tuple[float, int]] = {}
         for candidate in sorted(index.query(signature)):
             its_question, its_asked, its_told = kept[candidate]
             if len(units[candidate].rows) != len(unit.rows) or not same_marks(question, its_question):
                 continue
             likeness = min(jaccard(asked, its_asked), jaccard(told, its_told))
-            if likeness >= threshold and likeness > best:
-                best, other = likeness, candidate
-        if other < 0:
+            its_topic = _topic(pairs, units[candidate])
+            apart = bool(topic and its_topic and topic != its_topic)
+            if likeness >= threshold and likeness > likest.get(apart, (0.0, 0))[0]:
+                likest[apart] = likeness, candidate
+        kind, aside = ("near", "") if False in likest else ("neighbour", ", of another topic")
+        if likest:
+            best, other = likest[min(likest)]
+            for row, repeated in zip(unit.rows, units[other].rows, strict=True):
+                yield Finding(row, kind, f"is nearly row {repeated + 1}{aside}: likeness {best:.2f}", repeated, best)
+        if not likest or (kind == "neighbour" and neighbours_stay):
             index.insert(place, signature)
             kept[place] = question, asked, told
-        else:
-            for row, repeated in zip(unit.rows, units[other].rows, strict=True):
-                yield Finding(row, "near", f"is nearly row {repeated + 1}: likeness {best:.2f}", repeated, best)
         progress((place + 1) / len(units))
 
 
@@ -106,6 +115,10 @@ def same_marks(one: str, other: str) -> bool:
 
 
 _FIELDS = ("question", "answer")
+
+
+def _topic(pairs: Sequence[QAPair | None], unit: Unit) -> str:
+    return normalise_text(next(unit.pairs(pairs)).topic)
 
 
 def jaccard(one: np.ndarray, other: np.ndarray) -> float:

@@ -183,6 +183,25 @@ def test_numbers_and_letters_tell_questions_apart() -> None:
     assert result.counts() == {"answer": 3}
 
 
+def test_what_is_nearly_a_pair_of_another_topic_is_told_of() -> None:
+    def pair(name: str, topic: str) -> QAPair:
+        question = f"Which symptoms of the hereditary disease of {name} are seen most often in children?"
+        return QAPair(
+            question, f"Those that are common to hereditary diseases like that of {name}, and few others.", topic
+        )
+
+    planted = [pair("Alma", "Alma"), pair("Elma", "Elma"), pair("Elmar", "Elma"), pair("Elmo", "")]
+    only = {"near": 0.7, "without": ("encoding", "language")}
+    result = inspect_pairs(planted, CheckSettings(**only))  # type: ignore[arg-type]
+    assert found(result) == [(1, "neighbour", 0), (2, "near", 1), (3, "near", 1)]
+    assert "is nearly row 1, of another topic" in result.findings[0].reason
+    strict = inspect_pairs(planted, CheckSettings(**only, actions={"neighbour": "remove"}))  # type: ignore[arg-type]
+    # Nothing repeats what is gone.
+    assert all(finding.repeats not in strict.removed for finding in strict.findings)
+    parted = inspect_pairs(Rows(planted, parts=["test", *["train"] * 3]), CheckSettings(**only))  # type: ignore[arg-type]
+    assert {(f.row, f.kind) for f in parted.findings if f.repeats == 0} == {(1, "shared")}
+
+
 def test_what_is_removed_for_its_own_fault_is_not_repeated() -> None:
     pairs = [QAPair("Who is there?", "x" * 50), QAPair("Who is there?", "x" * 50)]
     result = inspect_pairs(pairs, CheckSettings(max_answer_chars=49, without=("encoding", "language")))
