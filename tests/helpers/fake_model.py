@@ -176,6 +176,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, {"hello": "world"})
         elif fault == "truncated JSON":
             self.send(200, reply_of(self.path, body, pairs_of(user), self.server.usage, cut=True))
+        elif fault == "cut off":
+            self.send(200, reply_of(self.path, body, pairs_of(user), self.server.usage, cut=True, at_limit=True))
         elif fault == "no JSON":
             self.send(200, reply_of(self.path, body, None, self.server.usage))
         elif fault == "repeat":
@@ -221,21 +223,23 @@ def pairs_of(user: str) -> list[dict[str, Any]]:
     return pairs
 
 
-def reply_of(path: str, body: dict[str, Any], pairs: Any, usage: bool, *, cut: bool = False) -> dict[str, Any]:
+def reply_of(
+    path: str, body: dict[str, Any], pairs: Any, usage: bool, *, cut: bool = False, at_limit: bool = False
+) -> dict[str, Any]:
     content = {"pairs": pairs}
     text = "Sure, here are your pairs!" if pairs is None else json.dumps(content)
     text = text[: len(text) // 2] if cut else text
     tokens = len(json.dumps(body["messages"])) // 4, len(text) // 4
     if path.endswith("/chat/completions"):
         message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": "length" if cut else "stop"}
+        choice = {"index": 0, "message": message, "finish_reason": "length" if at_limit else "stop"}
         counted = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "total_tokens": sum(tokens)}
         whole = {"id": "1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]}
         return {**whole, "usage": counted} if usage else whole
     assert path.endswith("/v1/messages"), path
     called = {"type": "tool_use", "id": "t", "name": "save_pairs", "input": content}
     block = {"type": "text", "text": text} if cut or pairs is None else called
-    reason = "max_tokens" if cut else "tool_use"
+    reason = "max_tokens" if at_limit else "tool_use"
     whole = {
         "id": "1",
         "type": "message",

@@ -177,9 +177,8 @@ class Generator:
 
     async def _work(self, job: Job) -> tuple[Found, int]:
         """Ask until a reply can be used; gives what is in it, and the number of those before."""
-        asked = self._asked[_key(job.topic)]
-        count = min(self.settings.batch, job.topic.pairs - len(asked))
-        plain = prompt = write_prompt(job.topic, count, asked=asked, examples=self.examples, shots=self.settings.shots)
+        count = min(self.settings.batch, job.topic.pairs - self.count(job.topic))
+        prompt = self._prompt(job, count)
         earlier = list(self.output.replies(job))
         found = Found()
         for attempt in range(self.settings.tries):
@@ -187,8 +186,14 @@ class Generator:
             found = read_reply(reply, job.topic, count)
             if found.pairs:
                 return found, attempt
-            prompt = plain.after_a_fault(found.fault)
+            # What was too long for one reply may fit when less is asked for.
+            count = max(1, count // 2) if reply.cut else count
+            prompt = self._prompt(job, count).after_a_fault(found.fault)
         return found, self.settings.tries
+
+    def _prompt(self, job: Job, count: int) -> Prompt:
+        asked = self._asked[_key(job.topic)]
+        return write_prompt(job.topic, count, asked=asked, examples=self.examples, shots=self.settings.shots)
 
     async def _ask(self, job: Job, prompt: Prompt) -> Reply:
         """Ask until there is a reply."""

@@ -93,6 +93,16 @@ def test_a_failure_now_and_then_changes_nothing(undisturbed: tuple[str, bytes], 
     assert ("replies could not be used" if unreadable else "made again after failures: ") in done.stdout
 
 
+@pytest.mark.parametrize("api", APIS)
+def test_after_a_reply_that_was_too_long_less_is_asked_for(tmp_path: Path, api: str) -> None:
+    with serving(lambda number: "cut off" if number < 2 else "") as server:
+        done = generate(tmp_path, server, api, "--concurrency", 1)
+    assert [prompt.split()[1] for prompt in server.prompts[:3]] == ["8", "4", "2"]
+    assert "it was cut off at the limit of tokens" in server.prompts[1]
+    assert len((tmp_path / "pairs.jsonl").read_text().splitlines()) == WANTED
+    assert "2 replies could not be used" in done.stdout
+
+
 @pytest.mark.parametrize("concurrency", [1, 3, 9])
 def test_the_file_does_not_depend_on_what_is_asked_at_once(
     undisturbed: tuple[str, bytes], tmp_path: Path, concurrency: int

@@ -70,8 +70,10 @@ def test_tokens_that_are_not_told_are_estimated(api: str) -> None:
 
 
 def test_a_reply_that_is_cut_off(api: str) -> None:
-    with serving(lambda number: "truncated JSON") as server:
+    with serving(lambda number: "cut off") as server:
         assert ask(made(api, server.url)).cut
+    with serving(lambda number: "truncated JSON") as server:
+        assert not ask(made(api, server.url)).cut
 
 
 @pytest.mark.parametrize(
