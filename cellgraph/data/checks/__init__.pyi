@@ -1,6 +1,6 @@
 from .account import change_lines, inspection_dict, inspection_markdown, kind_rows
 from .cleaning import check_format, write_clean
-from .coherence import Coherence, coherence
+from .coherence import Coherence, judge_coherence
 from .finding import ACTIONS, CHECKS, KINDS, Finding, Kind
 from .inspection import Inspection, inspect_pairs
 from .settings import CheckSettings
@@ -16,10 +16,10 @@ __all__ = [
     "Kind",
     "change_lines",
     "check_format",
-    "coherence",
     "inspect_pairs",
     "inspection_dict",
     "inspection_markdown",
+    "judge_coherence",
     "kind_rows",
     "write_clean",
 ]

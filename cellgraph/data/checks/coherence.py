@@ -9,7 +9,7 @@ import numpy as np
 
 from .finding import Finding
 
-__all__ = ["Coherence", "coherence"]
+__all__ = ["Coherence", "judge_coherence"]
 
 #: Strangers that each question is compared with.
 NUM_SHUFFLES = 10
@@ -66,7 +66,7 @@ class Coherence:
         }
 
 
-def coherence(
+def judge_coherence(
     questions: np.ndarray, answers: np.ndarray, rows: np.ndarray, *, share: float = 0.5, seed: int = 0
 ) -> Coherence:
     """Compares questions with their answers and with those of ten others, drawn at random.
@@ -86,7 +86,7 @@ def coherence(
         - ``rows``: ``[num_pairs]``
 
     Example:
-        >>> both = coherence(np.eye(4), np.eye(4), np.arange(4))
+        >>> both = judge_coherence(np.eye(4), np.eye(4), np.arange(4))
         >>> both.chance, both.findings()
         (1.0, [])
     """

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..pairs import QAPair
 from ..rows import Rows
-from .coherence import coherence
+from .coherence import judge_coherence
 from .encoding import encoding_faults, repaired
 from .finding import KINDS, Embed, Finding
 from .language import language_faults
@@ -251,7 +251,7 @@ class _Inspector:
         assert self.embedded is not None
         rows = np.array([row for row, _ in self.left()], dtype=np.int64)
         questions, answers = (part[rows] for part in self.embedded)
-        judged = coherence(questions, answers, rows, share=self.settings.coherence, seed=self.settings.seed)
+        judged = judge_coherence(questions, answers, rows, share=self.settings.coherence, seed=self.settings.seed)
         self.numbers["coherence"] = judged.to_dict() | {"not_judged": len(rows) - len(judged.rows)}
         self.take(judged.findings())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cellgraph.numbers import integer, number
+from cellgraph.numbers import settle_numbers
 
 from .finding import ACTIONS, CHECKS, KINDS
 
@@ -58,15 +58,14 @@ class CheckSettings:
     actions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         for name in _LENGTHS:
-            smallest, largest = (integer(f"{end}_{name}_chars", getattr(self, f"{end}_{name}_chars")) for end in _ENDS)
+            smallest, largest = (getattr(self, f"{end}_{name}_chars") for end in ("min", "max"))
             if smallest > largest:
                 raise ValueError(f"min_{name}_chars must not exceed max_{name}_chars, got {smallest} and {largest}")
         for name in _SHARES:
-            if not 0 < number(name, getattr(self, name)) <= 1:
+            if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
-        integer("min_language_chars", self.min_language_chars)
-        integer("seed", self.seed)
         # What is read from the file cannot be left unread.
         _known("without", self.without, [check for check in CHECKS if check != "rows"])
         _known("a kind", self.actions, KINDS)
@@ -80,9 +79,6 @@ class CheckSettings:
     def action(self, kind: str) -> str:
         """What happens to findings of a kind."""
         return self.actions.get(kind, KINDS[kind].action)
-
-
-_ENDS = ("min", "max")
 
 
 def _known(what: str, given: object, there: object) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks.coherence import Coherence, coherence
+from ..checks.coherence import Coherence, judge_coherence
 from ..pairs import QAPair, normalise_text
 from .balance import Balance
 from .diversity import spectrum, vendi_score
@@ -89,7 +89,7 @@ def draw_portrait(
         "answer_grade": grade(pair.answer for pair in pairs),
         "answer_new": np.array([_new(*both) for both in zip(asked, told, strict=True)]),
     }
-    judged = coherence(questions, answers, np.arange(len(pairs)), seed=seed)
+    judged = judge_coherence(questions, answers, np.arange(len(pairs)), seed=seed)
     some = order[: equal_pairs or len(pairs)]
     words = _first([told[i] for i in order], equal_words)
     normal = [normalise_text(pair.answer) for pair in pairs]
