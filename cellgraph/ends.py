@@ -19,6 +19,7 @@ from cellgraph.nn import (
     Surface,
     regress,
 )
+from cellgraph.nn.blocks import mapped, mean_row, some_rows
 from cellgraph.nn.path import KEYS
 from cellgraph.pretrained import Pretrained
 from cellgraph.transport import Conveyor
@@ -168,12 +169,13 @@ class Ends(Pretrained):
             return self.answer_adapter.encode(answer if self.path is None else self.path.answer(answer))
 
     @torch.no_grad()
-    def fit_adapters(self, question: Tensor, answer: Tensor, *, start: str = "identity") -> dict[str, float]:
+    def fit_adapters(self, question: Any, answer: Any, *, start: str = "identity") -> dict[str, float]:
         """Fit the adapters in closed form to training pairs, before the training proper.
 
         Args:
-            question: Training questions, ``[num_pairs, in_features]``.
-            answer: Their answers, ``[num_pairs, in_features]``.
+            question: Training questions, ``[num_pairs, in_features]``, in memory or on the disk; of the latter, ridge
+                regression looks at some.
+            answer: Their answers, likewise.
             start: ``"identity"``: the new network answers each question with the question itself, moved to the mean of
                 the answers; ``"ridge"``: with what ridge regression says.
 
@@ -193,18 +195,21 @@ class Ends(Pretrained):
             "question_reconstruction_error": self.question_adapter.reconstruction_error(question),
             "answer_reconstruction_error": self.answer_adapter.reconstruction_error(answer),
         }
-        target = self.target_surface(answer)
         if start == "ridge":
-            regress(self.question_adapter, question, target)
+            question, answer = some_rows(question, answer)
+            regress(self.question_adapter, question, self.target_surface(answer))
         else:
-            self.question_adapter.move(target.mean(0) - self.question_adapter.encode(question).mean(0))
+            shift = mean_row(mapped(answer, self.target_surface)) - mean_row(
+                mapped(question, self.question_adapter.encode)
+            )
+            self.question_adapter.move(shift)
         return errors
 
-    def _fit_path(self, path: LinearPath, question: Tensor, answer: Tensor, start: str) -> dict[str, float]:
+    def _fit_path(self, path: LinearPath, question: Any, answer: Any, start: str) -> dict[str, float]:
         path.fit(question, answer)
         if start == "ridge":
-            path.regress(question, answer)
-        scaled = {"question": path.question(question), "answer": path.answer(answer)}
+            path.regress(*some_rows(question, answer))
+        scaled = {"question": mapped(question, path.question), "answer": mapped(answer, path.answer)}
         adapters = {"question": self.question_adapter, "answer": self.answer_adapter}
         for name, adapter in adapters.items():
             adapter.fit(scaled[name])

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from cellgraph.numbers import integer
 
+from .arrow import arrow_records, is_arrow
 from .dialogues import read_dialogue_folder, read_dialogues
 from .pairs import QAPair
 
@@ -53,7 +54,9 @@ def read_pairs(
     ``.parquet``, or ``.yml`` / ``.yaml`` for dialogues in the form of the
     `ChatterBot corpus <https://github.com/gunthercox/chatterbot-corpus>`_: ``categories`` and ``conversations``, each
     a list of turns. Every turn but the last is the question to the one after it, so a conversation of one turn makes
-    no pair; a folder is read as all its YAML files, sorted by name. Texts are taken as they stand, ``null`` and
+    no pair; a folder is read as all its YAML files, sorted by name. A folder that the library
+    `datasets <https://huggingface.co/docs/datasets>`_ saved is mapped into memory, and what is no path here but may be
+    a name on its hub, ``owner/name`` or ``owner/name:split``, is streamed. Texts are taken as they stand, ``null`` and
     ``NA`` included: missing is what the format itself has as missing, in CSV an empty cell. :func:`clean_pairs` tidies
     them.
 
@@ -61,7 +64,7 @@ def read_pairs(
     empty name leaves a column out that means something else.
 
     Args:
-        path: The file, or a folder of dialogue files.
+        path: The file, a folder of dialogue files or of ``datasets``, or a name on the hub.
         question: Name of the column that holds the questions.
         answer: Name of the column that holds the answers.
         topic: Name of the column that holds the topics; by default ``"topic"`` if there is one, ``""`` for none.
@@ -104,7 +107,7 @@ def checked_columns(*names: str | None) -> dict[str, str | None]:
 
 def is_dialogues(path: Path) -> bool:
     """Whether a path is read as dialogues, not as a table of records."""
-    return path.is_dir() or path.suffix.lower() in (".yml", ".yaml")
+    return (path.is_dir() and not is_arrow(path)) or path.suffix.lower() in (".yml", ".yaml")
 
 
 def dialogue_pairs(path: Path, columns: Mapping[str, str | None]) -> Iterator[QAPair]:
@@ -116,6 +119,8 @@ def dialogue_pairs(path: Path, columns: Mapping[str, str | None]) -> Iterator[QA
 def records(path: Path, columns: Mapping[str, str | None]) -> Iterator[Record]:
     """Yields the records of a table, of which at least these columns are read."""
     suffix = path.suffix.lower()
+    if is_arrow(path):
+        return arrow_records(path, columns)
     if suffix in (".jsonl", ".ndjson"):
         return _json_records(path)
     if suffix in (".csv", ".tsv"):

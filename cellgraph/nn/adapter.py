@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cellgraph.nn.components import BLOCK, Moments, energy_correlation
+from cellgraph.nn.blocks import BLOCK
+from cellgraph.nn.components import Moments, energy_correlation
 from cellgraph.nn.layout import LAYOUTS, places
 from cellgraph.numbers import plain_numbers
 from cellgraph.precision import alike, at_least_float32

@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cellgraph.nn.blocks import BLOCK
 from cellgraph.precision import at_least_float32
-
-#: Rows at a time.
-BLOCK = 8192
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cellgraph.nn.adapter import set_ridge
+from cellgraph.nn.blocks import mapped, mean_row, mean_square
 from cellgraph.numbers import plain_numbers
 from cellgraph.precision import alike
 
@@ -84,18 +87,18 @@ class LinearPath(nn.Module):
         return self.answer_mean + self.answer_scale * self.calibration(torch.cat([z, y.to(z.dtype)], dim=-1))
 
     @torch.no_grad()
-    def fit(self, question: Tensor, answer: Tensor) -> None:
+    def fit(self, question: Any, answer: Any) -> None:
         """Take means and scales from training pairs, and start anew.
 
         Args:
-            question: Training questions, ``[num_pairs, features]``.
-            answer: Their answers, ``[num_pairs, features]``.
+            question: Training questions, ``[num_pairs, features]``, in memory or on the disk.
+            answer: Their answers, likewise.
         """
         for name, embeddings in (("question", question), ("answer", answer)):
-            embeddings = alike(embeddings, self.linear.weight)[0]
-            mean = embeddings.mean(0)
+            rows = mapped(embeddings, lambda block: alike(block, self.linear.weight)[0])
+            mean = mean_row(rows)
             getattr(self, f"{name}_mean").copy_(mean)
-            getattr(self, f"{name}_scale").copy_((embeddings - mean).square().mean().sqrt().clamp_min(1e-6))
+            getattr(self, f"{name}_scale").copy_(mean_square(rows, mean).sqrt().clamp_min(1e-6))
         self._start(self.question_scale / self.answer_scale)
 
     @torch.no_grad()

@@ -32,6 +32,27 @@ def contrast(logits: Tensor, *, group: Tensor | None = None, target: Tensor | No
     return F.cross_entropy(logits, _diagonal(logits) if target is None else target)
 
 
+def contrast_with_some(logits: Tensor, others: Tensor, *, group: Tensor, numbers: Tensor) -> Tensor:
+    """:func:`contrast` of each row against the other rows' answers and some more.
+
+    Args:
+        logits: Scaled similarities with the rows' own answers.
+        others: The same with some answers.
+        group: Number of each row's answer.
+        numbers: Numbers of the others; those that a row has as its answer are left out.
+
+    Shapes:
+        - **logits:** ``[rows, rows]``
+        - **others:** ``[rows, columns]``
+        - **group:** ``[rows]``
+        - **numbers:** ``[columns]``
+        - **output:** ``[]``
+    """
+    logits = logits.masked_fill(_twins(group), float("-inf"))
+    others = others.masked_fill(torch.isin(numbers, group), float("-inf"))
+    return F.cross_entropy(torch.cat([logits, others], dim=1), _diagonal(logits))
+
+
 def contrast_within(logits: Tensor, *, group: Tensor, dialogue: Tensor) -> Tensor:
     """:func:`contrast` of each row against the other turns of its own dialogue.
 

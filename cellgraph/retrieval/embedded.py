@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from cellgraph.nn.blocks import BLOCK, SOME
 from cellgraph.numbers import plain_numbers
 from cellgraph.teacher import TokenStates
 
@@ -16,8 +19,9 @@ class EmbeddedPairs:
     """Question and answer embeddings, row by row, and the dialogues they are turns of.
 
     Args:
-        question: Embedded questions, or the states of their tokens.
-        answer: Embedded answers.
+        question: Embedded questions, or the states of their tokens; or on the disk, as
+            :class:`~cellgraph.teacher.StoredRows`.
+        answer: Embedded answers, in memory or on the disk.
         dialogue: Name of each row's dialogue; an empty string is a dialogue of one turn. All single when absent.
         turn: Place of each row in its dialogue; the order of the rows when absent.
 
@@ -41,8 +45,8 @@ class EmbeddedPairs:
     @plain_numbers
     def __init__(
         self,
-        question: Tensor | TokenStates,
-        answer: Tensor,
+        question: Any,
+        answer: Any,
         *,
         dialogue: Sequence[str] | None = None,
         turn: Sequence[int] | None = None,
@@ -56,7 +60,8 @@ class EmbeddedPairs:
         for name, rows in vectors.items():
             if rows.ndim != 2 or not rows.is_floating_point():
                 raise ValueError(f"{name} must be floating point [num_pairs, width], got {rows.dtype} {[*rows.shape]}")
-            bad = (~torch.isfinite(rows)).any(1).nonzero().flatten()
+            finite = [torch.isfinite(block).all(1) for block in rows.split(BLOCK)]
+            bad = (~torch.cat(finite)).nonzero().flatten() if finite else torch.empty(0)
             if len(bad):
                 raise ValueError(
                     f"{name} must be finite, got NaN or infinity in {len(bad)} rows, first in {int(bad[0])}"
@@ -66,16 +71,32 @@ class EmbeddedPairs:
         for name, column in (("dialogue", dialogue), ("turn", turn)):
             if column is not None and len(column) != len(question):
                 raise ValueError(f"{name} must have {len(question)} entries, got {len(column)}")
-        self.question = question if isinstance(question, TokenStates) else question.contiguous()
-        self.answer = answer.contiguous()
-        self.group = torch.unique(answer, dim=0, return_inverse=True)[1]
+        in_memory = isinstance(answer, Tensor)
+        self.question = question.contiguous() if isinstance(question, Tensor) else question
+        self.answer = answer.contiguous() if in_memory else answer
+        self.group = torch.unique(answer, dim=0, return_inverse=True)[1] if in_memory else _equal_rows(answer)
         self.dialogues = _dialogues(len(question), dialogue, turn)
+
+    def some(self) -> EmbeddedPairs:
+        """Themselves in memory; of those on the disk as many as closed forms need, in whole dialogues."""
+        if isinstance(self.answer, Tensor):
+            return self
+        order = torch.randperm(len(self.dialogues), generator=torch.Generator().manual_seed(0)).tolist()
+        rows: list[int] = []
+        names: list[str] = []
+        for number in order:
+            rows += self.dialogues[number]
+            names += [str(number)] * len(self.dialogues[number])
+            if len(rows) >= SOME:
+                break
+        drawn = torch.tensor(rows)
+        return EmbeddedPairs(self.question[drawn], self.answer[drawn], dialogue=names)
 
     def __len__(self) -> int:
         return len(self.question)
 
     @property
-    def pooled(self) -> Tensor:
+    def pooled(self) -> Any:
         """One vector a question, ``[num_pairs, question_width]``: itself, or the mean of its tokens."""
         return self.question.pooled() if isinstance(self.question, TokenStates) else self.question
 
@@ -143,6 +164,17 @@ class Batch:
 
     def __len__(self) -> int:
         return int(self.question.size(0) * self.question.size(1)) if self.mask is None else int(self.mask.sum())
+
+
+def _equal_rows(rows: Any) -> Tensor:
+    """Number of each row among the distinct ones, by a digest of what it holds."""
+    # Adding 0 turns -0.0 into 0.0, whose bytes differ.
+    digests = (
+        hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+        for block in rows.split(BLOCK)
+        for row in (block + 0.0).numpy()
+    )
+    return torch.from_numpy(np.unique(np.fromiter(digests, "V16", len(rows)).view("S16"), return_inverse=True)[1])
 
 
 def _dialogues(num_pairs: int, dialogue: Sequence[str] | None, turn: Sequence[int] | None) -> list[list[int]]:

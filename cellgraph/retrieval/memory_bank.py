@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cellgraph.nn.blocks import mapped, mean_row
 from cellgraph.numbers import plain_numbers
 from cellgraph.precision import at_least_float32
 from cellgraph.retrieval.contrast import MAX_SCALE
+
+#: Most answers of a bank by default: with 384 features, keys of so many take 5 GFLOP an update.
+BANK_ANSWERS = 16_384
 
 if TYPE_CHECKING:
     from cellgraph.retrieval.objectives import Predicted
@@ -26,18 +30,34 @@ class MemoryBank(nn.Module):
         temperature: The temperature at the start, one over the scale.
         learn_temperature: Whether it is learned.
         centred: Whether cosines are taken after subtracting the key of the mean of the answers given to :meth:`fit`.
+        most: Most answers that it holds; of more, so many are drawn, once, and a prediction is compared with these and
+            the answers of its batch.
+
+    Attributes:
+        answers: The distinct answers that it holds, ``[num_answers, in_features]``.
+        numbers: Their numbers among all distinct ones, ``[num_answers]``, where they are not all.
 
     Raises:
-        ValueError: If the temperature is too low.
+        ValueError: If the temperature is too low, or ``most`` is not positive.
     """
 
     centre: Tensor | None
     answers: Tensor | None
+    numbers: Tensor | None
 
     @plain_numbers
-    def __init__(self, *, temperature: float = 0.07, learn_temperature: bool = True, centred: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.07,
+        learn_temperature: bool = True,
+        centred: bool = False,
+        most: int = BANK_ANSWERS,
+    ) -> None:
         super().__init__()
-        self.centred = centred
+        if most < 1:
+            raise ValueError(f"a bank must be able to hold an answer, got most={most}")
+        self.centred, self.most = centred, most
         if learn_temperature:
             self.log_scale = nn.Parameter(torch.zeros(()))
         else:
@@ -46,22 +66,28 @@ class MemoryBank(nn.Module):
         # Both follow from the training answers, which every run has: not in the checkpoint.
         self.register_buffer("centre", None, persistent=False)
         self.register_buffer("answers", None, persistent=False)
+        self.register_buffer("numbers", None, persistent=False)
 
     @torch.no_grad()
-    def fit(self, answer: Tensor, group: Tensor | None = None) -> None:
+    def fit(self, answer: Any, group: Tensor | None = None) -> None:
         """Take the mean of the training answers, and the answers themselves where they are to be negatives.
 
         Args:
-            answer: All training answers, ``[num_answers, in_features]``.
+            answer: All training answers, ``[num_answers, in_features]``, in memory or on the disk.
             group: Number of each answer among the distinct ones, ``[num_answers]``; without it only the mean is taken.
         """
-        answer = at_least_float32(answer)
-        self.centre = answer.mean(0)
+        answer = mapped(answer, at_least_float32)
+        self.centre = mean_row(answer)
         if group is None:
             return
-        distinct = answer.new_zeros(int(group.max()) + 1, answer.size(1))
-        distinct[group] = answer
-        self.answers = distinct
+        # Where each distinct answer stands, the last time.
+        place = group.new_zeros(int(group.max()) + 1)
+        place[group] = torch.arange(len(group), device=group.device)
+        if len(place) > self.most:
+            drawn = torch.randperm(len(place), generator=torch.Generator().manual_seed(0))[: self.most]
+            self.numbers = drawn.sort().values.to(group.device)
+            place = place[self.numbers]
+        self.answers = answer[place]
 
     @torch.no_grad()
     def start_at(self, temperature: float) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cellgraph.numbers import number, plain_numbers
 from cellgraph.precision import at_least_float32
 from cellgraph.retrieval.embedded import Batch
-from cellgraph.retrieval.memory_bank import MemoryBank
+from cellgraph.retrieval.memory_bank import BANK_ANSWERS, MemoryBank
 from cellgraph.retrieval.terms import DialogueTerm, InternalTerm, SurfaceTerm, TurnTerm
 
 #: What a term makes of a prediction: a number, and perhaps the parts that it is made of.
@@ -203,6 +203,7 @@ def standard_objective(
     negatives: str = "bank",
     direction: str = "forward",
     centred: bool = True,
+    bank_answers: int = BANK_ANSWERS,
     terms: Sequence[tuple[str, Term, float]] = (),
 ) -> Objective:
     """The four terms of this library, and others beside them.
@@ -217,6 +218,7 @@ def standard_objective(
         temperature, learn_temperature, centred: Of the :class:`~cellgraph.retrieval.memory_bank.MemoryBank` of the
             last two.
         negatives, direction: Of the dialogue term.
+        bank_answers: Most answers that its bank of negatives holds.
         terms: Terms of one's own, see :class:`Objective`.
 
     Raises:
@@ -226,7 +228,7 @@ def standard_objective(
         >>> standard_objective(internal=0.1, turn=0.5).extra_repr()
         'surface=0.1, internal=0.1, dialogue=1.0, turn=0.5'
     """
-    bank = MemoryBank(temperature=temperature, learn_temperature=learn_temperature, centred=centred)
+    bank = MemoryBank(temperature=temperature, learn_temperature=learn_temperature, centred=centred, most=bank_answers)
     return Objective(
         [
             ("surface", SurfaceTerm(mse_weight), surface),

@@ -32,6 +32,7 @@ from cellgraph.retrieval.task import Retrieval
 from cellgraph.retrieval.trials import Trials, check_settings
 from cellgraph.sequence import SequenceGraph, mean_token
 from cellgraph.teacher import EmbeddingCache, Teacher, TokenReader, TokenStates, load_teacher
+from cellgraph.teacher.batches import progress_bar
 from cellgraph.training import Job
 from cellgraph.training.schedule import check_multipliers
 
@@ -61,6 +62,8 @@ class QuestionAnswering(Retrieval):
             training there may be the objective's temperature, ``"objective": {"temperature": [...]}``, and
             ``"mlp": {"hidden": [...], "layers": [...], "dropout": [...]}``, with which there is one more baseline: the
             best perceptron of all these sizes and the one of equal size.
+        on_disk: Whether the embeddings of the training pairs stay on the disk, for sets larger than memory; closed
+            forms are then computed from some of them.
         lattice_controls: Whether to train the two baselines that have a lattice, too: one whose cell stays random and
             one without lateral messages. Each takes as long as the network.
         tokens: Arguments of the :class:`~cellgraph.teacher.TokenReader` that reads questions token by token, for
@@ -87,6 +90,7 @@ class QuestionAnswering(Retrieval):
         lattice_controls: bool = False,
         tokens: Mapping[str, Any] | None = None,
         front_controls: Mapping[str, Any] | None = None,
+        on_disk: bool = False,
     ) -> None:
         super().__init__(objective)
         self.split, self.teacher = split, teacher
@@ -95,8 +99,10 @@ class QuestionAnswering(Retrieval):
         check_settings(self.adapters_first, "adapters_first")
         self.control_trials = Trials({} if control_trials is None else control_trials)
         self.control_trials.check(objective)
-        self.lattice_controls = bool(lattice_controls)
+        self.lattice_controls, self.on_disk = bool(lattice_controls), bool(on_disk)
         self.tokens, self.front_controls = tokens, dict(front_controls or {})
+        if self.on_disk and self.tokens:
+            raise ValueError("on_disk=true is for questions that are one vector, not for those read token by token")
         self.texts = Split([], [], [])
         self.test: EmbeddedPairs | None = None
         self.make: Callable[..., Any] | None = None
@@ -140,18 +146,24 @@ class QuestionAnswering(Retrieval):
         if not folder.has_teacher:
             self.teacher.fit([text for pair in self.texts.train for text in (pair.question, pair.answer)])
             self.teacher.save_pretrained(folder.teacher)
-        self.pairs, self.validation, self.test = (self.embed(getattr(self.texts, part), folder) for part in PARTS)
+        self.pairs, self.validation, self.test = (
+            self.embed(getattr(self.texts, part), folder, on_disk=self.on_disk and part == "train") for part in PARTS
+        )
 
     def read(self, folder: RunFolder) -> Split:
         """The pairs of a run folder."""
         return Split(**{part: read_pairs(folder.pairs(part)) for part in PARTS})
 
-    def embed(self, pairs: Sequence[QAPair], folder: RunFolder) -> EmbeddedPairs:
-        """Pairs embedded by the teacher of a run folder."""
+    def embed(self, pairs: Sequence[QAPair], folder: RunFolder, *, on_disk: bool = False) -> EmbeddedPairs:
+        """Pairs embedded by the teacher of a run folder; their embeddings in memory, or left on the disk."""
         if folder.has_teacher:
             self.teacher = load_teacher(folder.teacher)
         questions, answers = [pair.question for pair in pairs], [pair.answer for pair in pairs]
         dialogue, turn = [pair.dialogue for pair in pairs], [pair.turn for pair in pairs]
+        if on_disk:
+            with progress_bar(len({*questions, *answers}), enabled=True) as advance:
+                rows = [self.cache.rows(self.teacher, texts, advance=advance) for texts in (questions, answers)]
+            return EmbeddedPairs(*rows, dialogue=dialogue, turn=turn)
         both = self.cache.embed(self.teacher, answers if self.tokens else questions + answers, progress=True)
         question: Any = both[: len(pairs)]
         if self.tokens:
@@ -196,7 +208,7 @@ class QuestionAnswering(Retrieval):
         evaluation = evaluate(
             systems,
             self.test.answer,
-            answers_train=self.pairs.answer,
+            answers_train=self.pairs.some().answer,
             to_surface=model.target_surface,
             answer_texts=answers,
             groups=_group_numbers(self.texts.test),
@@ -251,8 +263,8 @@ class QuestionAnswering(Retrieval):
     ) -> dict[str, Prediction]:
         """What the closed forms and networks answer to questions, the latter as turns of dialogues where these are."""
         assert self.pairs is not None
-        pooled = mean_token(question) if question.dim() == 3 else question
-        closed = predict_closed_forms(self.pairs.pooled, self.pairs.answer, pooled)
+        pooled, some = mean_token(question) if question.dim() == 3 else question, self.pairs.some()
+        closed = predict_closed_forms(some.pooled, some.answer, pooled)
         return closed | {name: _predicted(one, question, dialogues) for name, one in networks.items()}
 
     def _with_words(self, network: Trained, found: Prediction, words: Scores) -> Scores:

@@ -60,13 +60,13 @@ class Retrieval(Task):
         """Calibrate the embedding of a network with a path on the training pairs.
 
         The queries are those of questions with the noise of training: without it, a network is surer of a training
-        pair than it is of any other.
+        pair than it is of any other. Of pairs on the disk some are taken.
         """
         path = getattr(model, "path", None)
         if path is None or self.pairs is None:
             return
         generator = torch.Generator().manual_seed(settings.seed)
-        pairs = self.pairs
+        pairs = self.pairs.some()
 
         def noisy(rows: Tensor) -> Tensor:
             return with_noise(alike(pairs.question[rows], path.linear.weight)[0], settings.noise, generator)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cellgraph.numbers import plain_numbers
 from cellgraph.precision import at_least_float32
-from cellgraph.retrieval.contrast import contrast, contrast_within
+from cellgraph.retrieval.contrast import contrast, contrast_with_some, contrast_within
 from cellgraph.retrieval.memory_bank import MemoryBank
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class DialogueTerm(_Contrastive):
     Args:
         bank: Compares.
         negatives: ``"batch"``: the other answers of the batch; ``"bank"``: all training answers, in training (in
-            evaluation the batch, whose answers the bank does not hold).
+            evaluation the batch, whose answers the bank does not hold), or those drawn from them and the batch's.
         direction: ``"symmetric"``: predictions find answers and answers find predictions (the latter always within
             the batch), half each; ``"forward"``: the former only.
 
@@ -168,7 +168,10 @@ class DialogueTerm(_Contrastive):
         within = None
         if not banked or self.direction == "symmetric":
             within = self.bank.logits(predicted, predicted.answer)
-        if banked or within is None:
+        if banked and self.bank.numbers is not None:
+            own = self.bank.logits(predicted, predicted.answer) if within is None else within
+            found = contrast_with_some(own, self.bank.logits(predicted), group=group, numbers=self.bank.numbers)
+        elif banked or within is None:
             found = contrast(self.bank.logits(predicted), target=group)
         else:
             found = contrast(within, group=group)

@@ -103,11 +103,12 @@ def _question_answering(config: Mapping[str, Any], folder: RunFolder) -> Experim
         cache=EmbeddingCache(default_cache_folder()),
         start=config["start"],
         adapters_first=config["adapters_first"],
-        # An earlier version had neither.
+        # An earlier version had none of these.
         control_trials=config.get("control_trials"),
         lattice_controls=config.get("lattice_controls", False),
         tokens=front.get("tokens"),
         front_controls=front.get("controls"),
+        on_disk=config.get("on_disk", False),
     )
     return Experiment(folder, task, model, build(config["training"]))
 

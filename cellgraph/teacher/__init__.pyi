@@ -7,6 +7,7 @@ from .lsa import LSATeacher
 from .minilm import minilm_teacher
 from .protocol import Teacher, check_teacher
 from .reader import TokenReader
+from .rows import StoredRows
 from .static import StaticTeacher
 from .tfidf import TfidfTeacher
 from .token_states import TokenStates
@@ -17,6 +18,7 @@ __all__ = [
     "EmbeddingJob",
     "LSATeacher",
     "StaticTeacher",
+    "StoredRows",
     "Teacher",
     "TfidfTeacher",
     "TokenReader",

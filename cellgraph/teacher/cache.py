@@ -6,17 +6,27 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cellgraph.files import cache_folder
 from cellgraph.numbers import plain_numbers
 from cellgraph.teacher.protocol import Teacher, checked_texts
-from cellgraph.teacher.shards import SUFFIX, CorruptShardError, embedding_key, read_embeddings, read_keys, write_shard
+from cellgraph.teacher.rows import StoredRows
+from cellgraph.teacher.shards import (
+    KEY_BYTES,
+    SUFFIX,
+    CorruptShardError,
+    embedding_key,
+    read_embeddings,
+    read_keys,
+    write_shard,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +111,39 @@ class EmbeddingCache:
                 raise ValueError(f"the teacher's embedding of text {index} is not finite: {texts[index][:60]!r}")
             table[[slots[key] for key in part]] = embeddings
         return table[[slots[key] for key in keys]]
+
+    def rows(
+        self, teacher: Teacher, texts: Sequence[str], *, advance: Callable[[int], None] = lambda count: None
+    ) -> StoredRows:
+        """The teacher's embeddings of the texts, left on the disk; what is missing there is embedded first.
+
+        Args:
+            teacher: A fitted teacher.
+            texts: The texts.
+            advance: Called with numbers of texts that were embedded.
+
+        Raises:
+            OSError: If the disk cannot hold them, or cannot be written.
+            ValueError: If the teacher gives non-finite embeddings or ones of the wrong shape.
+        """
+        from cellgraph.teacher.job import EmbeddingJob
+
+        EmbeddingJob(teacher, texts, self).run(advance)
+        fingerprint = teacher.fingerprint
+        found = self.keys(fingerprint)
+        files = [path for path, keys in found.items() if keys]
+        counts = np.array([len(found[path]) for path in files])
+        # Keys side by side and sorted: of millions, a dictionary would take ten times their size.
+        kept = np.frombuffer(b"".join(key for path in files for key in found[path]), f"S{KEY_BYTES}")
+        del found
+        wanted = np.frombuffer(
+            b"".join(embedding_key(fingerprint, text) for text in checked_texts(texts)), f"S{KEY_BYTES}"
+        )
+        order = np.argsort(kept, kind="stable")
+        place = order[np.searchsorted(kept, wanted, sorter=order)]
+        file = np.repeat(np.arange(len(files)), counts)[place]
+        row = place - (np.cumsum(counts) - counts)[file]
+        return StoredRows(files, torch.from_numpy(file), torch.from_numpy(row))
 
     def place(self, fingerprint: str) -> Path:
         """The folder of a teacher's files.

@@ -11,7 +11,8 @@ from sklearn.decomposition import PCA
 
 from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.nn import AutoencoderAdapter, MatryoshkaAdapter, PCAAdapter
-from cellgraph.nn.components import BLOCK, Moments, energy_correlation
+from cellgraph.nn.blocks import BLOCK
+from cellgraph.nn.components import Moments, energy_correlation
 from cellgraph.nn.layout import LAYOUTS, places
 
 

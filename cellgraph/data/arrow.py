@@ -1,0 +1,65 @@
+"""Sets of Hugging Face's library ``datasets``: folders that it saved, mapped into memory, and names on the hub."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["arrow_records", "is_arrow"]
+
+#: What the library writes beside its tables: the description of a set, and the list of several.
+_ONE, _SEVERAL = "state.json", "dataset_dict.json"
+#: A name on the hub, and perhaps one of its splits.
+_HUB = re.compile(r"[\w.-]+/[\w.-]+(?::\w+)?", re.ASCII)
+_BATCH = 4096
+
+
+def is_arrow(path: Path) -> bool:
+    """Whether a path is read by that library: a folder that it saved, or a name that is no path here."""
+    if path.is_dir():
+        return (path / _ONE).is_file() or (path / _SEVERAL).is_file()
+    return not path.suffix and not path.exists() and _HUB.fullmatch(path.as_posix()) is not None
+
+
+def arrow_records(
+    path: Path, columns: Mapping[str, str | None]
+) -> Iterator[tuple[str, Mapping[str, Any], frozenset[str]]]:
+    """Yields the records of a set, of which at least these columns are read; none of it is in memory at once.
+
+    Raises:
+        ValueError: If the library is not installed, the set is damaged or cannot be had, or the folder holds several.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise ValueError(f"{path}: reading it needs the package datasets (pip install cellgraph[datasets])") from None
+    if (path / _SEVERAL).is_file():
+        names = json.loads((path / _SEVERAL).read_text(encoding="utf-8")).get("splits", [])
+        folders = ", ".join(str(path / name) for name in names)
+        raise ValueError(f"{path} holds several sets, expected one of {folders}")
+    # The library, the hub's client and Arrow raise errors of their own and of the system's.
+    try:
+        if path.is_dir():
+            found = datasets.load_from_disk(str(path))
+        else:
+            name, _, split = path.as_posix().partition(":")
+            found = datasets.load_dataset(name, split=split or "train", streaming=True)
+        there = list(found.column_names or next(iter(found)))
+        wanted = {field if name is None else name for field, name in columns.items()}
+        chosen = found.select_columns([name for name in there if name in wanted])
+        number = 0
+        for batch in chosen.iter(batch_size=_BATCH):
+            for cells in zip(*batch.values(), strict=True):
+                number += 1
+                # Columns that are not read still stand in the record: messages name them.
+                yield f"row {number}", {**dict.fromkeys(there), **dict(zip(batch, cells, strict=True))}, frozenset()
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if path.is_dir():
+            raise ValueError(f"{path}: damaged or no set of datasets: {reason}") from None
+        raise ValueError(
+            f"{path} is no file or folder here, and the hub did not give a set of that name: {reason}"
+        ) from None

@@ -1,0 +1,78 @@
+"""StoredRows against the tensor that was written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cellgraph.teacher import EmbeddingCache, StoredRows
+from cellgraph.teacher.shards import CorruptShardError, write_shard
+
+
+class Numbers:
+    """A teacher of numbers, each a text."""
+
+    width, fingerprint = 3, "a" * 64
+
+    def encode(self, texts: Sequence[str], *, progress: bool = False) -> torch.Tensor:
+        return torch.tensor([[float(text), float(text) ** 2, 1.0] for text in texts])
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Nothing."""
+
+    def save_pretrained(self, folder: Any) -> None:
+        """Nothing."""
+
+
+def written(folder: Path, counts: tuple[int, ...] = (7, 1, 12), width: int = 5) -> tuple[list[Path], torch.Tensor]:
+    table = torch.randn(sum(counts), width)
+    paths = []
+    for number, rows in enumerate(table.split(counts)):
+        keys = [bytes([number, row]) * 16 for row in range(len(rows))]
+        paths.append(write_shard(folder, "f" * 64, keys, rows, name=f"shard{number}"))
+    return paths, table
+
+
+def test_rows_are_those_of_the_tensor(tmp_path: Path) -> None:
+    paths, table = written(tmp_path)
+    rows = StoredRows.of_files(paths)
+    assert (len(rows), rows.shape, rows.size(1)) == (20, (20, 5), 5)
+    for index in (torch.tensor([3, 19, 0, 3, 7]), torch.arange(20), torch.tensor([[1, 2], [-1, 9]]), torch.arange(0)):
+        assert torch.equal(rows[index], table[index])
+    assert torch.equal(rows[2:17:3], table[2:17:3])
+    assert [len(block) for block in rows.split(6)] == [6, 6, 6, 2]
+    assert torch.equal(torch.cat(list(rows.split(6))), table)
+    doubled = rows.mapped(lambda block: 2 * block)
+    assert torch.equal(torch.cat(list(doubled.split(3))), 2 * table)
+    assert torch.equal(doubled[torch.tensor([4, 1])], 2 * table[[4, 1]])
+
+
+def test_a_cache_leaves_rows_on_the_disk_and_embeds_what_is_missing(tmp_path: Path) -> None:
+    cache, teacher = EmbeddingCache(tmp_path, shard_rows=4), Numbers()
+    cache.embed(teacher, [str(number) for number in range(0, 30, 3)])
+    texts = [str(number) for number in (5, 3, 9, 9, 28, 0, 5)]
+    rows = cache.rows(teacher, texts)
+    assert torch.equal(rows[:], teacher.encode(texts))
+    before = len(list(tmp_path.rglob("*.safetensors")))
+    assert torch.equal(cache.rows(teacher, texts[::-1])[:], teacher.encode(texts[::-1]))
+    assert len(list(tmp_path.rglob("*.safetensors"))) == before
+
+
+def test_files_that_are_no_shards_are_named(tmp_path: Path) -> None:
+    paths, _ = written(tmp_path)
+    whole = paths[2].read_bytes()
+    paths[2].write_bytes(whole[:-3])
+    with pytest.raises(CorruptShardError, match=r"shard2\.safetensors is cut off"):
+        StoredRows.of_files(paths)
+    paths[2].write_bytes(b"nonsense that is long enough")
+    with pytest.raises(CorruptShardError, match="is no shard of embeddings"):
+        StoredRows.of_files(paths)
+    other, _ = written(tmp_path / "other", width=3)
+    with pytest.raises(ValueError, match=r"of one width, got files of \[3, 5\]"):
+        StoredRows.of_files([paths[0], other[0]])
+    with pytest.raises(FileNotFoundError):
+        StoredRows.of_files([tmp_path / "nothing"])
