@@ -27,6 +27,8 @@ from .embeddings import Part, Uncalibrated, overlap, read_split, ridge
 
 #: Of the surface: 15 x 15 cells, one value each.
 FACE, WIDTH = (15, 15), 225
+#: Values of the prefixes.
+PREFIXES = (16, 32, 64, 128)
 COLUMNS = ("adapter", "explained variance", "overlap@10", "MRR before", "MRR, ridge in it", "fit, s")
 
 
@@ -46,7 +48,7 @@ def rows(train_part: Part, test: Part) -> Iterator[tuple[object, ...]]:
         yield (name, *_kept(adapter, train_part, test), seconds)
     made["pca"] = ADAPTERS["pca"](width, WIDTH, layout="rows")  # type: ignore[call-arg]
     made["pca"].fit(both)
-    for length in (16, 32, 64, 128):
+    for length in PREFIXES:
         for name in ("pca", "matryoshka"):
             yield (f"{name}, first {length}", *_kept(made[name], train_part, test, length=length), None)
 

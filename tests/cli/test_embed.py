@@ -157,3 +157,19 @@ def test_twenty_kills_and_two_at_once_give_the_files_of_an_undisturbed_run(here:
     counts = [int(re.match(r"embedded ([\d,]+) texts", text)[1].replace(",", "")) for text in said]  # type: ignore[index]
     assert sum(counts) == 2 * COUNT
     assert min(counts) > 0
+
+
+def test_training_from_the_disk_comes_to_the_same(here: Path) -> None:
+    fast = (
+        *("data=file", "data.source.path=pairs.jsonl", "data.test=40", "data.validation=20", "teacher=tfidf"),
+        *("teacher.width=24", "lattice=small", "model.num_steps=3", "model.surface_channels=1", "cell.channels=8"),
+        *("cell.hidden=16", "training.compile=false", "training.max_steps=4", "training.batch_size=16"),
+        *("training.warmup_steps=2", "training.precision=32-true"),
+    )
+    figures = []
+    for name in ("false", "true"):
+        done = run_inside(here, "train", *fast, f"on_disk={name}", f"hydra.run.dir=run-{name}")
+        assert done.returncode == 0, done.stderr
+        figures.append(json.loads((here / f"run-{name}" / "training.json").read_text()))
+    for metric in ("val/mrr", "val/cosine", "train/loss"):
+        assert figures[1][metric] == pytest.approx(figures[0][metric], abs=0.02)
