@@ -13,6 +13,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from cellgraph.files import writing
+
 from ..pairs import QAPair
 from ..readers import read_pairs
 from .client import Reply
@@ -84,8 +86,12 @@ class Output:
             ValueError: If another process writes it, or the file or its record is damaged.
             OSError: If they cannot be read or written.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        place = self.path.with_name(f".{self.path.name}.lock")
+        # A lock that cannot be made would look like one that is taken.
+        with writing(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch()
+        lock = FileLock(place)
         try:
             lock.acquire(timeout=0)
         except Timeout:

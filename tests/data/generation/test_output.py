@@ -133,6 +133,14 @@ def test_another_process_is_kept_out(tmp_path: Path) -> None:
         pass
 
 
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", Path("/proc")):
+        if folder.exists():
+            with pytest.raises(OSError, match=rf"cannot write {folder}/.*"), Output(folder / "pairs.jsonl").opened():
+                pass
+
+
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"got 'pairs.csv'"):
         Output(tmp_path / "pairs.csv")
