@@ -33,7 +33,7 @@ class Kind:
 
 #: All kinds. What is beyond doubt is removed or repaired, what a person should look at is noted.
 KINDS = {
-    "unreadable": Kind("rows", "remove", "holds no question or no answer"),
+    "unreadable": Kind("rows", "remove", "holds no question and answer in words"),
     "replacement": Kind("encoding", "remove", "has lost characters (U+FFFD)"),
     "mojibake": Kind("encoding", "repair", "was decoded by the wrong table"),
     "control": Kind("encoding", "repair", "holds characters that are not shown"),

@@ -67,7 +67,10 @@ def test_good_pairs_have_no_findings() -> None:
         (QAPair("Where is the cafÃ© of the old town?", "Beside the station."), {"mojibake"}),
         (QAPair("What does the apprentice say?", "He doesnâ€™t say a word."), {"mojibake"}),
         (QAPair("What rings\x07 twice?", "The bell of the post."), {"control"}),
-        (QAPair("What is in\u200bvisible?", "A space without width\ufeff."), {"control"}),
+        (QAPair("What is in\u200bvisible?", "A space without width."), {"control"}),
+        (QAPair("What begins a file?", "\ufeffA mark of byte order."), {"control"}),
+        (QAPair("Which way is it read?", "From the \u202eend."), {"control"}),
+        (QAPair("Which letter is none?", "This one: \ufdd0."), {"control"}),
         (QAPair("What was lost?", "A charac\ufffder."), {"replacement"}),
         (QAPair("What was cut?", "Half of \ud83d an emoji."), {"replacement"}),
         (QAPair("What is left of a page?", "Signs &amp; numbers."), {"markup"}),
@@ -267,6 +270,12 @@ def test_leakage_between_the_parts_of_a_file() -> None:
     assert [pair for pair in pairs if pair in turned.clean()] == [*GOOD[:4], *pairs[5:7], new, new]
 
 
+def test_two_parts_to_train_with_may_share() -> None:
+    pairs = [QAPair("Who may be asked twice?", "Anyone."), QAPair("Who may be asked twice?", "Nobody."), *GOOD[:1]]
+    result = inspect_pairs(Rows(pairs, parts=["train", "extra", "test"]), CheckSettings(without=("language",)))
+    assert found(result) == [(1, "question", 0)]
+
+
 def test_parts_of_other_names_are_told_of() -> None:
     result = inspect_pairs(Rows(GOOD[:2], parts=["fold 1", "fold 2"]), CheckSettings(without=("language",)))
     assert result.undone["leakage"] == (
@@ -302,6 +311,14 @@ def test_neighbours_and_coherence_against_cosines_by_hand() -> None:
     assert told["threshold"] == pytest.approx(np.median(strangers), abs=0.02)
     wins = (own[:, None] > strangers).mean() + (own[:, None] == strangers).mean() / 2
     assert told["own_before_stranger"] == pytest.approx(wins, abs=0.02)
+
+
+def test_neighbours_are_near_in_question_and_answer() -> None:
+    first = QAPair("Where does the heron sleep at night?", "In the reeds of the lake.")
+    same_question = QAPair("At night, where does the heron sleep?", "Nobody has ever seen that.")
+    same_answer = QAPair("Which place do otters avoid?", "Of the lake, in the reeds.")
+    result = inspect_pairs([*GOOD, first, same_question, same_answer], embed=bag)
+    assert "neighbour" not in {kind for row, kind, _ in found(result) if row >= NEW}
 
 
 def test_what_training_would_part_is_told_of() -> None:
