@@ -7,9 +7,11 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from cellgraph.files import write_atomically
 
+from ..arrow import is_arrow
 from ..pairs import QAPair, save_pairs
 from ..readers import csv_rows, is_dialogues
 from .inspection import Inspection
@@ -30,11 +32,12 @@ def write_clean(
     """Writes what is left of a file once it was checked, whole or not at all.
 
     All columns stay, and the order. A row is written as it stood, in JSON lines to the letter; of a repaired one, the
-    question and the answer are others. Dialogues in YAML are written as JSON lines of their pairs.
+    question and the answer are others. Dialogues in YAML are written as JSON lines of their pairs, a folder that the
+    library ``datasets`` saved as Parquet.
 
     Args:
         source: The file that was checked.
-        out: The file to write, in the same format.
+        out: The file to write, in the same format otherwise.
         inspection: What was found in it.
         question: Name of the column that holds the questions.
         answer: Name of the column that holds the answers.
@@ -52,7 +55,8 @@ def write_clean(
     if is_dialogues(source):
         return save_pairs(out, inspection.clean())
     texts = {row: pair for row, pair in enumerate(inspection.pairs) if row in inspection.repaired and pair is not None}
-    write = {"lines": _lines, "csv": _csv, "parquet": _parquet}[_TABLES[source.suffix.lower()]]
+    kind = "parquet" if is_arrow(source) else _TABLES[source.suffix.lower()]
+    write = {"lines": _lines, "csv": _csv, "parquet": _parquet}[kind]
     content, there = write(source, kept, texts, (question, answer))
     if there != len(inspection.pairs):
         raise ValueError(f"{source}: has {there:,} rows, and {len(inspection.pairs):,} when it was checked")
@@ -68,15 +72,23 @@ def check_format(source: str | os.PathLike[str], out: str | os.PathLike[str]) ->
     """
     source, out = Path(source), Path(out)
     suffix = out.suffix.lower()
-    wanted = [".jsonl", ".ndjson"] if is_dialogues(source) else _alike(source.suffix.lower())
-    if suffix not in wanted:
+    wanted = _formats(source)
+    if wanted and suffix not in wanted:
         raise ValueError(f"{out}: the clean file of {source.name} must end in {' or '.join(wanted)}, got {suffix!r}")
     if out.exists() and source.exists() and out.samefile(source):
         raise ValueError(f"{out} is the file itself: write the clean one beside it")
 
 
-def _alike(suffix: str) -> list[str]:
-    return [".jsonl", ".ndjson"] if _TABLES.get(suffix) == "lines" else [suffix]
+def _formats(source: Path) -> list[str]:
+    """What the clean file of a file may end in; nothing where the file itself cannot be read."""
+    if is_dialogues(source):
+        return [".jsonl", ".ndjson"]
+    if is_arrow(source):
+        if not source.is_dir():
+            raise ValueError(f"{source}: of a set on the hub no clean file is written; save it in a folder first")
+        return [".parquet"]
+    kind = _TABLES.get(source.suffix.lower())
+    return [".jsonl", ".ndjson"] if kind == "lines" else [source.suffix.lower()] if kind else []
 
 
 def _lines(source: Path, kept: set[int], texts: dict[int, QAPair], names: tuple[str, str]) -> tuple[bytes, int]:
@@ -114,11 +126,22 @@ def _csv(source: Path, kept: set[int], texts: dict[int, QAPair], names: tuple[st
     return out.getvalue().encode(), there
 
 
+def _table(source: Path) -> Any:
+    if source.is_dir():
+        import datasets
+
+        return datasets.load_from_disk(str(source)).with_format("arrow")[:]
+    import pyarrow.parquet as parquet
+
+    # Of the file alone: a reader of data sets would take parts of its path for columns.
+    return parquet.ParquetFile(source).read()
+
+
 def _parquet(source: Path, kept: set[int], texts: dict[int, QAPair], names: tuple[str, str]) -> tuple[bytes, int]:
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
-    table = parquet.read_table(source)
+    table = _table(source)
     there = table.num_rows
     for field, name in zip(("question", "answer"), names, strict=True):
         place = table.schema.get_field_index(name)

@@ -11,7 +11,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from cellgraph.data import read_pairs, read_rows
-from cellgraph.data.checks import CheckSettings, Inspection, inspect_pairs, write_clean
+from cellgraph.data.checks import CheckSettings, Inspection, check_format, inspect_pairs, write_clean
 
 pytest.importorskip("ftfy")
 
@@ -84,6 +84,25 @@ def test_types_and_metadata_of_parquet_stay(tmp_path: Path) -> None:
     source = written(tmp_path / "pairs.parquet")
     out = write_clean(source, tmp_path / "clean.parquet", inspected(source), question="q", answer="a")
     assert parquet.read_schema(out).equals(parquet.read_schema(source), check_metadata=True)
+
+
+def test_a_path_is_no_column(tmp_path: Path) -> None:
+    (tmp_path / "year=2020").mkdir()
+    source = written(tmp_path / "year=2020" / "pairs.parquet")
+    out = write_clean(source, tmp_path / "clean.parquet", inspected(source), question="q", answer="a")
+    assert records(out) == KEPT
+
+
+def test_a_saved_set_becomes_parquet(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    source = tmp_path / "saved"
+    datasets.Dataset.from_list(RECORDS[::-1]).select([5, 4, 3, 2, 1, 0]).save_to_disk(str(source))
+    with pytest.raises(ValueError, match=r"must end in \.parquet, got '\.jsonl'"):
+        write_clean(source, tmp_path / "clean.jsonl", inspected(source))
+    out = write_clean(source, tmp_path / "clean.parquet", inspected(source), question="q", answer="a")
+    assert records(out) == KEPT
+    with pytest.raises(ValueError, match="of a set on the hub no clean file is written"):
+        check_format("owner/name", "clean.parquet")
 
 
 def test_dialogues_become_lines_of_pairs(tmp_path: Path) -> None:
