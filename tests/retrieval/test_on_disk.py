@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph.nn.blocks import some_rows
 from cellgraph.retrieval import DialogueLoader, EmbeddedPairs, MemoryBank, Retrieval, TrainSettings, standard_objective
 from cellgraph.retrieval.contrast import contrast, contrast_with_some
 from cellgraph.teacher import StoredRows
@@ -100,8 +101,12 @@ def test_a_killed_training_goes_on_exactly(both: tuple[EmbeddedPairs, EmbeddedPa
 def test_a_ridge_start_and_closed_forms_look_at_some(
     both: tuple[EmbeddedPairs, EmbeddedPairs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cellgraph.nn.blocks.SOME", 30)
     memory, disk = both
+    question, answer = some_rows(disk.question, disk.answer, most=30)
+    place = (question[:, None] == memory.question).all(2).int().argmax(1)
+    assert len(place.unique()) == len(question) == 30
+    assert torch.equal(memory.answer[place], answer)
+    assert some_rows(memory.question, memory.answer, most=30)[0] is memory.question
     monkeypatch.setattr("cellgraph.retrieval.embedded.SOME", 30)
     assert memory.some() is memory
     some = disk.some()
