@@ -133,8 +133,7 @@ def _table(source: Path) -> Any:
         return datasets.load_from_disk(str(source)).with_format("arrow")[:]
     import pyarrow.parquet as parquet
 
-    # Of the file alone: a reader of data sets would take parts of its path for columns.
-    return parquet.ParquetFile(source).read()
+    return parquet.read_table(source)
 
 
 def _parquet(source: Path, kept: set[int], texts: dict[int, QAPair], names: tuple[str, str]) -> tuple[bytes, int]:

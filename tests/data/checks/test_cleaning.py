@@ -86,13 +86,6 @@ def test_types_and_metadata_of_parquet_stay(tmp_path: Path) -> None:
     assert parquet.read_schema(out).equals(parquet.read_schema(source), check_metadata=True)
 
 
-def test_a_path_is_no_column(tmp_path: Path) -> None:
-    (tmp_path / "year=2020").mkdir()
-    source = written(tmp_path / "year=2020" / "pairs.parquet")
-    out = write_clean(source, tmp_path / "clean.parquet", inspected(source), question="q", answer="a")
-    assert records(out) == KEPT
-
-
 def test_a_saved_set_becomes_parquet(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     source = tmp_path / "saved"
