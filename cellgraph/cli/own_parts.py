@@ -13,7 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from cellgraph.configuration import TARGET, arguments, locate, own_parts
 
 #: Settings by names that are not known beforehand.
-OPEN = ("objective.terms.", "training.lr_multipliers.", "adapters_first.", "control_trials.", "curriculum.shapes.")
+OPEN = (
+    *("objective.terms.", "training.lr_multipliers.", "adapters_first.", "control_trials.", "curriculum.shapes."),
+    "front.controls.",
+)
 #: An override of a value: the signs before it, its key, and what it is.
 _OVERRIDE = re.compile(r"(\+{0,2})([A-Za-z_][\w.\-]*)=(.*)", re.DOTALL)
 
