@@ -1,5 +1,6 @@
 from .block import Block, built_blocks
 from .cubes import StreamCube, TokenCube
+from .feedforward import CubeFeedForward
 from .layout import ORDERS, layout
 from .mixing import Convolution, Mamba, Perceptron, Recurrence, Transformer, Window
 from .network import SequenceGraph, mean_token
@@ -10,6 +11,7 @@ __all__ = [
     "Block",
     "ConvTokenizer",
     "Convolution",
+    "CubeFeedForward",
     "Mamba",
     "Perceptron",
     "Recurrence",
