@@ -24,8 +24,8 @@ from cellgraph.retrieval import (
     reciprocal_ranks,
     standard_objective,
 )
-from cellgraph.retrieval.controls import alone
 from cellgraph.retrieval.task import Retrieval
+from cellgraph.retrieval.twins import alone
 from cellgraph.training import train
 
 #: Learning rates of which the better by validation is taken.

@@ -14,7 +14,7 @@ from cellgraph.answering.bank import AnswerBank, Candidate
 from cellgraph.answering.confidence import Confidence, score_features
 from cellgraph.answering.lexical import Lexical
 from cellgraph.model import CellGraph
-from cellgraph.retrieval.evaluation import keys
+from cellgraph.retrieval.prediction import keys
 from cellgraph.sequence import SequenceGraph
 from cellgraph.teacher import Teacher, TokenReader
 from cellgraph.texts import well_formed

@@ -4,7 +4,7 @@ from .blend import Blend
 from .bootstrap import Interval, bootstrap_interval, bootstrap_intervals, paired_difference
 from .controls import AdaptersAlone, Control, LinearMLP, PathAlone
 from .embedded import Batch, EmbeddedPairs
-from .evaluation import Evaluation, Prediction, Scores, evaluate, predict, predict_closed_forms
+from .evaluation import Evaluation, evaluate
 from .lesson import PairLesson
 from .lexical import BM25
 from .loader import DialogueLoader
@@ -22,6 +22,7 @@ from .metrics import (
 )
 from .nearest import NearestAnswers, nearest_answers
 from .objectives import Objective, Predicted, standard_objective
+from .prediction import Prediction, Scores, predict, predict_closed_forms
 from .question_answering import QuestionAnswering
 from .settings import TrainSettings
 from .table import markdown, print_evaluation, save_evaluation

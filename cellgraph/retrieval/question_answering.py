@@ -18,18 +18,19 @@ from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.numbers import plain_numbers
 from cellgraph.retrieval.blend import WEIGHTS, Blend
-from cellgraph.retrieval.controls import with_chain, without_lateral_messages
 from cellgraph.retrieval.embedded import EmbeddedPairs
-from cellgraph.retrieval.evaluation import Evaluation, Prediction, Scores, evaluate, predict, predict_closed_forms
+from cellgraph.retrieval.evaluation import Evaluation, evaluate
 from cellgraph.retrieval.lexical import BM25
 from cellgraph.retrieval.metrics import distinct_answers
 from cellgraph.retrieval.nearest import nearest_answers
 from cellgraph.retrieval.objectives import Objective
+from cellgraph.retrieval.prediction import Prediction, Scores, predict, predict_closed_forms
 from cellgraph.retrieval.settings import TrainSettings
 from cellgraph.retrieval.stages import ADAPTERS_ALONE, Stages, Trained
 from cellgraph.retrieval.table import print_evaluation, save_evaluation
 from cellgraph.retrieval.task import Retrieval
 from cellgraph.retrieval.trials import Trials, check_settings
+from cellgraph.retrieval.twins import with_chain, without_lateral_messages
 from cellgraph.sequence import SequenceGraph, mean_token
 from cellgraph.teacher import EmbeddingCache, Teacher, TokenReader, TokenStates, load_teacher
 from cellgraph.teacher.batches import progress_bar
@@ -68,7 +69,7 @@ class QuestionAnswering(Retrieval):
             one without lateral messages. Each takes as long as the network.
         tokens: Arguments of the :class:`~cellgraph.teacher.TokenReader` that reads questions token by token, for
             networks that take them so; without them a question is one vector.
-        front_controls: Chains of blocks by name, see :func:`~cellgraph.retrieval.controls.with_chain`: each is one more
+        front_controls: Chains of blocks by name, see :func:`~cellgraph.retrieval.twins.with_chain`: each is one more
             trained baseline.
 
     Attributes:

@@ -15,18 +15,18 @@ import torch
 from cellgraph.files import write_json
 from cellgraph.model import CellGraph
 from cellgraph.numbers import plain_numbers
-from cellgraph.retrieval.controls import (
-    Control,
+from cellgraph.retrieval.controls import Control
+from cellgraph.retrieval.networks import Network, load_network
+from cellgraph.retrieval.settings import TrainSettings
+from cellgraph.retrieval.task import Retrieval
+from cellgraph.retrieval.trials import Trials, TrialSettings
+from cellgraph.retrieval.twins import (
     alone,
     with_chain,
     with_frozen_cell,
     with_perceptron,
     without_lateral_messages,
 )
-from cellgraph.retrieval.networks import Network, load_network
-from cellgraph.retrieval.settings import TrainSettings
-from cellgraph.retrieval.task import Retrieval
-from cellgraph.retrieval.trials import Trials, TrialSettings
 from cellgraph.sequence import SequenceGraph
 from cellgraph.training import Job, train
 

@@ -11,7 +11,8 @@ from sklearn.linear_model import Ridge
 from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.cone import LightCone
 from cellgraph.nn import LinearPath, Readout
-from cellgraph.retrieval.controls import Control, alone, with_perceptron
+from cellgraph.retrieval.controls import Control
+from cellgraph.retrieval.twins import alone, with_perceptron
 from cellgraph.testing import assert_identity_at_init, randomise
 
 LATTICE = Lattice((3, 4, 4), 26)

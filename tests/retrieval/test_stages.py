@@ -27,10 +27,10 @@ from cellgraph.retrieval import (
     TrainSettings,
     standard_objective,
 )
-from cellgraph.retrieval.controls import with_frozen_cell, without_lateral_messages
 from cellgraph.retrieval.perceptron import ResidualPerceptron
 from cellgraph.retrieval.stages import ADAPTERS_ALONE, BEST_MLP, FROZEN, LINEAR_MLP, NO_LATERAL, Stages
 from cellgraph.retrieval.trials import Trials, TrialSettings
+from cellgraph.retrieval.twins import with_frozen_cell, without_lateral_messages
 from cellgraph.teacher import LSATeacher
 from cellgraph.training import Job
 

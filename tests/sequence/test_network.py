@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from cellgraph.retrieval.controls import with_chain
 from cellgraph.retrieval.networks import load_network
+from cellgraph.retrieval.twins import with_chain
 from cellgraph.sequence import SequenceGraph
 from cellgraph.teacher import TokenStates
 

@@ -17,8 +17,8 @@ from cellgraph.analysis.report.subject import Numbers, Subject, evenly, extremes
 from cellgraph.analysis.states import together
 from cellgraph.lattice import Lattice
 from cellgraph.retrieval.bootstrap import paired_difference
-from cellgraph.retrieval.controls import alone
 from cellgraph.retrieval.metrics import distinct_answers
+from cellgraph.retrieval.twins import alone
 
 #: Share of the cell updates that may be spent.
 SPENT = 0.5

@@ -22,8 +22,8 @@ from cellgraph.analysis.plots import PALETTE
 from cellgraph.analysis.report.drawing import AMOUNT, Picture, blank, side_by_side, thin, titled
 from cellgraph.analysis.report.subject import Numbers, Subject
 from cellgraph.analysis.states import together
-from cellgraph.retrieval.controls import alone
 from cellgraph.retrieval.metrics import ranks, reciprocal_ranks
+from cellgraph.retrieval.twins import alone
 
 #: What is laid out on the plane: colour and mark.
 KINDS = {"questions": ("sky", "o"), "predictions": ("vermillion", "^"), "answers": ("green", "s")}

@@ -18,8 +18,8 @@ from cellgraph.analysis.states import together
 from cellgraph.analysis.without import lateral
 from cellgraph.model import CellGraph
 from cellgraph.retrieval.bootstrap import Interval, bootstrap_intervals
-from cellgraph.retrieval.controls import alone
 from cellgraph.retrieval.metrics import distinct_answers
+from cellgraph.retrieval.twins import alone
 
 #: What is taken out everywhere: the gated update; all of it but its mean over questions; and so on.
 UPDATE, MEAN, LATERAL, CUBE = "gated update", "gated update but its mean", "lateral messages of the gate", "cube"
