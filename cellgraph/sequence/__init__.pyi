@@ -1,7 +1,7 @@
 from .block import Block, built_blocks
 from .cubes import StreamCube, TokenCube
 from .feedforward import CubeFeedForward
-from .layout import ORDERS, layout
+from .layouts import ORDERS, layout
 from .mixing import Convolution, Mamba, Perceptron, Recurrence, Transformer, Window
 from .network import SequenceGraph, mean_token
 from .tokenizer import ConvTokenizer

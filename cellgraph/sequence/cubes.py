@@ -12,7 +12,7 @@ from cellgraph.lattice import Lattice
 from cellgraph.nn import GMLPCell, Surface
 from cellgraph.numbers import plain_numbers
 from cellgraph.sequence.block import Block
-from cellgraph.sequence.layout import layout
+from cellgraph.sequence.layouts import layout
 from cellgraph.transport import Conveyor
 from cellgraph.unroll import rollout
 
