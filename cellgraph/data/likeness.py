@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cellgraph.numbers import number
+from cellgraph.numbers import number, plain_numbers
 
 from .checks.near import NUM_PERMUTATIONS, jaccard, same_marks, shingles
 from .pairs import QAPair, normalise_text
@@ -35,6 +35,7 @@ class LikeTexts:
         (1, None)
     """
 
+    @plain_numbers
     def __init__(self, threshold: float, *, marks: bool = False) -> None:
         threshold = number("threshold", threshold)
         if not 0 < threshold <= 1:
@@ -100,6 +101,7 @@ class KnownPairs:
         ('exact', '')
     """
 
+    @plain_numbers
     def __init__(self, *, near: float | None, answer_words: int = 8) -> None:
         self.answer_words = answer_words
         self._questions: set[str] = set()

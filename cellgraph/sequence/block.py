@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from cellgraph.numbers import plain_numbers
+
 #: Modules that hold the library's own blocks.
 _MODULES = ("cubes", "mixing", "tokenizer")
 
@@ -41,6 +43,7 @@ class Block(nn.Module):
         if cls.kind:
             Block.kinds[cls.kind] = cls
 
+    @plain_numbers
     def __init__(self, width: int, **options: Any) -> None:
         super().__init__()
         self.width, self.options = width, options

@@ -20,6 +20,7 @@ from cellgraph.unroll import rollout
 class _Cube(Block):
     """A lattice of gated cells between its front and its back."""
 
+    @plain_numbers
     def __init__(
         self,
         width: int,

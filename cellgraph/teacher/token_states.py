@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cellgraph.numbers import plain_numbers
+
 #: What they are kept in.
 KEPT = torch.float16
 
@@ -30,6 +32,7 @@ class TokenStates:
                 [2., 2.]])
     """
 
+    @plain_numbers
     def __init__(
         self, states: Tensor | Sequence[Tensor], lengths: Sequence[int], *, longest: int | None = None
     ) -> None:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from cellgraph.data.generation import Generator
+from cellgraph.numbers import plain_numbers
 from cellgraph.texts import one_line
 
 
@@ -22,6 +23,7 @@ class GeneratingProgress:
         interval: Seconds between two lines where the output is no terminal.
     """
 
+    @plain_numbers
     def __init__(self, console: Console, generator: Generator, *, interval: float = 10.0) -> None:
         self.console, self.interval = console, interval
         self._told = time.monotonic()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from cellgraph.numbers import plain_numbers
+
 from .client import Reply, TemporaryError, checked_url, count_tokens, failures, read_body, read_key, without_key
 from .prompt import SCHEMA, Prompt
 
@@ -28,6 +30,7 @@ class AnthropicClient:
         ValueError: If the address is none, the package anthropic or the key is missing.
     """
 
+    @plain_numbers
     def __init__(
         self,
         model: str,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cellgraph.numbers import integer
+from cellgraph.numbers import integer, plain_numbers
 
 __all__ = ["Budget", "BudgetSpentError"]
 
@@ -31,6 +31,7 @@ class Budget:
         (1, 200)
     """
 
+    @plain_numbers
     def __init__(self, *, requests: int | None = None, tokens: int | None = None) -> None:
         for name, limit in (("requests", requests), ("tokens", tokens)):
             if limit is not None and integer(name, limit) < 0:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cellgraph.numbers import plain_numbers
 from cellgraph.texts import one_line
 
 from .prompt import Prompt
@@ -75,6 +76,7 @@ class TemporaryError(Exception):
         wait: Seconds that the server wants to be left alone.
     """
 
+    @plain_numbers
     def __init__(self, message: str, *, kind: str, wait: float | None = None) -> None:
         super().__init__(message)
         self.kind, self.wait = kind, wait

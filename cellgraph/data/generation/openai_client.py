@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from cellgraph.numbers import plain_numbers
+
 from .client import Reply, TemporaryError, checked_url, count_tokens, failures, read_body, read_key, without_key
 from .prompt import SCHEMA, Prompt
 
@@ -33,6 +35,7 @@ class OpenAIClient:
         ValueError: If the address is none, the package openai or the key is missing, or the form is unknown.
     """
 
+    @plain_numbers
     def __init__(
         self,
         model: str,

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
-from cellgraph.numbers import number
+from cellgraph.numbers import number, plain_numbers
 
 from .client import ModelError, TemporaryError
 
@@ -31,6 +31,7 @@ class Pace:
         ValueError: If a number is out of range.
     """
 
+    @plain_numbers
     def __init__(
         self,
         *,
