@@ -16,7 +16,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from cellgraph import CellGraph, GMLPCell, Lattice, RunFolder
 from cellgraph.data import QAPair, Split
-from cellgraph.retrieval import PathAlone, QuestionAnswering, TrainSettings, controls, stages, standard_objective
+from cellgraph.retrieval import PathAlone, QuestionAnswering, TrainSettings, stages, standard_objective, twins
 from cellgraph.retrieval.blend import WEIGHTS
 from cellgraph.retrieval.lexical import BM25
 from cellgraph.runs import Experiment
@@ -206,7 +206,7 @@ def test_a_stopped_baseline_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                     signal.raise_signal(signal.SIGTERM)
             return super().answer(question)
 
-    monkeypatch.setattr(controls, "PathAlone", Stop)
+    monkeypatch.setattr(twins, "PathAlone", Stop)
     with pytest.raises(Interrupted) as caught:
         make(tmp_path / "stopped").run()
     assert caught.value.code == 143
