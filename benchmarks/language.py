@@ -95,7 +95,7 @@ def model(name: str, seed: int) -> GPT2LMHeadModel:
         "bos_token_id": 0,
         "eos_token_id": 0,
     }
-    rest = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    rest: dict[str, Any] = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     made = GPT2LMHeadModel(GPT2Config(**options, **rest, n_inner=HIDDEN))
     if name == "cube":
         made.transformer.h[BLOCK].mlp = CubeFeedForward(WIDTH, **ALONE)
