@@ -86,7 +86,7 @@ def texts(file: Path | None) -> tuple[Tensor, Tensor, Tensor]:
 def model(name: str, seed: int) -> GPT2LMHeadModel:
     """A new model, one of its perceptrons kept, replaced, or halved beside a cube."""
     torch.manual_seed(seed)
-    options = {
+    options: dict[str, Any] = {
         "vocab_size": len(ALPHABET),
         "n_positions": LENGTH,
         "n_embd": WIDTH,
