@@ -21,6 +21,7 @@ from .lattice import Lattice
 from .model import CellGraph, CellGraphOutput
 from .nn import Cell, GMLPCell, NCACell
 from .runs import PairDataset, PairModel, load
+from .sequence import SequenceGraph
 from .unroll import Rollout, rollout
 
 __version__: str
@@ -37,6 +38,7 @@ __all__ = [
     "PairModel",
     "Rollout",
     "RunFolder",
+    "SequenceGraph",
     "__version__",
     "analysis",
     "answering",

@@ -154,7 +154,13 @@ class RunFolder:
         return self.path / "pairs" / f"{part}.jsonl"
 
     def stage(self, name: str) -> RunFolder:
-        """The folder of something that is trained beside the run's network: a first stage, a baseline."""
+        """The folder of something that is trained beside the run's network: a first stage, a baseline.
+
+        Raises:
+            ValueError: If the name is none of a folder within the run's: a configuration may have come from anybody.
+        """
+        if not isinstance(name, str) or not name.strip(". ") or {*name} & {*"/\\\0"}:
+            raise ValueError(f"the name of a baseline must be that of a folder, without / and \\, got {name!r}")
         return RunFolder(self.path / "stages" / name)
 
     def stages(self) -> list[RunFolder]:

@@ -181,3 +181,10 @@ def test_plain_paths_are_printed_plainly() -> None:
         "cellgraph train resume=/runs/2026-01-31/12-00-00"
     )
     assert RunFolder.command("evaluate", "runs/a") == "cellgraph evaluate runs/a"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../other", "/home", "a/b", "a\\b", "a\0b", None])
+def test_a_stage_is_a_folder_within_the_run(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the name of a baseline must be that of a folder"):
+        RunFolder(tmp_path).stage(name)
+    assert RunFolder(tmp_path).stage("adapters alone, lr=0.001").path.parent == tmp_path / "stages"

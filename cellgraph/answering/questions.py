@@ -20,8 +20,10 @@ from cellgraph.answering.run import FinishedRun
 from cellgraph.data import QAPair
 from cellgraph.files import write_atomically, write_json
 from cellgraph.retrieval import Interval, Prediction, bootstrap_interval, bootstrap_intervals
+from cellgraph.retrieval.embedded import dialogues_of
 from cellgraph.retrieval.metrics import first_right, recall_at_k
 from cellgraph.retrieval.question_answering import WORDS
+from cellgraph.teacher import TokenStates
 from cellgraph.texts import escaped_markdown, markdown_table
 
 KS = (1, 5, 10)
@@ -192,7 +194,7 @@ def judge_questions(
 def judge_run(
     run: FinishedRun,
     asked: Sequence[QAPair],
-    systems: Callable[[Tensor], Mapping[str, Prediction]],
+    systems: Callable[[Tensor | TokenStates, list[list[int]]], Mapping[str, Prediction]],
     *,
     trusted: str,
 ) -> QuestionReport:
@@ -201,7 +203,8 @@ def judge_run(
     Args:
         run: The run.
         asked: The questions with their answers; one without a category is given one, see :func:`categorise`.
-        systems: Gives what each system answers to questions, as the network is given them.
+        systems: Gives what each system answers to questions, as the network is given them, and by the numbers of those
+            that are the turns of each dialogue.
         trusted: The system that the confidence is about.
     """
     texts = {part: [pair.question for pair in getattr(run.pairs, part)] for part in ("train", "validation")}
@@ -215,7 +218,7 @@ def judge_run(
     bank = run.bank([*own, *(pair.answer for pair in asked)])
     lexical = run.lexical(bank)
     return judge_questions(
-        systems(run.read(questions)),
+        systems(run.read(questions), dialogues_of(asked)),
         run.embed([pair.answer for pair in asked]),
         bank.position[len(own) :],
         [pair.category or category for pair, category in zip(asked, found, strict=True)],

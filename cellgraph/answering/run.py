@@ -22,10 +22,12 @@ from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.retrieval import first_right, predict
 from cellgraph.retrieval.blend import Blend
+from cellgraph.retrieval.controls import Control
+from cellgraph.retrieval.embedded import dialogues_of
 from cellgraph.retrieval.lexical import BM25
 from cellgraph.retrieval.networks import load_network
 from cellgraph.sequence import SequenceGraph
-from cellgraph.teacher import EmbeddingCache, Teacher, TokenReader, load_teacher
+from cellgraph.teacher import EmbeddingCache, Teacher, TokenReader, TokenStates, load_teacher
 
 if TYPE_CHECKING:
     from cellgraph.answering.generator import GenerativeDecoder
@@ -74,9 +76,11 @@ class FinishedRun:
         if folder.config.is_file():
             config = read_config(folder)
             admit([config.get("model"), config.get("teacher"), config.get("front")], folder)
-            tokens = (config.get("front") or {}).get("tokens")
+            front = config.get("front")
+            tokens = front.get("tokens") if isinstance(front, dict) else None
         model = load_network(folder.model)
-        assert isinstance(model, CellGraph | SequenceGraph)
+        if isinstance(model, Control):
+            raise ValueError(f"{folder} holds a {type(model).__name__}, expected a network that can be asked")
         model.compile_step(compiling=False)
         return cls(
             folder=folder,
@@ -91,17 +95,17 @@ class FinishedRun:
         """The teacher's embeddings, through the cache: ``[num_texts, width]``."""
         return self.cache.embed(self.teacher, texts, progress=True)
 
-    def read(self, questions: list[str]) -> Tensor:
-        """What the network is given of questions: ``[num_questions, width]``, or ``[num_questions, length, width]``."""
+    def read(self, questions: list[str]) -> Tensor | TokenStates:
+        """What the network is given of questions: embeddings, ``[num_questions, width]``, or the states of tokens."""
         reader = self.reader
-        return self.embed(questions) if reader is None else reader.read(questions, progress=True).padded()
+        return self.embed(questions) if reader is None else reader.read(questions, progress=True)
 
     @property
     def reader(self) -> TokenReader | None:
         """What reads questions token by token; ``None`` where a question is one vector."""
         if self.tokens is None:
             return None
-        return TokenReader(self.teacher, **self.tokens, folder=self.cache.folder / "tokens")
+        return TokenReader.of(self.teacher, self.tokens, self.cache.folder)
 
     def answers(self) -> list[str]:
         """The answers of all three parts, training first."""
@@ -174,7 +178,9 @@ class FinishedRun:
     def _key(self, bank: AnswerBank, *more: str) -> str:
         """Of all that what was learned on the validation pairs depends on."""
         key = hashlib.sha256()
-        for part in (bank.fingerprint, self.teacher.fingerprint, *more):
+        # Until then what remembers was learned without memory.
+        by_turn = ("turn by turn",) if self.model.remembers else ()
+        for part in (bank.fingerprint, self.teacher.fingerprint, *more, *by_turn):
             key.update(part.encode())
         for name in ("config.json", "model.safetensors"):
             key.update((self.folder.model / name).read_bytes())
@@ -184,7 +190,8 @@ class FinishedRun:
         """The bank with the answers of pairs in it, where each of them is, and what the network says of them all."""
         answers = self.embed([pair.answer for pair in pairs])
         whole = AnswerBank([*bank.texts, *(pair.answer for pair in pairs)], torch.cat([bank.raw, answers]))
-        prediction = predict(self.model, self.read([pair.question for pair in pairs]), batch_size=BATCH)
+        questions = self.read([pair.question for pair in pairs])
+        prediction = predict(self.model, questions, dialogues=dialogues_of(pairs), batch_size=BATCH)
         return whole, whole.position[len(bank) :], whole.by(prediction.key).scores(prediction.query)
 
     def _judged(

@@ -13,6 +13,7 @@ from cellgraph.answering.generator import GenerativeDecoder, train_tokenizer
 from cellgraph.answering.run import BATCH, FinishedRun
 from cellgraph.files import write_json
 from cellgraph.retrieval import predict
+from cellgraph.retrieval.embedded import dialogues_of
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     questions = run.read([pair.question for pair in run.pairs.test])
     sources = {
         "true answer": embeddings["test"],
-        "lattice": predict(run.model, questions, batch_size=BATCH).embedding,
+        "lattice": predict(run.model, questions, dialogues=dialogues_of(run.pairs.test), batch_size=BATCH).embedding,
         "question (teacher alone)": run.embed([pair.question for pair in run.pairs.test]),
         "mean answer": embeddings["train"].mean(0).expand(len(questions), -1),
     }

@@ -11,6 +11,7 @@ from cellgraph.analysis.report.subject import evenly
 from cellgraph.automata import Automaton, AutomatonSettings
 from cellgraph.retrieval import QuestionAnswering
 from cellgraph.runs import load_experiment
+from cellgraph.sequence import SequenceGraph
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -24,8 +25,8 @@ def main(arguments: Sequence[str]) -> None:
     folder, out = experiment.folder, given.out or experiment.folder.report
     if isinstance(experiment.task, QuestionAnswering):
         task, pairs = experiment.task, experiment.task.read(folder)
-        if task.tokens:
-            raise ValueError(f"{folder} holds a network over tokens; the report is of networks that take one vector")
+        if isinstance(experiment.load(), SequenceGraph):
+            raise ValueError(f"{folder} holds a network over sequences; the report is of lattices that take one vector")
         # More training questions are not looked at, and need not be embedded.
         some = [pairs.train[i] for i in evenly(len(pairs.train), Effort().fitted)]
         training = task.embed(some, folder).pooled

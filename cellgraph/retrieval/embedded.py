@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cellgraph.data import QAPair
 from cellgraph.nn.blocks import BLOCK, SOME
 from cellgraph.numbers import plain_numbers
 from cellgraph.teacher import TokenStates
@@ -175,6 +176,11 @@ def _equal_rows(rows: Any) -> Tensor:
         for row in (block + 0.0).numpy()
     )
     return torch.from_numpy(np.unique(np.fromiter(digests, "V16", len(rows)).view("S16"), return_inverse=True)[1])
+
+
+def dialogues_of(pairs: Sequence[QAPair]) -> list[list[int]]:
+    """Numbers of the pairs that are the turns of each dialogue, in their order; a pair that stands alone is one."""
+    return _dialogues(len(pairs), [pair.dialogue for pair in pairs], [pair.turn for pair in pairs])
 
 
 def _dialogues(num_pairs: int, dialogue: Sequence[str] | None, turn: Sequence[int] | None) -> list[list[int]]:

@@ -15,6 +15,7 @@ from cellgraph.retrieval.asking import ask
 from cellgraph.retrieval.baseline import Baseline
 from cellgraph.retrieval.baselines import closed_forms
 from cellgraph.retrieval.networks import Network
+from cellgraph.teacher import TokenStates
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def predict_closed_forms(
 @torch.no_grad()
 def predict(
     model: Network,
-    question: Tensor,
+    question: Tensor | TokenStates,
     *,
     batch_size: int = 64,
     dialogues: Sequence[Sequence[int]] | None = None,
@@ -119,7 +120,7 @@ def predict(
     Shapes:
         - **question:** ``[num_pairs, in_features]``, or token states, ``[num_pairs, length, in_features]``
     """
-    if question.dim() != 3:
+    if isinstance(question, Tensor) and question.dim() != 3:
         question = checked("held-out questions", question)
     parameter = next(model.parameters())
     training = model.training

@@ -17,6 +17,7 @@ from cellgraph.data import QAPair, Split, group_pairs, read_pairs, save_pairs
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.numbers import plain_numbers
+from cellgraph.retrieval.baselines import closed_forms
 from cellgraph.retrieval.blend import WEIGHTS, Blend
 from cellgraph.retrieval.embedded import EmbeddedPairs
 from cellgraph.retrieval.evaluation import Evaluation, evaluate
@@ -26,12 +27,12 @@ from cellgraph.retrieval.nearest import nearest_answers
 from cellgraph.retrieval.objectives import Objective
 from cellgraph.retrieval.prediction import Prediction, Scores, predict, predict_closed_forms
 from cellgraph.retrieval.settings import TrainSettings
-from cellgraph.retrieval.stages import ADAPTERS_ALONE, Stages, Trained
+from cellgraph.retrieval.stages import ADAPTERS_ALONE, NAMES, Stages, Trained
 from cellgraph.retrieval.table import print_evaluation, save_evaluation
 from cellgraph.retrieval.task import Retrieval
 from cellgraph.retrieval.trials import Trials, check_settings
 from cellgraph.retrieval.twins import with_chain, without_lateral_messages
-from cellgraph.sequence import SequenceGraph, mean_token
+from cellgraph.sequence import SequenceGraph
 from cellgraph.teacher import EmbeddingCache, Teacher, TokenReader, TokenStates, load_teacher
 from cellgraph.teacher.batches import progress_bar
 from cellgraph.training import Job
@@ -110,8 +111,16 @@ class QuestionAnswering(Retrieval):
 
     def check(self, make: Callable[..., Any], settings: TrainSettings) -> None:
         """Refuse a network that cannot be made, and settings that fit no part of it or of its baselines."""
+        taken = sorted(self.front_controls.keys() & {*NAMES, LATTICE, WORDS, *closed_forms()})
+        taken += [name for name in self.front_controls if str(name).endswith(f" + {WORDS}")]
+        if taken:
+            raise ValueError(f"front_controls must have names of their own, got {', '.join(map(repr, taken))}")
+        for name in self.front_controls:
+            RunFolder("").stage(name)
         with torch.random.fork_rng([]):
             model = copy.deepcopy(make)(in_features=self.teacher.width)
+            if self.lattice_controls and not isinstance(model, CellGraph):
+                raise ValueError(f"lattice_controls are of a CellGraph, the network is a {type(model).__name__}")
             if self.lattice_controls:
                 without_lateral_messages(model)
             chains = {name: with_chain(model, chain) for name, chain in self.front_controls.items()}
@@ -173,7 +182,7 @@ class QuestionAnswering(Retrieval):
 
     def reader(self, teacher: Teacher) -> TokenReader:
         """What gives the token states of questions."""
-        return TokenReader(teacher, **(self.tokens or {}), folder=self.cache.folder / "tokens")
+        return TokenReader.of(teacher, self.tokens, self.cache.folder)
 
     def build(self, make: Callable[..., Any], job: Job) -> Any:
         """A new network, its adapters fitted and taken through the first stage."""
@@ -199,7 +208,7 @@ class QuestionAnswering(Retrieval):
         assert self.test is not None
         questions, answers = zip(*((pair.question, pair.answer) for pair in self.texts.test), strict=True)
         networks = self._networks(model, job, training["seconds"])
-        predictions = self._answers(networks, _whole(self.test.question), self.test.dialogues)
+        predictions = self._answers(networks, self.test.question, self.test.dialogues)
         words = Scores(BM25(answers).scores(questions))
         both = {
             f"{name} + {WORDS}": self._with_words(networks[name], predictions[name], words)
@@ -222,7 +231,13 @@ class QuestionAnswering(Retrieval):
         return evaluation
 
     def predictions(
-        self, model: CellGraph | SequenceGraph, question: Tensor, job: Job, *, seconds_train: float = 0.0
+        self,
+        model: CellGraph | SequenceGraph,
+        question: Tensor | TokenStates,
+        job: Job,
+        *,
+        dialogues: Sequence[Sequence[int]] | None = None,
+        seconds_train: float = 0.0,
     ) -> dict[str, Prediction]:
         """What the baselines and the network answer to questions.
 
@@ -230,9 +245,10 @@ class QuestionAnswering(Retrieval):
             model: The trained network.
             question: Embeddings of the questions, ``[num_questions, in_features]``, or their token states.
             job: The experiment; trained baselines are kept in its folder.
+            dialogues: Numbers of the questions that are the turns of each dialogue, if they are.
             seconds_train: Time that training the network took.
         """
-        return self._answers(self._networks(model, job, seconds_train), question, None)
+        return self._answers(self._networks(model, job, seconds_train), question, dialogues)
 
     def stages(self, job: Job) -> Stages:
         """What is trained beside the network."""
@@ -249,7 +265,7 @@ class QuestionAnswering(Retrieval):
             trials=self.control_trials,
             lattices=self.lattice_controls,
             fronts=self.front_controls,
-            depends={"start": self.start},
+            depends={"start": self.start, **({"tokens": dict(self.tokens)} if self.tokens else {})},
         )
 
     def _networks(self, model: CellGraph | SequenceGraph, job: Job, seconds_train: float) -> dict[str, Trained]:
@@ -260,11 +276,11 @@ class QuestionAnswering(Retrieval):
         return {name: one._replace(seconds=first + one.seconds) for name, one in trained.items()}
 
     def _answers(
-        self, networks: Mapping[str, Trained], question: Tensor, dialogues: Sequence[Sequence[int]] | None
+        self, networks: Mapping[str, Trained], question: Tensor | TokenStates, dialogues: Sequence[Sequence[int]] | None
     ) -> dict[str, Prediction]:
         """What the closed forms and networks answer to questions, the latter as turns of dialogues where these are."""
         assert self.pairs is not None
-        pooled, some = mean_token(question) if question.dim() == 3 else question, self.pairs.some()
+        pooled, some = question.pooled() if isinstance(question, TokenStates) else question, self.pairs.some()
         closed = predict_closed_forms(some.pooled, some.answer, pooled)
         return closed | {name: _predicted(one, question, dialogues) for name, one in networks.items()}
 
@@ -275,8 +291,8 @@ class QuestionAnswering(Retrieval):
         begin = time.perf_counter()
         questions, answers = zip(*((pair.question, pair.answer) for pair in self.texts.validation), strict=True)
         candidates, target = distinct_answers(self.validation.answer, answers)
-        asked = _whole(self.validation.question)
-        known = _predicted(network, asked, self.validation.dialogues).cosines(self.validation.answer[candidates])
+        asked = self.validation.question, self.validation.dialogues
+        known = _predicted(network, *asked).cosines(self.validation.answer[candidates])
         blend = Blend.fit(known, BM25(answers).scores(questions)[:, candidates], target)
         seconds = time.perf_counter() - begin
         candidates, target = distinct_answers(self.test.answer, [pair.answer for pair in self.texts.test])
@@ -296,12 +312,9 @@ class QuestionAnswering(Retrieval):
         return model, model.fit_adapters(self.pairs.question, self.pairs.answer, start=self.start)
 
 
-def _whole(question: Tensor | TokenStates) -> Tensor:
-    """All the questions as one tensor."""
-    return question.padded() if isinstance(question, TokenStates) else question
-
-
-def _predicted(trained: Trained, question: Tensor, dialogues: Sequence[Sequence[int]] | None) -> Prediction:
+def _predicted(
+    trained: Trained, question: Tensor | TokenStates, dialogues: Sequence[Sequence[int]] | None
+) -> Prediction:
     """What something trained answers to questions."""
     # Batches of any size, each once, are not worth a compilation.
     with torch.compiler.set_stance("force_eager"):

@@ -38,6 +38,9 @@ ADAPTERS_ALONE, LINEAR_MLP, BEST_MLP = "adapters alone", "linear + MLP", "best M
 #: Those that have a lattice, and cost as much as the network.
 FROZEN, NO_LATERAL = "cell frozen at random", "no lateral messages"
 
+#: All the names that are the stages' own.
+NAMES = (FIRST, ADAPTERS_ALONE, LINEAR_MLP, BEST_MLP, FROZEN, NO_LATERAL)
+
 #: Parts that a baseline without a lattice shares with the network.
 SHARED = {"question_adapter", "answer_adapter", "path"}
 
@@ -161,15 +164,16 @@ class Stages:
     def settings(self, model: Network, trial: TrialSettings) -> TrainSettings:
         """The settings of the whole network, what they say of its cells said of the baseline's own parts."""
         options: dict[str, Any] = {}
-        if isinstance(model, Control):
+        if isinstance(model, Control | SequenceGraph):
             names = [name for part in (model, self.task.objective) for name, _ in part.named_parameters()]
             # What the network has not.
-            own = sorted({part for part, _ in model.named_children()} - SHARED)
+            learned = {part for part, child in model.named_children() if next(child.parameters(), None) is not None}
+            own = sorted(learned - SHARED)
             multipliers: dict[str, float] = {}
             for beginning, factor in self.job.settings.lr_multipliers.items():
                 fits = any(name.startswith(beginning) for name in names)
                 multipliers |= dict.fromkeys([beginning] if fits else own, factor)
-            options = {"lr_multipliers": multipliers, "compile": False}
+            options = {"lr_multipliers": multipliers, **({"compile": False} if isinstance(model, Control) else {})}
         return dataclasses.replace(self.job.settings, **options | dict(trial.training))
 
     def _train(self, place: str, model: Network, trial: TrialSettings) -> Trained:
@@ -179,7 +183,7 @@ class Stages:
         options: dict[str, Any] = {"folder": stage, "resume": stage.last.exists(), "go_on": self.job.go_on}
         result = train(model, task, settings, progress=False, **options)
         model.save_pretrained(stage.model)
-        write_json(stage.training, {**self._described(model, trial), **result.to_dict()})
+        write_json(stage.training, {**self._described(place, model, trial), **result.to_dict()})
         shutil.rmtree(stage.checkpoints)
         return Trained(model, result.seconds, self._score(result.to_dict()), trial=trial)
 
@@ -190,7 +194,7 @@ class Stages:
             return None
         told = json.loads(stage.training.read_text())
         model = load_network(stage.model)
-        if not self._described(model, trial).items() <= told.items():
+        if not self._described(place, model, trial).items() <= told.items():
             return None
         return Trained(model, float(told["seconds"]), self._score(told), trial=trial)
 
@@ -198,12 +202,13 @@ class Stages:
         score = told.get(f"val/{self.task.monitor}")
         return float("-inf") if score is None else float(score)
 
-    def _described(self, model: Network, trial: TrialSettings) -> dict[str, Any]:
+    def _described(self, place: str, model: Network, trial: TrialSettings) -> dict[str, Any]:
         """What a stage depends on, as it comes back from JSON."""
         settings = dataclasses.asdict(self.settings(model, trial))
         described = {"settings": settings, "objective": repr(trial.of(self.task.objective)), **self.depends}
-        if isinstance(model, SequenceGraph):
-            described["chain"] = model.config()
+        for name, chain in self.fronts.items():
+            if place == _place(name, trial):
+                described["chain"] = chain
         return json.loads(json.dumps(described))
 
 

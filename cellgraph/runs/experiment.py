@@ -23,6 +23,7 @@ from cellgraph.retrieval import Prediction, QuestionAnswering
 from cellgraph.retrieval.question_answering import LATTICE
 from cellgraph.retrieval.stages import ADAPTERS_ALONE
 from cellgraph.sequence import SequenceGraph
+from cellgraph.teacher import TokenStates
 from cellgraph.training import Job, RunSettings, Task, TrainResult, train, used_precision
 from cellgraph.training.accelerator import check_accelerator
 
@@ -138,9 +139,9 @@ class Experiment:
         task.prepare(job)
         run = FinishedRun.load(self.folder, task.cache)
 
-        def systems(question: Tensor) -> dict[str, Prediction]:
+        def systems(question: Tensor | TokenStates, dialogues: list[list[int]]) -> dict[str, Prediction]:
             assert isinstance(model, CellGraph | SequenceGraph)
-            predictions = task.predictions(model, question, job)
+            predictions = task.predictions(model, question, job, dialogues=dialogues)
             return {shown: predictions[name] for name, shown in JUDGED.items()}
 
         job.say("calibrating the confidence and asking")

@@ -8,6 +8,7 @@ from cellgraph.automata import Automaton
 from cellgraph.configuration import admit, read_config
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
+from cellgraph.retrieval.controls import Control
 from cellgraph.retrieval.networks import load_network
 from cellgraph.runs.building import build_experiment, is_automaton
 from cellgraph.runs.experiment import Experiment
@@ -32,7 +33,8 @@ def load(run: str | os.PathLike[str]) -> CellGraph | SequenceGraph | Automaton:
     if not is_automaton(config):
         admit([config.get("model"), config.get("front")], folder)
         network = load_network(folder.model)
-        assert isinstance(network, CellGraph | SequenceGraph)
+        if isinstance(network, Control):
+            raise ValueError(f"{folder} holds a {type(network).__name__}, expected a network")
         return network
     model = build_experiment(config, folder).load()
     assert isinstance(model, Automaton)

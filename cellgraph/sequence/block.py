@@ -31,12 +31,14 @@ class Block(nn.Module):
 
     Attributes:
         capacity: The longest sequence that it takes; ``None`` where any.
+        stride: How many places of the sequence become one.
     """
 
     #: The kinds of blocks by name.
     kinds: ClassVar[dict[str, type[Block]]] = {}
     kind: ClassVar[str] = ""
     capacity: int | None = None
+    stride: int = 1
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -72,13 +74,13 @@ def built_blocks(width: int, blocks: Sequence[Mapping[str, Any]]) -> nn.ModuleLi
     """
     for name in _MODULES:
         importlib.import_module(f"cellgraph.sequence.{name}")
-    if isinstance(blocks, (str, Mapping)) or not all(isinstance(block, Mapping) for block in blocks):
+    if not isinstance(blocks, (list, tuple)) or not all(isinstance(block, Mapping) for block in blocks):
         raise ValueError(f"blocks must be a list of mappings with a kind, got {blocks!r}")
     made = []
     for block in blocks:
         options = dict(block)
         kind = options.pop("kind", None)
-        if kind not in Block.kinds:
+        if not isinstance(kind, str) or kind not in Block.kinds:
             raise ValueError(f"the kind of a block must be one of {', '.join(sorted(Block.kinds))}, got {kind!r}")
         taken = [name for name in inspect.signature(Block.kinds[kind]).parameters if name != "width"]
         unknown = sorted(options.keys() - set(taken))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -107,8 +108,12 @@ class SequenceGraph(Pretrained):
 
     @property
     def capacity(self) -> int | None:
-        """The longest sequence."""
-        return min((block.capacity for block in self.chain if block.capacity is not None), default=None)
+        """The longest sequence: what a block takes, times what those before it make one of."""
+        longest = None
+        for block in reversed(self.chain):
+            longest = None if longest is None else longest * block.stride
+            longest = min((one for one in (longest, block.capacity) if one is not None), default=None)
+        return longest
 
     @property
     def remembers(self) -> bool:
@@ -145,7 +150,8 @@ class SequenceGraph(Pretrained):
         assert self.gate is not None
         logits = self.gate(self.norm(made)).squeeze(-1)
         # A shortened sequence weighs all the tokens that each of its places stands for.
-        stretched = logits.repeat_interleave(-(-question.size(1) // logits.size(1)), dim=1)[:, : question.size(1)]
+        stride = math.prod(block.stride for block in self.chain)
+        stretched = logits.repeat_interleave(stride, dim=1)[:, : question.size(1)]
         read = torch.einsum("bl,bld->bd", _weights(stretched, mask).to(question.dtype), question)
         features = torch.einsum("bl,bld->bd", _weights(logits, there).to(made.dtype), made)
         y = self.path(self.path.question(read)) + self.readout(self.pooled_norm(features))

@@ -32,6 +32,7 @@ class ConvTokenizer(Block):
         if stride < 1:
             raise ValueError(f"stride must be positive, got {stride}")
         super().__init__(width, kernel=kernel, pool=pool, stride=stride)
+        self.stride = stride
         self.convolution = nn.Conv1d(width, width, kernel, padding=kernel // 2)
         self.pool = nn.MaxPool1d(pool, stride, padding=pool // 2)
 
@@ -39,5 +40,5 @@ class ConvTokenizer(Block):
         """The sequence that follows, ``ceil(length / stride)`` long."""
         # After a ReLU zero is the least, so that what is not there never is the greatest.
         made = nn.functional.relu(self.convolution(x.transpose(1, 2))) * mask[:, None]
-        mask = mask[:, :: self.options["stride"]]
+        mask = mask[:, :: self.stride]
         return self.pool(made).transpose(1, 2)[:, : mask.size(1)] * mask[..., None], mask

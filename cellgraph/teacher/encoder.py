@@ -333,7 +333,7 @@ class TransformersTeacher:
         if made.size(-1) != self.width:
             raise ValueError(
                 f"teacher {self.name_or_path!r}: its input embeddings are {made.size(-1)} wide and its states "
-                f"{self.width}: use front.level=hidden"
+                f"{self.width}: use front.tokens.level=hidden"
             )
         return made
 

