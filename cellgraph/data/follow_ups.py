@@ -6,7 +6,6 @@ import os
 import random
 import re
 from dataclasses import replace
-from typing import Any
 
 from cellgraph.numbers import integer
 
@@ -20,7 +19,15 @@ PRONOUN = "it"
 
 
 def follow_up_pairs(
-    path: str | os.PathLike[str], *, full: bool = False, seed: int = 0, most_turns: int = 6, **columns: Any
+    path: str | os.PathLike[str],
+    *,
+    question: str = "question",
+    answer: str = "answer",
+    topic: str | None = None,
+    category: str | None = None,
+    full: bool = False,
+    most_turns: int = 6,
+    seed: int = 0,
 ) -> list[QAPair]:
     """Pairs of one topic as the turns of a dialogue: the first question stands, later ones say "it".
 
@@ -31,11 +38,11 @@ def follow_up_pairs(
 
     Args:
         path: A file of pairs with a topic, see :func:`~cellgraph.data.read_pairs`.
+        question, answer, topic, category: Names of columns, see there.
         full: Leave the names where they are: the same dialogues, each question complete. What a system reaches there
             is the most that memory can give it.
-        seed: Of the order within a topic.
         most_turns: The most turns of a dialogue.
-        columns: Names of columns, see :func:`~cellgraph.data.read_pairs`.
+        seed: Of the order within a topic.
 
     Raises:
         ValueError: If there is no dialogue of two turns, or as :func:`~cellgraph.data.read_pairs`.
@@ -53,20 +60,21 @@ def follow_up_pairs(
     if most_turns < 2:
         raise ValueError(f"most_turns must be at least 2, got {most_turns}")
     by_topic: dict[str, list[QAPair]] = {}
-    for pair in read_pairs(path, dialogue="", turn="", **columns):
+    columns = {"question": question, "answer": answer, "topic": topic, "category": category}
+    for pair in read_pairs(path, dialogue="", turn="", **columns):  # type: ignore[arg-type]
         if pair.topic and _named(pair.topic).search(pair.question):
             by_topic.setdefault(normalise_text(pair.topic), []).append(pair)
     made = []
-    for topic in sorted(by_topic):
-        pairs = sorted(by_topic[topic], key=lambda pair: (pair.question, pair.answer))
-        random.Random(f"{seed} {topic}").shuffle(pairs)
+    for name in sorted(by_topic):
+        pairs = sorted(by_topic[name], key=lambda pair: (pair.question, pair.answer))
+        random.Random(f"{seed} {name}").shuffle(pairs)
         for first in range(0, len(pairs), most_turns):
             turns = pairs[first : first + most_turns]
             if len(turns) < 2:
                 continue
             for turn, pair in enumerate(turns):
                 said = pair.question if full or not turn else _named(pair.topic).sub(PRONOUN, pair.question)
-                made.append(replace(pair, question=said, dialogue=f"{topic} {first // most_turns}", turn=turn))
+                made.append(replace(pair, question=said, dialogue=f"{name} {first // most_turns}", turn=turn))
     if not made:
         raise ValueError(f"{os.fspath(path)}: no topic has two pairs whose questions name it")
     return made

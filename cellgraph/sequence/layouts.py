@@ -53,4 +53,4 @@ def _on_curve(side: int, distance: int) -> tuple[int, int]:
         distance //= 4
         size *= 2
     # The first step is along a row.
-    return (x, y) if side.bit_length() % 2 else (y, x)
+    return (y, x) if side.bit_length() % 2 else (x, y)

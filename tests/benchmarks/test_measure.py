@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from processes import die, fail, identify
 
 from cellgraph.benchmarks import measure
 from cellgraph.benchmarks.measure import Contender, PeakMemory, in_fresh_process, spread
@@ -100,18 +101,6 @@ def test_what_cannot_be_divided_is_called_as_a_whole(working) -> None:
     whole.play()
     assert calls == [12] * 4
     assert whole.seconds == [24.0]
-
-
-def identify(exponent: int) -> tuple[int, int]:
-    return os.getpid(), 2**exponent
-
-
-def fail() -> None:
-    raise ValueError("as expected")
-
-
-def die() -> None:
-    os.kill(os.getpid(), 9)
 
 
 def test_a_fresh_process_gives_its_result_its_error_or_its_end() -> None:

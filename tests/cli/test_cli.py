@@ -185,7 +185,7 @@ def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
     [
         (
             ["fly"],
-            "expected one of train, automaton, evaluate, report, ask, fit-decoder, embed, export, bench, info, "
+            "expected one of train, automaton, evaluate, report, ask, fit-decoder, embed, export, data, bench, info, "
             "got 'fly'",
         ),
         (["train", "nonsense=1"], "Could not override 'nonsense'"),

@@ -63,3 +63,15 @@ def run_inside(folder: Path, *arguments: object, **variables: str) -> subprocess
                 if isinstance(stop.code, str):
                     print(stop.code, file=sys.stderr)
     return subprocess.CompletedProcess(list(map(str, arguments)), code, out.getvalue(), err.getvalue())
+
+
+def identify(exponent: int) -> tuple[int, int]:
+    return os.getpid(), 2**exponent
+
+
+def fail() -> None:
+    raise ValueError("as expected")
+
+
+def die() -> None:
+    os.kill(os.getpid(), 9)
