@@ -252,6 +252,7 @@ def test_what_was_given_wrongly_is_told_in_one_line(tmp_path: Path, arguments: l
     assert not server.prompts
 
 
+@pytest.mark.slow
 def test_the_disk_is_full_and_nothing_is_lost(undisturbed: tuple[str, bytes], tmp_path: Path) -> None:
     api, pairs = undisturbed
     (tmp_path / "plan.yaml").write_text(PLAN)
