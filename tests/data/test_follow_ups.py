@@ -11,7 +11,7 @@ import pytest
 
 from cellgraph.data import follow_up_pairs, split_pairs
 
-MEDQUAD = Path(os.environ.get("CELLGRAPH_DATA", "../shared/data")) / "medquad" / "medquad.jsonl"
+MEDQUAD = Path(os.environ.get("CELLGRAPH_DATA", "data")) / "medquad" / "medquad.jsonl"
 
 
 def write(folder: Path, rows: list[tuple[str, str, str]]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -374,7 +375,7 @@ def test_wrong_settings(options: dict[str, object], said: str) -> None:
         inspect_pairs(GOOD, CheckSettings(**options))  # type: ignore[arg-type]
 
 
-MEDQUAD = Path("/work/shared/data/medquad/medquad.jsonl")
+MEDQUAD = Path(os.environ.get("CELLGRAPH_DATA", "data")) / "medquad" / "medquad.jsonl"
 
 
 @pytest.mark.skipif(not MEDQUAD.is_file(), reason="MedQuAD is not here")
