@@ -172,8 +172,11 @@ class StreamCube(_Cube):
         lattice = self.cell.lattice
         state = entering.new_zeros(len(x), lattice.num_nodes, self.width)
         heard = []
-        for surface in entering.unbind(1):
+        # Behind the last token of the longest sequence there is nothing to read.
+        longest = max(int(mask.any(0).sum()), 1)
+        for surface in entering[:, :longest].unbind(1):
             state = state + self.front.inject(surface, num_channels=self.width)
             state = rollout(self.cell, state, num_steps=self.num_steps).x
             heard.append(state.index_select(1, self.back.index).mean(1))
-        return torch.stack(heard, dim=1) * mask[..., None], mask
+        read = nn.functional.pad(torch.stack(heard, dim=1), (0, 0, 0, x.size(1) - longest))
+        return read * mask[..., None], mask
