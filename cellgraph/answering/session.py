@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from cellgraph.answering.bank import AnswerBank, Candidate
 from cellgraph.answering.confidence import Confidence, score_features
 from cellgraph.answering.lexical import Lexical
-from cellgraph.model import CellGraph
+from cellgraph.model import CellGraph, CellGraphOutput
 from cellgraph.retrieval.prediction import keys
 from cellgraph.sequence import SequenceGraph
 from cellgraph.teacher import Teacher, TokenReader
@@ -101,48 +102,116 @@ class Session:
         self.history.clear()
         self._memory = None
 
-    @torch.no_grad()
+    @property
+    def together(self) -> bool:
+        """Whether answers are the same together as alone; a lattice that ends at a fixed point ends for all at once."""
+        return not any(getattr(part, "tolerance", 0.0) for part in self.model.modules())
+
     def ask(self, question: str) -> Answer:
         """Answer a question as the next turn.
 
         Raises:
             ValueError: If the question is blank.
         """
-        question = well_formed(question.strip())
-        if not question:
-            raise ValueError("expected a question, got a blank text")
+        [answer], [self._memory] = self.answer([question], [self._memory])
+        self.history.append(answer)
+        return answer
+
+    @torch.no_grad()
+    def answer(
+        self, questions: Sequence[str], memories: Sequence[Tensor | None]
+    ) -> tuple[list[Answer], list[Tensor | None]]:
+        """Answer questions together, each a turn of a dialogue of its own; the session stays as it is.
+
+        Args:
+            questions: The questions.
+            memories: What the turn before left behind in each dialogue; ``None`` before the first.
+
+        Returns:
+            The answers, the times in which are those of all together, and what their turns leave behind.
+
+        Raises:
+            ValueError: If a question is blank.
+        """
         begin = time.perf_counter()
+        questions = [_checked(question) for question in questions]
         # Not through the cache, which would get a file for every question.
-        asked = self.teacher.encode([question])
-        read = asked if self.reader is None else self.reader.encode([question])
+        asked = self.teacher.encode(questions)
+        read = asked if self.reader is None else self.reader.encode(questions)
         encoded = time.perf_counter()
-        parameter = next(self.model.parameters())
-        output = self.model(read.to(parameter.device, parameter.dtype), self._memory if self.remembers else None)
-        embedding = output.embedding.float().cpu()
+        outputs = self._said(read, memories)
+        embedding = torch.cat([output.embedding for output in outputs]).float().cpu()
         predicted = time.perf_counter()
-        if self.remembers:
-            self._memory = None if output.memory is None else output.memory.detach()
+        found = self._found(questions, torch.cat([output.query for output in outputs]))
+        scores = torch.tensor([[candidate.score for candidate in row[:2]] for row in found])
+        probability = self.confidence.probability(score_features(scores))
+        known = self.confidence.known(probability).tolist()
+        generated = [None] * len(questions) if self.decoder is None else self.decoder.generate(embedding)
+        alone = self.bank.nearest(asked, k=self.top)
+        seconds = {"teacher": encoded - begin, "lattice": predicted - encoded, "total": time.perf_counter() - begin}
+        answers = [
+            Answer(
+                question=question,
+                answers=found[row][: self.top],
+                confidence=float(probability[row]),
+                known=known[row],
+                generated=generated[row],
+                teacher_answers=alone[row],
+                num_steps=outputs[row].num_steps,
+                seconds=dict(seconds),
+            )
+            for row, question in enumerate(questions)
+        ]
+        return answers, [output.memory for output in outputs]
+
+    @torch.no_grad()
+    def hear(self, questions: Sequence[str], memories: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """What turns leave behind, see :meth:`answer`, without looking for their answers."""
+        return [output.memory for output in self._said(self.read(questions), memories)]
+
+    def read(self, questions: Sequence[str]) -> Tensor:
+        """What the network is given of questions: embeddings, or the states of their tokens."""
+        return (self.teacher if self.reader is None else self.reader).encode([_checked(one) for one in questions])
+
+    def _said(self, read: Tensor, memories: Sequence[Tensor | None]) -> list[CellGraphOutput]:
+        """What the network says to each question, those with memories of one shape together."""
+        parameter = next(self.model.parameters())
+        groups: dict[Any, list[int]] = {}
+        for row, memory in enumerate(memories):
+            alike = None if memory is None else memory.shape
+            groups.setdefault(alike if self.together else row, []).append(row)
+        said: dict[int, CellGraphOutput] = {}
+        for rows in groups.values():
+            before = [memory for row in rows if (memory := memories[row]) is not None]
+            output = self.model(
+                read[rows].to(parameter.device, parameter.dtype),
+                torch.cat(before) if before and self.remembers else None,
+            )
+            for place, row in enumerate(rows):
+                # A copy, so that what is kept of one does not keep all.
+                after = output.memory[[place]] if self.remembers and output.memory is not None else None
+                said[row] = CellGraphOutput(
+                    embedding=output.embedding[[place]],
+                    surface=output.surface[[place]],
+                    query=output.query[[place]],
+                    memory=after,
+                    num_steps=output.num_steps,
+                )
+        return [said[row] for row in range(len(memories))]
+
+    def _found(self, questions: Sequence[str], query: Tensor) -> list[list[Candidate]]:
         # The lead over the second answer is a feature of the confidence, whatever is shown.
         k = max(self.top, 2)
         if self.lexical is None:
-            found = self._keyed.nearest(output.query, k=k)[0]
-        else:
-            found = self.lexical.nearest(question, self._keyed.scores(output.query), self.bank, k=k)
-        scores = torch.tensor([[candidate.score for candidate in found[:2]]])
-        probability = self.confidence.probability(score_features(scores))
-        answer = Answer(
-            question=question,
-            answers=found[: self.top],
-            confidence=float(probability),
-            known=bool(self.confidence.known(probability)),
-            generated=None if self.decoder is None else self.decoder.generate(embedding)[0],
-            teacher_answers=self.bank.nearest(asked, k=self.top)[0],
-            num_steps=output.num_steps,
-            seconds={
-                "teacher": encoded - begin,
-                "lattice": predicted - encoded,
-                "total": time.perf_counter() - begin,
-            },
-        )
-        self.history.append(answer)
-        return answer
+            return self._keyed.nearest(query, k=k)
+        cosines = self._keyed.scores(query)
+        return [
+            self.lexical.nearest(question, cosines[[row]], self.bank, k=k) for row, question in enumerate(questions)
+        ]
+
+
+def _checked(question: str) -> str:
+    question = well_formed(question.strip())
+    if not question:
+        raise ValueError("expected a question, got a blank text")
+    return question

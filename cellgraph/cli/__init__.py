@@ -17,6 +17,7 @@ VERBS = {
     "evaluate": "Judge a run's network again, beside its baselines; with --questions, by category of question.",
     "report": "Show what a run's network learned, on one page with pictures.",
     "ask": "Talk to a run: one question, a file of questions, or a conversation.",
+    "serve": "Serve a run over HTTP: a page to ask, and the JSON of `ask` for programs.",
     "fit-decoder": "Fit the generative decoder of a run to its training answers; goes on where it was interrupted.",
     "embed": "Embed the texts of a file; goes on where it was stopped, and several processes may share the work.",
     "export": "Write a run's network as ONNX or for torch.export, checked for equal output.",

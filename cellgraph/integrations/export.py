@@ -23,6 +23,8 @@ from cellgraph.model import CellGraph
 
 #: Batches that an exported program is compared on; the program is traced with another size than either.
 CHECKED_BATCHES = (1, 5)
+#: Under this name an ONNX file says among its metadata how many steps it takes.
+NUM_STEPS = "num_steps"
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def export_onnx(
             verbose=False,
         )
     assert program is not None
+    program.model.metadata_props[NUM_STEPS] = str(inference.num_steps)
     content = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 

@@ -1,0 +1,47 @@
+"""Memories: what dialogues have left behind in a network, kept by the questions that led there."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+class DialogueMemories:
+    """The memories of the dialogues that were asked last, as many as fit.
+
+    What a dialogue leaves behind follows from its questions alone. So nobody has a session here: who asks says what was
+    asked before, and what is found here only need not be heard again.
+
+    Args:
+        max_bytes: Most bytes of the memories together.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes, self.num_bytes = max_bytes, 0
+        self._kept: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def put(self, dialogue: Sequence[str], memory: Tensor) -> None:
+        """Keep what questions have left behind, and forget what was not asked for the longest time."""
+        self._forget(tuple(dialogue))
+        self._kept[tuple(dialogue)] = memory
+        self.num_bytes += memory.nbytes
+        while self.num_bytes > self.max_bytes:
+            self._forget(next(iter(self._kept)))
+
+    def longest(self, dialogue: Sequence[str]) -> tuple[int, Tensor | None]:
+        """How many of a dialogue's first questions are known, and what they left behind; ``None`` of none."""
+        for heard in range(len(dialogue), 0, -1):
+            known = tuple(dialogue[:heard])
+            if known in self._kept:
+                self._kept.move_to_end(known)
+                return heard, self._kept[known]
+        return 0, None
+
+    def _forget(self, dialogue: tuple[str, ...]) -> None:
+        memory = self._kept.pop(dialogue, None)
+        self.num_bytes -= 0 if memory is None else memory.nbytes
