@@ -19,11 +19,10 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cellgraph.files import cache_folder, write_json
 from cellgraph.folder import RunFolder
 from cellgraph.older import upgraded
+from cellgraph.reading import read_yaml
 
 #: Key of the part that a node builds.
 TARGET = "_target_"
@@ -53,10 +52,7 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
     Raises:
         ValueError: If it cannot be read.
     """
-    try:
-        config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder.config} is damaged: {str(error).splitlines()[0]}") from error
+    config = read_yaml(folder.config)
     if not isinstance(config, dict) or "seed" not in config:
         raise ValueError(f"{folder.config} must hold the settings of a run")
     return dict(upgraded(config))

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+#: What the name of a file that is being written ends in: one that is left over was a killed process's.
+PART = ".part"
+
 
 def cache_folder() -> Path:
     """For what can be made again: ``$CELLGRAPH_CACHE``, else ``cellgraph`` in the user's cache folder (XDG).
@@ -62,7 +65,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -76,6 +79,28 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def keep_before(path: str | Path, name: str) -> None:
+    """Keep a file, where there is one, under another name beside it, in one step and in the place of what is there.
+
+    Raises:
+        OSError: If the folder cannot be written or the disk is full; what was there is left as it was.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return
+    second = path.with_name(f".{name}{PART}")
+    second.unlink(missing_ok=True)
+    try:
+        # The same file by two names: nothing is copied.
+        os.link(path, second)
+        second.replace(path.with_name(name))
+        # Renaming one name of a file to another of its names does nothing.
+        second.unlink(missing_ok=True)
+    except OSError:
+        # Some file systems have no links.
+        write_atomically(path.with_name(name), path.read_bytes())
 
 
 def write_json(path: str | Path, content: Any) -> None:

@@ -14,9 +14,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cellgraph.files import write_atomically
+from cellgraph import texts
+from cellgraph.files import PART, write_atomically
 
 LAST, BEST = "last.ckpt", "best.ckpt"
+#: The last one before the last.
+PREVIOUS = "previous.ckpt"
 #: What keeps a folder to one process, and who that is.
 LOCK, HOLDER = ".lock", ".holder"
 
@@ -49,6 +52,7 @@ class RunFolder:
         self.automaton = self.path / "automaton.safetensors"
         self.checkpoints = self.path / "checkpoints"
         self.last, self.best = self.checkpoints / LAST, self.checkpoints / BEST
+        self.previous = self.checkpoints / PREVIOUS
         self.metrics = self.path / "metrics.csv"
         self.tensorboard = self.path / "tensorboard"
         self.training = self.path / "training.json"
@@ -100,7 +104,23 @@ class RunFolder:
         folder = cls(path)
         if not folder.config.is_file():
             raise ValueError(f"{folder} is no run folder of cellgraph: {folder.config.name} is missing")
+        folder.check_links()
         return folder
+
+    def check_links(self) -> None:
+        """See to it that all that is read from the folder, and written into it, is in it.
+
+        Raises:
+            ValueError: If a link in it leads elsewhere: what has come from somebody else could be made to read or to
+                write anything by its name.
+        """
+        home = self.path.resolve()
+        for place, folders, files in os.walk(home):
+            for name in (*folders, *files):
+                path = Path(place, name)
+                if path.is_symlink() and not path.resolve().is_relative_to(home):
+                    where = self.path / path.relative_to(home)
+                    raise ValueError(f"{where} leads out of the run folder, to {path.readlink()}: put a copy there")
 
     def release(self) -> None:
         """Give the folder back where nothing but the claim is in it."""
@@ -128,11 +148,15 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            who = holder.read_text() if holder.exists() else "another process"
+            who = texts.one_line(holder.read_text(errors="replace")[:200]) if holder.exists() else "another process"
             raise ValueError(f"{self} is in use by {who}: wait for it, or stop it") from None
         try:
             if outermost:
-                holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+                self._clear()
+                # What is there may be a link to anywhere, which writing would follow.
+                holder.unlink(missing_ok=True)
+                with holder.open("x") as file:
+                    file.write(f"process {os.getpid()} on {socket.gethostname()}")
             yield self
         finally:
             if outermost:
@@ -195,6 +219,12 @@ class RunFolder:
         """
         given = [str(word) for word in words] + [f"{key}={_for_hydra(str(value))}" for key, value in overrides.items()]
         return " ".join(["cellgraph", verb, *map(shlex.quote, given)])
+
+    def _clear(self) -> None:
+        """Remove what killed processes have left half written: there is no other one now."""
+        for part in self.path.rglob(f".*{PART}"):
+            with contextlib.suppress(OSError):
+                part.unlink()
 
     def _claim(self, config: bytes) -> bool:
         self.path.mkdir(parents=True, exist_ok=True)

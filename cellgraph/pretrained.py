@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from cellgraph.files import write_atomically, write_json
+from cellgraph.reading import faults, first_line, read_json, read_tensors, within
 
 # The hub's client is imported where it is used: a network in a folder does without.
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ class Pretrained(nn.Module):
         """
         place = _locate(folder, revision, token)
         try:
-            model = cls.from_config(json.loads((place / CONFIG).read_text()))
-            weights = load_file(place / WEIGHTS)
+            config, weights = read_json(place / CONFIG), read_tensors(place / WEIGHTS)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ValueError(f"{folder} holds no saved network: {Path(error.filename).name} is missing") from error
+        with faults(f"the network saved in {folder}"):
+            with within(sum(weight.nbytes for weight in weights.values())):
+                model = cls.from_config(config)
             _take_dtypes(model, weights)
             model.load_state_dict(weights)
-        except FileNotFoundError as error:
-            raise ValueError(f"{folder} holds no saved network: {Path(error.filename).name} is missing") from error
-        except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, RuntimeError, UnicodeDecodeError) as error:
-            raise ValueError(f"the network saved in {folder} is damaged: {_first_line(error)}") from error
         return model.eval()
 
     def push_to_hub(
@@ -188,11 +188,7 @@ def _hub_errors(what: str) -> Iterator[None]:
         yield
     # The client lets the errors of the HTTP library through, and which one that is changes with its version.
     except Exception as error:
-        raise OSError(f"{what} ({_first_line(error)})") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise OSError(f"{what} ({first_line(error)})") from error
 
 
 def _brief_json(config: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.files import write_json
+from cellgraph.reading import read_json
 
 #: Share of the answers given that are to be relevant; the others are "I do not know".
 PRECISION = 0.8
@@ -109,7 +109,7 @@ class Confidence:
             OSError: If it cannot be opened.
         """
         try:
-            state = json.loads(path.read_text())
+            state = read_json(path)
             del state["features"]
             first, second = state.pop("weights")
             return cls(weights=(float(first), float(second)), **state)

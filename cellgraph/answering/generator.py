@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +9,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from cellgraph.files import write_atomically, write_json
 from cellgraph.numbers import plain_numbers
+from cellgraph.reading import first_line, read_json, read_tensors, within
 
 PAD, END = 0, 1
 #: What cross entropy passes over.
@@ -167,10 +166,11 @@ class GenerativeDecoder(nn.Module):
         """
         folder = Path(folder)
         try:
-            options: dict[str, Any] = json.loads((folder / "config.json").read_text())
+            options: dict[str, Any] = read_json(folder / "config.json")
             tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text())
-            decoder = cls(tokenizer, options.pop("width"), **options)
-            weights = load_file(folder / "model.safetensors")
+            weights = read_tensors(folder / "model.safetensors")
+            with within(sum(weight.nbytes for weight in weights.values())):
+                decoder = cls(tokenizer, options.pop("width"), **options)
             missing, unexpected = decoder.load_state_dict(weights, strict=False)
             wrong = [name for name in missing if "lm_head" not in name] + unexpected
             if wrong:
@@ -178,8 +178,8 @@ class GenerativeDecoder(nn.Module):
         except OSError as error:
             raise ValueError(f"{folder} holds no generative decoder: {error}") from error
         # The tokenizer's parser raises plain Exception.
-        except (SafetensorError, Exception) as error:
-            raise ValueError(f"the generative decoder in {folder} is damaged: {str(error).splitlines()[0]}") from error
+        except Exception as error:
+            raise ValueError(f"the generative decoder in {folder} is damaged: {first_line(error)}") from error
         return decoder.eval()
 
     def _prefix(self, embedding: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,8 @@ from cellgraph.data import QAPair, Split, read_pairs
 from cellgraph.files import write_json
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
+from cellgraph.numbers import number
+from cellgraph.reading import read_json
 from cellgraph.retrieval import first_right, predict
 from cellgraph.retrieval.blend import Blend
 from cellgraph.retrieval.controls import Control
@@ -128,7 +129,7 @@ class FinishedRun:
         path = self.folder.lexical(self._key(bank))
         if path.is_file():
             try:
-                return Lexical(bank, Blend(json.loads(path.read_text())["weight"]))
+                return Lexical(bank, Blend(number("weight", read_json(path)["weight"])))
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(f"{path} is damaged, remove it to have it made again: {error}") from None
         pairs = self.pairs.validation

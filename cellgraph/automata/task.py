@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.table import Table
 from rich.text import Text
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from cellgraph.automata.automaton import Automaton
@@ -24,6 +23,7 @@ from cellgraph.files import write_atomically, write_json
 from cellgraph.folder import RunFolder
 from cellgraph.graph import Graph
 from cellgraph.nn import Cell, Surface
+from cellgraph.reading import faults, read_tensors
 from cellgraph.training import Job
 from cellgraph.training import Task as BaseTask
 from cellgraph.unroll import Rollout, rollout
@@ -201,12 +201,11 @@ class Task(nn.Module, BaseTask):
     def load(self, make: Automaton, folder: RunFolder) -> Automaton:
         """The trained automaton of a run folder."""
         try:
-            make.load_state_dict(load_file(folder.automaton))
+            weights = read_tensors(folder.automaton)
         except FileNotFoundError as error:
             raise ValueError(f"{folder} holds no trained automaton: {folder.automaton.name} is missing") from error
-        except (SafetensorError, RuntimeError) as error:
-            line = str(error).strip().splitlines()[0]
-            raise ValueError(f"the automaton saved in {folder.automaton} is damaged: {line}") from error
+        with faults(f"the automaton saved in {folder.automaton}"):
+            make.load_state_dict(weights)
         return make.eval()
 
     def judge(self, model: nn.Module, job: Job, training: Mapping[str, Any]) -> dict[str, float]:

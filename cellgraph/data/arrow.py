@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from cellgraph.reading import read_json
 
 __all__ = ["arrow_records", "is_arrow"]
 
@@ -37,8 +38,8 @@ def arrow_records(
     except ImportError:
         raise ValueError(f"{path}: reading it needs the package datasets (pip install cellgraph[datasets])") from None
     if (path / _SEVERAL).is_file():
-        names = json.loads((path / _SEVERAL).read_text(encoding="utf-8")).get("splits", [])
-        folders = ", ".join(str(path / name) for name in names)
+        names = read_json(path / _SEVERAL).get("splits")
+        folders = ", ".join(str(path / str(name)) for name in names) if isinstance(names, list) else "them"
         raise ValueError(f"{path} holds several sets, expected one of {folders}")
     # The library, the hub's client and Arrow raise errors of their own and of the system's.
     try:

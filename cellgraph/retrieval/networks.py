@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TypeAlias
 
 from cellgraph.model import CellGraph
 from cellgraph.pretrained import CONFIG
+from cellgraph.reading import read_json
 from cellgraph.retrieval.controls import Control
 from cellgraph.sequence import SequenceGraph
 
@@ -22,10 +22,9 @@ def load_network(folder: Path) -> Network:
         ValueError: If there is none, or it is damaged.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text())
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
-        config = {}
-    keys = config.keys() if isinstance(config, dict) else ()
+        keys = read_json(folder / CONFIG).keys()
+    except (OSError, ValueError):
+        keys = ()
     if "blocks" in keys:
         return SequenceGraph.from_pretrained(folder)
     if "kind" in keys:

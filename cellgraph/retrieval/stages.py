@@ -15,6 +15,7 @@ import torch
 from cellgraph.files import write_json
 from cellgraph.model import CellGraph
 from cellgraph.numbers import plain_numbers
+from cellgraph.reading import faults, read_json
 from cellgraph.retrieval.controls import Control
 from cellgraph.retrieval.networks import Network, load_network
 from cellgraph.retrieval.settings import TrainSettings
@@ -192,11 +193,14 @@ class Stages:
         stage = self.job.folder.stage(place)
         if not stage.training.exists():
             return None
-        told = json.loads(stage.training.read_text())
+        told = read_json(stage.training)
         model = load_network(stage.model)
         if not self._described(place, model, trial).items() <= told.items():
             return None
-        return Trained(model, float(told["seconds"]), self._score(told), trial=trial)
+        # Where the process was killed before it came to that.
+        shutil.rmtree(stage.checkpoints, ignore_errors=True)
+        with faults(str(stage.training)):
+            return Trained(model, float(told["seconds"]), self._score(told), trial=trial)
 
     def _score(self, told: Mapping[str, Any]) -> float:
         score = told.get(f"val/{self.task.monitor}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +18,7 @@ from cellgraph.data import QAPair
 from cellgraph.files import write_json
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
+from cellgraph.reading import faults, read_json
 from cellgraph.retrieval import Prediction, QuestionAnswering
 from cellgraph.retrieval.question_answering import LATTICE
 from cellgraph.retrieval.stages import ADAPTERS_ALONE
@@ -174,10 +174,11 @@ class Experiment:
     def _training(self) -> dict[str, Any]:
         """What training came to; runs of earlier versions have it elsewhere."""
         if self.folder.training.exists():
-            return dict(json.loads(self.folder.training.read_text()))
-        if self.folder.evaluation.exists():
-            told = json.loads(self.folder.evaluation.read_text()).get("training")
-            if told is not None:
-                return dict(told)
+            told = read_json(self.folder.training)
+        else:
+            told = read_json(self.folder.evaluation).get("training") if self.folder.evaluation.exists() else None
+        if told is not None:
+            with faults(str(self.folder.training)):
+                return {**told, "updates": int(told["updates"]), "seconds": float(told["seconds"])}
         rows = read_metrics(self.folder.metrics)
         return {"updates": int(rows["seconds"][0][-1]), "seconds": float(rows["seconds"][1][-1])}

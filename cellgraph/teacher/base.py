@@ -14,13 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from cellgraph.files import write_atomically
 from cellgraph.numbers import plain
+from cellgraph.reading import faults, read_tensors
 from cellgraph.teacher.state import read_state, write_state
 
 if TYPE_CHECKING:
@@ -123,11 +122,9 @@ class BaseTeacher(ABC):
         options = state.get("options")
         if not isinstance(options, dict):
             raise ValueError(f"{folder} says nothing of how its teacher is made")
-        teacher = cls(**options)
-        try:
-            teacher.load_state_dict(load_tensors((Path(folder) / TENSOR_FILE).read_bytes()))
-        except SafetensorError as error:
-            raise ValueError(f"{Path(folder) / TENSOR_FILE} is damaged: {error}") from error
+        with faults(f"the teacher in {folder}"):
+            teacher = cls(**options)
+            teacher.load_state_dict(read_tensors(Path(folder) / TENSOR_FILE))
         if teacher.fingerprint != state.get("fingerprint"):
             raise ValueError(
                 f"{cls.kind()} is not what it was when {folder} was written: its embeddings would be others; "

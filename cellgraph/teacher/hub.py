@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
 from cellgraph.files import expanded
+from cellgraph.reading import read_json
 
 #: Files at the top of a model folder that no embedding depends on.
 _UNRELATED = {
@@ -104,9 +104,12 @@ def weight_files(folder: Path) -> list[Path]:
         index = folder / f"{stem}.index.json"
         if index.is_file():
             try:
-                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+                names = sorted(map(str, {*read_json(index)["weight_map"].values()}))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise OSError(f"{index} is no index of weight files: {error}") from error
+            outside = [name for name in names if name in ("", ".", "..") or {*name} & {*"/\\\0"}]
+            if outside:
+                raise OSError(f"{index} names {outside[0]!r}, expected files beside it")
             missing = [name for name in names if not (folder / name).is_file()]
             if missing:
                 raise OSError(f"{folder} lacks {len(missing)} of {len(names)} weight files, the first is {missing[0]}")

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from cellgraph.files import write_atomically
 from cellgraph.numbers import plain_numbers
+from cellgraph.reading import faults, read_json, read_tensors
 from cellgraph.teacher.protocol import checked_texts
 from cellgraph.teacher.state import checked_options, read_state, write_state
 
@@ -169,18 +168,16 @@ class LSATeacher:
         names = {"width", "max_ngram", "min_texts", "max_terms", "stop_words", "seed"}
         state = read_state(folder)
         teacher = cls(**checked_options(folder, state, names))
-        try:
-            tensors = load_tensors((Path(folder) / TENSOR_FILE).read_bytes())
+        tensors, terms = read_tensors(Path(folder) / TENSOR_FILE), read_json(Path(folder) / VOCABULARY_FILE, list)
+        with faults(damaged := f"the fitted teacher in {folder}"):
             idf, components = tensors["idf"], tensors["components"]
-            terms = json.loads((Path(folder) / VOCABULARY_FILE).read_text(encoding="utf-8"))
             expected = ((len(terms),), (teacher.width, len(terms)))
             if (tuple(idf.shape), tuple(components.shape)) != expected:
-                raise ValueError(f"expected shapes {expected}, got {tuple(idf.shape)} and {tuple(components.shape)}")
+                got = f"{tuple(idf.shape)} and {tuple(components.shape)}"
+                raise ValueError(f"{damaged} is damaged: expected shapes {expected}, got {got}")
             vectorizer = teacher._new_vectorizer({term: column for column, term in enumerate(terms)})
             vectorizer.idf_ = idf.numpy()
             teacher._take(vectorizer, components)
-        except (SafetensorError, ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"the fitted teacher in {folder} is damaged: {error}") from error
         if teacher.fingerprint != state["fingerprint"]:
             raise ValueError(
                 f"the fitted teacher in {folder} is damaged: expected fingerprint {state['fingerprint'][:12]}..., "

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cellgraph.files import write_atomically
 from cellgraph.numbers import plain_numbers
+from cellgraph.reading import UNFIT
 from cellgraph.teacher.protocol import checked_texts
 from cellgraph.teacher.token_states import KEPT, TokenStates
 
@@ -161,10 +162,12 @@ class TokenReader:
             with safe_open(path, framework="pt") as file:
                 states, lengths = file.get_tensor("states"), file.get_tensor("lengths").tolist()
                 whole = (file.metadata() or {}).get("sha256") == _digest(states)
-        except (SafetensorError, OSError) as error:
+                fits = states.size(1) == self.width and states.dtype == KEPT and sum(lengths) == len(states)
+                fits = fits and all(isinstance(length, int) and length >= 0 for length in lengths)
+        except (SafetensorError, OSError, ValueError, *UNFIT) as error:
             logger.warning("token states %s cannot be read (%s): they are computed again", path, error)
             return None
-        if not whole or states.size(1) != self.width or sum(lengths) != len(states):
+        if not whole or not fits:
             logger.warning("token states %s are damaged: they are computed again", path)
             return None
         return states, lengths

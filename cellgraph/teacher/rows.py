@@ -155,14 +155,22 @@ def _rows(path: Path) -> int:
 def _description(path: Path) -> tuple[dict[str, Any], int]:
     try:
         with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
+            size, there = int.from_bytes(file.read(8), "little"), path.stat().st_size
+            # A head that says it is longer than the file is not asked for.
+            if size > there - 8:
+                raise ValueError("a head that is longer than the file")
             head = json.loads(file.read(size))
         described = head["embeddings"]
+        kind, (begin, end), (rows, width) = described["dtype"], described["data_offsets"], described["shape"]
         length = max(int(part["data_offsets"][1]) for name, part in head.items() if name != "__metadata__")
-    except (ValueError, KeyError, TypeError, MemoryError) as error:
+        if any(not isinstance(n, int) or n < 0 for n in (begin, end, rows, width)):
+            raise ValueError("negative or no numbers")
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CorruptShardError(f"{path} is no shard of embeddings") from error
-    if described.get("dtype") != "F32":
-        raise CorruptShardError(f"{path} holds {described.get('dtype')}, expected float32")
-    if path.stat().st_size < 8 + size + length:
+    if kind != "F32":
+        raise CorruptShardError(f"{path} holds {kind}, expected float32")
+    if there < 8 + size + length:
         raise CorruptShardError(f"{path} is cut off")
+    if end - begin != 4 * rows * width:
+        raise CorruptShardError(f"{path} is no shard of embeddings: {rows} rows of {width} in {end - begin} bytes")
     return described, 8 + size

@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cellgraph.files import write_atomically
+from cellgraph.reading import UNFIT, first_line
 
 #: What a shard's file name ends in; files being written and files set aside end otherwise.
 SUFFIX = ".safetensors"
@@ -95,8 +96,8 @@ def _read(path: Path, fingerprint: str, name: str) -> Tensor:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensor: Tensor = file.get_tensor(name)
-    except SafetensorError as error:
-        raise CorruptShardError(str(error)) from error
+    except (SafetensorError, ValueError, *UNFIT) as error:
+        raise CorruptShardError(first_line(error)) from error
     if metadata.get("fingerprint") != fingerprint:
         raise CorruptShardError("it belongs to another teacher")
     if metadata.get(name) != _digest(tensor):

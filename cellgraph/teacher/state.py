@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cellgraph.files import write_atomically
+from cellgraph.reading import read_json
 
 STATE_FILE = "teacher.json"
 
@@ -29,10 +30,7 @@ def read_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: If it is not a JSON object with a kind.
     """
     path = Path(folder) / STATE_FILE
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    state: dict[str, Any] = read_json(path, object)
     if not isinstance(state, dict) or not isinstance(state.get("kind"), str):
         raise ValueError(f"{path} describes no teacher: expected an object with a 'kind'")
     return state

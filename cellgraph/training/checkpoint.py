@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import shlex
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,17 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor
 
-from cellgraph.files import write_atomically
-from cellgraph.folder import BEST, LAST, RunFolder
+from cellgraph.files import keep_before, write_atomically, writing
+from cellgraph.folder import BEST, LAST, PREVIOUS, RunFolder
 from cellgraph.numbers import plain_numbers
+from cellgraph.reading import UNFIT
 
 # What zipfile and torch.load raise where bytes are not what they should be.
-_UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError)
+_UNREADABLE = (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, OSError, ValueError, *UNFIT)
+#: Values in a checkpoint, which repeats none of them: a few bytes of references can stand for more than any memory.
+_MOST_VALUES = 10_000_000
+#: Bytes by which a tensor may be larger than the file that it comes from.
+_SLACK = 2**26
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -102,7 +108,9 @@ class RunCheckpoint(Checkpoint):
             self.save(trainer)
 
     def save(self, trainer: lightning.Trainer) -> None:
-        """Save the last checkpoint now."""
+        """Save the last checkpoint now; the one before it is kept as ``previous.ckpt``."""
+        with writing(self.folder.previous, what="the checkpoint "):
+            keep_before(self.folder.last, PREVIOUS)
         trainer.save_checkpoint(self.folder.last)
         self._saved = trainer.global_step
 
@@ -135,25 +143,68 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: If there is none or it is damaged; the message names another one beside it.
     """
     path = Path(path)
-    others = [str(other) for other in _others(path) if other.exists()]
-    rest = f"; {' and '.join(others)} beside it may be used instead" if others else ""
     if not path.is_file():
-        raise ValueError(f"there is no checkpoint {path}{rest}")
-    content = io.BytesIO(path.read_bytes())
+        raise ValueError(f"there is no checkpoint {path}{_offer(path)}")
+    content = path.read_bytes()
     try:
-        # PyTorch writes check sums into the archive and does not look at them when it reads.
-        with zipfile.ZipFile(content) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"check sum of {damaged}")
-        content.seek(0)
-        checkpoint = torch.load(content, map_location="cpu", weights_only=True)
-        if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-            raise ValueError("it holds something else")
-    except (zipfile.BadZipFile, pickle.UnpicklingError, *_UNREADABLE) as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0]
-        raise ValueError(f"the checkpoint {path} is damaged ({reason}){rest}") from error
+        return _content(content)
+    except _UNREADABLE as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+        raise ValueError(f"the checkpoint {path} is damaged ({reason}){_offer(path)}") from error
+
+
+def _content(content: bytes) -> dict[str, Any]:
+    """What a checkpoint's bytes say, known to be whole, plain and no larger than they are."""
+    # PyTorch writes check sums into the archive and does not look at them when it reads.
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entries = archive.infolist()
+        # It compresses nothing: what does would be larger in memory than on the disk, by any factor.
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("it is compressed, which no checkpoint is")
+        if sum(entry.file_size for entry in entries) > len(content):
+            raise ValueError("its parts are larger than the whole")
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"check sum of {damaged}")
+    checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    weights = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(x, Tensor) for x in weights.values()):
+        raise ValueError("it holds something else")
+    if not all(isinstance(checkpoint.get(name, {}), dict) for name in ("update_state", "callbacks")):
+        raise ValueError("it holds something else")
+    if type(checkpoint.get("global_step", 0)) is not int:
+        raise ValueError("it does not say how many updates were done")
+    _check_proportion(checkpoint, len(content))
     return checkpoint
+
+
+def _check_proportion(checkpoint: dict[str, Any], size: int) -> None:
+    """Refuse what is small on the disk and large for whoever goes through it."""
+    ahead: list[Any] = [checkpoint]
+    seen = 0
+    while ahead:
+        value = ahead.pop()
+        seen += 1
+        if isinstance(value, Tensor) and (value.layout != torch.strided or value.nbytes > size + _SLACK):
+            raise ValueError(f"a tensor {list(value.shape)} in {size:,} bytes")
+        if isinstance(value, dict):
+            ahead += value.values()
+        elif isinstance(value, (list, tuple, set)):
+            ahead += value
+        if seen + len(ahead) > _MOST_VALUES:
+            raise ValueError("it repeats itself without end")
+
+
+def _offer(path: Path) -> str:
+    """How to go on from another checkpoint beside one that cannot be read, if there is a whole one."""
+    for other in _others(path):
+        try:
+            step = _content(other.read_bytes()).get("global_step", 0)
+        except _UNREADABLE:
+            continue
+        before = "the one before it" if other.name == PREVIOUS else "another"
+        return f"; {before}, of update {step}, is whole: {shlex.join(['cp', str(other), str(path)])}"
+    return ""
 
 
 def model_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
@@ -165,4 +216,4 @@ def model_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _others(path: Path) -> list[Path]:
-    return [path.with_name(name) for name in (LAST, BEST) if name != path.name]
+    return [path.with_name(name) for name in (PREVIOUS, LAST, BEST) if name != path.name]

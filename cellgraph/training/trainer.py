@@ -13,6 +13,7 @@ import lightning
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from cellgraph.folder import RunFolder
+from cellgraph.reading import UNFIT, first_line
 from cellgraph.training.accelerator import check_accelerator, device_type
 from cellgraph.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, read_checkpoint
 from cellgraph.training.ema import EMA
@@ -118,16 +119,32 @@ def fit(module: UpdateModule, trainer: lightning.Trainer, *, resume_from: Path |
     """
     if resume_from is not None:
         _check_fits(module, read_checkpoint(resume_from), resume_from)
-    with quiet():
-        # A validation is one call of the lesson's.
-        checked = [0] if module.lesson.validates else None
-        trainer.fit(module, module.lesson.batches(), checked, ckpt_path=resume_from)
+    begun = _Begun()
+    trainer.callbacks.append(begun)  # type: ignore[attr-defined]
+    try:
+        with quiet():
+            # A validation is one call of the lesson's.
+            checked = [0] if module.lesson.validates else None
+            trainer.fit(module, module.lesson.batches(), checked, ckpt_path=resume_from)
+    except UNFIT as error:
+        if resume_from is None or begun.yes:
+            raise
+        raise ValueError(f"the checkpoint {resume_from} is damaged: {first_line(error)}") from error
 
 
 def callback(trainer: lightning.Trainer, kind: type[Any]) -> Any:
     """The trainer's callback of a class."""
     callbacks: list[lightning.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return next(found for found in callbacks if isinstance(found, kind))
+
+
+class _Begun(lightning.Callback):
+    """Whether a batch has been begun: what goes wrong before that, where a run goes on, is its checkpoint's fault."""
+
+    yes = False
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.yes = True
 
 
 def _precision(precision: str, accelerator: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -61,7 +62,11 @@ def test_checkpoints_are_plain_and_complete(finished):
     # The calibration follows from the weights and the training pairs.
     trained = {name: value for name, value in result.model.state_dict().items() if "calibration" not in name}
     assert all(torch.equal(value, best[name]) for name, value in trained.items())
-    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
+        "best.ckpt",
+        "last.ckpt",
+        "previous.ckpt",
+    ]
 
 
 def test_a_folder_with_a_run_is_not_trained_over(finished):
@@ -94,8 +99,20 @@ def test_a_damaged_checkpoint_is_named_and_so_is_the_other(copied, damage):
         run(copied, resume=True)
     message = str(caught.value)
     assert message.startswith(f"the checkpoint {last} is damaged (")
-    assert message.endswith(f"; {best} beside it may be used instead")
+    previous = last.with_name("previous.ckpt")
+    assert message.endswith(f"; the one before it, of update 4, is whole: cp {previous} {last}")
     assert "\n" not in message
+    # What is offered is whole, and can be gone on from.
+    previous.write_bytes(previous.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=f"; another, of update [36], is whole: cp {best} {last}$"):
+        read_checkpoint(last)
+    shutil.copy(best, last)
+    assert run(copied, resume=True).steps == 6
+    best.write_bytes(b"")
+    last.write_bytes(b"")
+    previous.unlink()
+    with pytest.raises(ValueError, match=r"is damaged \(File is not a zip file\)$"):
+        read_checkpoint(last)
 
 
 def test_nothing_in_a_checkpoint_is_executed(tmp_path):
@@ -149,7 +166,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(copied, monkeypatch, failing):
     else:
         assert f"cannot write the log {copied / 'metrics.csv'}" in str(caught.value)
     assert last.read_bytes() == before
-    assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
     resumed = run(copied, settings=plain_settings(**{**vars(SETTINGS), "max_steps": 9}), resume=True)
     assert resumed.steps == 9
 

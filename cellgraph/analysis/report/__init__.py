@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from cellgraph.data import QAPair
 from cellgraph.files import write_atomically, write_json
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
+from cellgraph.reading import faults, read_json
 from cellgraph.retrieval import EmbeddedPairs
 from cellgraph.retrieval.question_answering import LATTICE
 from cellgraph.retrieval.stages import ADAPTERS_ALONE
@@ -117,7 +117,7 @@ def report_automaton(
         OSError: If the folder cannot be written.
     """
     source = RunFolder(run)
-    told = json.loads(source.evaluation.read_text()) if source.evaluation.exists() else {}
+    told = read_json(source.evaluation) if source.evaluation.exists() else {}
     samples, rounds = (2, 2) if quick else (8, 4)
     result = AutomatonStudy.measure(
         model, _curves(source), told.get("held_out", {}), num_steps=num_steps, samples=samples, rounds=rounds
@@ -170,9 +170,11 @@ def _lead(run: RunFolder) -> dict[str, float | None] | None:
     """The network's lead over the adapters alone in the run's table, if it was measured."""
     if not run.evaluation.is_file():
         return None
-    for row in json.loads(run.evaluation.read_text()).get("differences", []):
-        if (row["name"], row["against"]) == (LATTICE, ADAPTERS_ALONE):
-            return {name: row.get(name) for name in ("mrr", "mrr_low", "mrr_high", "mrr_p")}
+    told = read_json(run.evaluation)
+    with faults(str(run.evaluation)):
+        for row in told.get("differences", []):
+            if (row["name"], row["against"]) == (LATTICE, ADAPTERS_ALONE):
+                return {name: row.get(name) for name in ("mrr", "mrr_low", "mrr_high", "mrr_p")}
     return None
 
 
