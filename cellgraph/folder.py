@@ -144,6 +144,13 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock, holder = FileLock(self.path.resolve() / LOCK, is_singleton=True), self.path / HOLDER
+        # With it comes torch, which the paths do without.
+        from cellgraph import processes
+
+        if processes.rank():
+            # It trains together with the process that has the lock.
+            yield self
+            return
         outermost = not lock.is_locked
         try:
             lock.acquire(timeout=0)
@@ -218,7 +225,11 @@ class RunFolder:
             cellgraph train 'resume="my runs/lr=1"'
         """
         given = [str(word) for word in words] + [f"{key}={_for_hydra(str(value))}" for key, value in overrides.items()]
-        return " ".join(["cellgraph", verb, *map(shlex.quote, given)])
+        started = ["cellgraph"]
+        together = int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+        if verb == "train" and together > 1:
+            started = ["torchrun", "--nproc-per-node", str(together), "-m", "cellgraph"]
+        return " ".join([*started, verb, *map(shlex.quote, given)])
 
     def _clear(self) -> None:
         """Remove what killed processes have left half written: there is no other one now."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from cellgraph import processes
 from cellgraph.automata.automaton import Automaton
 from cellgraph.automata.batch import Batch
 from cellgraph.automata.curriculum import Curriculum
@@ -77,7 +78,12 @@ class AutomatonLesson(Lesson):
         self.samples = torch.Generator().manual_seed(settings.seed)
 
     def batches(self) -> Updates:
-        """Numbers: samples are drawn when they are learned from."""
+        """Numbers: samples are drawn when they are learned from.
+
+        Raises:
+            ValueError: If a batch has fewer samples than there are processes to share it.
+        """
+        processes.check_shares(self.settings.batch_size)
         return Updates(self.settings.max_steps * self.settings.accumulate)
 
     def learn(self, model: nn.Module, batch: int, *, done: float, generator: torch.Generator) -> Learned:
@@ -86,18 +92,22 @@ class AutomatonLesson(Lesson):
         steps = self._draw_steps(done)
         cell, task = self._stage(model.cell, done)
         index, samples = self._draw_batch(task, generator.device)
-        start = samples
-        if self.settings.noise:
-            x = samples.x
-            draws = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-            start = replace(samples, x=x + self.settings.noise * draws)
-        x, terms = self.rollout(cell, task, start, steps, generator)
-        weights = {"overflow": self.settings.overflow, "drift": self.settings.drift}
-        total = terms["task"] + sum(weight * terms[name] for name, weight in weights.items() if name in terms)
-        if index is not None and self.pool is not None:
-            self.pool.put(index, x, steps=steps)
+        rows = len(samples)
+        if processes.world() > 1:
+            # Every process draws them all, as its pool holds them all, and lets its share of them run.
+            samples = samples.select(torch.arange(rows)[processes.share(rows)])
+        with processes.sharing(rows):
+            start = samples
+            if self.settings.noise:
+                draws = processes.drawn(torch.randn, samples.x.shape, like=samples.x, generator=generator)
+                start = replace(samples, x=samples.x + self.settings.noise * draws)
+            x, terms = self.rollout(cell, task, start, steps, generator)
+            weights = {"overflow": self.settings.overflow, "drift": self.settings.drift}
+            total = terms["task"] + sum(weight * terms[name] for name, weight in weights.items() if name in terms)
+            if index is not None and self.pool is not None:
+                self.pool.put(index, processes.gathered(x.detach()), steps=steps)
         detached = {name: term.detach() for name, term in terms.items()}
-        return Learned(total, detached, samples, len(samples), float(steps))
+        return Learned(total, detached, samples, rows, float(steps))
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """The task's figures."""
@@ -154,10 +164,10 @@ class AutomatonLesson(Lesson):
         count, losses, x = self.settings.supervise, [], batch.x
         for part in range(count):
             x = walked(x, steps * (part + 1) // count - steps * part // count)
-            losses.append(task.loss(x, batch).mean())
+            losses.append(processes.gathered(task.loss(x, batch)).mean())
         terms = {"task": torch.stack(losses).mean()}
         if self.settings.overflow:
-            terms["overflow"] = overflow(x, self.settings.bound).mean()
+            terms["overflow"] = processes.gathered(overflow(x, self.settings.bound)).mean()
         if self.settings.drift:
-            terms["drift"] = drift(x, walked(x, self.settings.drift_steps)).mean()
+            terms["drift"] = processes.gathered(drift(x, walked(x, self.settings.drift_steps))).mean()
         return x, terms

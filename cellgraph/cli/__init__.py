@@ -57,8 +57,8 @@ def main() -> None:
                 )
             raise
         except Exception as error:
-            from cellgraph.cli.errors import is_users, one_line
+            from cellgraph.cli.errors import is_users, one_line, process
 
             if not is_users(error):
                 raise
-            sys.exit(f"cellgraph {verb}: {one_line(error)}")
+            sys.exit(f"cellgraph {verb}{process()}: {one_line(error)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
@@ -21,3 +23,9 @@ def one_line(error: BaseException) -> str:
     # What a resolver of this library has to say comes as the text of another error.
     text = text.rpartition(" raised while resolving interpolation: ")[2]
     return text.split(" full_key:")[0].split(" Config search path:")[0]
+
+
+def process() -> str:
+    """Which process says it, where torchrun started several and it is not the first."""
+    number = os.environ.get("RANK", "0") if "TORCHELASTIC_RUN_ID" in os.environ else "0"
+    return "" if number == "0" else f" (process {number})"

@@ -14,6 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from cellgraph import processes
 from cellgraph.cli.own_parts import fit_parts
 from cellgraph.configuration import make_importable, own_parts, remember
 from cellgraph.folder import RunFolder
@@ -57,8 +58,47 @@ class SweepClaim(Callback):
 def settled(config: DictConfig) -> Iterator[tuple[Experiment, bool]]:
     """The experiment of a configuration, in a folder that is its own, and whether it goes on with an earlier run.
 
-    The folder is claimed before anything is written, and given back if nothing comes to be in it.
+    The folder is claimed before anything is written, and given back if nothing comes to be in it. Of several processes
+    that train together the first one claims it, and the others come there.
     """
+    processes.join()
+    with _led(config) if processes.rank() == 0 else _followed(config) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def _led(config: DictConfig) -> Iterator[tuple[Experiment, bool]]:
+    """The first process's, which tells the others its folder."""
+    told = False
+    try:
+        with _claimed(config) as found:
+            processes.broadcast(str(found[0].folder))
+            told = True
+            yield found
+    finally:
+        if not told:
+            processes.broadcast(None)
+
+
+@contextlib.contextmanager
+def _followed(config: DictConfig) -> Iterator[tuple[Experiment, bool]]:
+    """Another process's."""
+    folder = processes.broadcast(None)
+    own = Path(HydraConfig.get().runtime.output_dir)
+    if folder != str(own):
+        # Hydra has made one for each second in which a process started.
+        with contextlib.suppress(OSError):
+            own.rmdir()
+    if folder is None:
+        processes.leave()
+    if config.resume is not None:
+        yield load_experiment(folder), True
+    else:
+        yield build_experiment(_settle(config), folder, own=True), False
+
+
+@contextlib.contextmanager
+def _claimed(config: DictConfig) -> Iterator[tuple[Experiment, bool]]:
     place = Path(HydraConfig.get().runtime.output_dir)
     if config.resume is not None:
         given = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 import hydra
 from omegaconf import DictConfig
 
-from cellgraph.cli.errors import is_users, one_line
+from cellgraph.cli.errors import is_users, one_line, process
 from cellgraph.cli.own_parts import opened
 from cellgraph.cli.settling import settled
 from cellgraph.folder import RunFolder
@@ -35,7 +36,7 @@ def train(config: DictConfig) -> float:
         if not is_users(error):
             raise
         # Hydra would put a line of its own before the message.
-        sys.exit(f"{verb}: {one_line(error)}")
+        sys.exit(f"{verb}{process()}: {one_line(error)}")
     return experiment.score
 
 
@@ -45,6 +46,9 @@ def main(arguments: Sequence[str], verb: str = "train") -> None:
     Raises:
         ValueError: If a sweep is asked to resume.
     """
+    together = "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
+    if together and {"-m", "--multirun"} & {*arguments}:
+        raise ValueError("a sweep within torchrun would start every run in every process: start torchrun for each run")
     runs = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
     if runs and {"-m", "--multirun"} & {*arguments}:
         commands = ", ".join(RunFolder.command("train", resume=run) for run in runs[0].split(","))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from cellgraph import processes
 from cellgraph.numbers import settle_numbers
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class Dynamics:
     def draw(self, x: Tensor, num_nodes: int, num_steps: int, generator: torch.Generator | None) -> Tensor:
         """Which cells update at each step, ``[num_steps, batch, num_nodes, 1]``, for states like ``x``."""
         source = generator.device if generator is not None else x.device
-        draws = torch.rand(num_steps, x.size(0), num_nodes, 1, generator=generator, device=source)
+        shape = num_steps, x.size(0), num_nodes, 1
+        draws = processes.drawn(torch.rand, shape, dim=1, generator=generator, device=source)
         return (draws < self.fire_rate).to(x.device, x.dtype)
 
     def alive(self, x: Tensor, edge_index: Tensor) -> Tensor:

@@ -116,10 +116,12 @@ class Batch:
         mask: Which turns are real, ``[dialogues, turns]``; ``None`` when all are.
         starts: Whether these are the first turns of their dialogues; else they continue the batch before.
         epoch: Passes over the data so far, a fraction within one.
+        first: Number of the first of these dialogues in the whole batch, which several processes may share.
+        num_dialogues: How many the whole batch has.
     """
 
     # Lightning walks through and deep-copies dataclasses at every step; a plain class with `to` it leaves alone.
-    __slots__ = ("answer", "epoch", "group", "index", "mask", "question", "starts")
+    __slots__ = ("answer", "epoch", "first", "group", "index", "mask", "num_dialogues", "question", "starts")
 
     def __init__(
         self,
@@ -131,17 +133,31 @@ class Batch:
         *,
         starts: bool = True,
         epoch: float = 0.0,
+        first: int = 0,
+        num_dialogues: int | None = None,
     ) -> None:
         self.question, self.answer, self.index, self.group, self.mask = question, answer, index, group, mask
         self.starts, self.epoch = starts, epoch
+        self.first, self.num_dialogues = first, len(index) if num_dialogues is None else num_dialogues
 
     @classmethod
-    def gather(cls, pairs: EmbeddedPairs, index: Tensor, *, starts: bool = True, epoch: float = 0.0) -> Batch:
-        """The rows ``index``, ``[dialogues, turns]``, -1 for padding."""
+    def gather(cls, pairs: EmbeddedPairs, index: Tensor, *, part: slice | None = None, **options: Any) -> Batch:
+        """The rows ``index``, ``[dialogues, turns]``, -1 for padding.
+
+        Args:
+            pairs: The data.
+            index: The rows.
+            part: Of which dialogues; all by default.
+            options: ``starts`` and ``epoch``.
+        """
+        whole = len(index)
+        if part is not None:
+            index = index[part]
         mask = None if index.size(1) == 1 and bool((index >= 0).all()) else index >= 0
         rows = index if mask is None else index.clamp(min=0)
         question, answer = pairs.question[rows], pairs.answer[rows]
-        return cls(question, answer, index, pairs.group[rows], mask, starts=starts, epoch=epoch)
+        first = 0 if part is None else part.start
+        return cls(question, answer, index, pairs.group[rows], mask, first=first, num_dialogues=whole, **options)
 
     def to(self, device: torch.device | str, **options: Any) -> Batch:
         """The batch on a device; itself when it is there."""

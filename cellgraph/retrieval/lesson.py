@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cellgraph import processes
 from cellgraph.precision import alike
 from cellgraph.retrieval.embedded import Batch, EmbeddedPairs
 from cellgraph.retrieval.loader import DialogueLoader
@@ -60,17 +61,20 @@ class PairLesson(Lesson):
             drop_last=True,
             window=self.settings.window,
             num_batches=self.settings.max_steps * self.settings.accumulate,
+            shared=True,
         )
 
     def learn(self, model: nn.Module, batch: Batch, *, done: float, generator: torch.Generator) -> Learned:
         """The loss of a batch; the memory that it ends with is kept for one that continues it."""
         memory = None if batch.starts else self.memory
         noise = self.settings.noise
-        asked = batch.asking(with_noise(batch.question, noise, generator)) if noise else batch
-        predicted, self.memory = answers(model, asked, memory, generator, needs_states=self.objective.needs_states)
-        total, terms = self.objective(predicted)
+        with processes.sharing(batch.num_dialogues):
+            asked = batch.asking(with_noise(batch.question, noise, generator)) if noise else batch
+            predicted, self.memory = answers(model, asked, memory, generator, needs_states=self.objective.needs_states)
+            total, terms = self.objective(predicted)
+            rows = len(predicted.group)
         detached = {name: term.detach() for name, term in terms.items()}
-        return Learned(total, detached, batch, len(batch), predicted.num_steps)
+        return Learned(total, detached, batch, rows, predicted.num_steps)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """The terms, the cosine, and the retrieval among all the answers of the validation set."""
@@ -96,12 +100,14 @@ class PairLesson(Lesson):
         return self.objective.readings()
 
     def state_dict(self) -> dict[str, Any]:
-        """The memory."""
-        return {"memory": self.memory}
+        """The memory, of all the processes' dialogues."""
+        parts = processes.all_have(None if self.memory is None else self.memory.cpu())
+        return {"memory": self.memory if len(parts) == 1 or parts[0] is None else torch.cat(parts)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
-        self.memory = state["memory"]
+        memory = state["memory"]
+        self.memory = None if memory is None else memory[processes.share(len(memory))]
 
     def upgrade(self, weights: dict[str, Tensor], names: Sequence[str]) -> None:
         """The temperature was the objective's own before its terms were a list."""
@@ -118,7 +124,7 @@ def with_noise(question: Tensor, norm: float, generator: torch.Generator) -> Ten
         norm: The noise's expected norm, a share of the vector's own: what is not there, a token of zeros, stays so.
         generator: Source of the noise.
     """
-    draws = torch.randn(question.shape, generator=generator, device=question.device, dtype=question.dtype)
+    draws = processes.drawn(torch.randn, question.shape, like=question, generator=generator)
     return question + norm * question.size(-1) ** -0.5 * question.norm(dim=-1, keepdim=True) * draws
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cellgraph import processes
 from cellgraph.numbers import plain_numbers
 from cellgraph.retrieval.embedded import Batch, EmbeddedPairs
 
@@ -28,9 +29,11 @@ class DialogueLoader:
         window: Turns a batch at most. Longer dialogues come as consecutive batches, all but the first with
             ``starts=False``: what truncated back-propagation through time needs.
         num_batches: Batches in the whole stream; an epoch's when absent.
+        shared: Whether the processes that train together share each batch: every one has its part of the same batches
+            in the same order.
 
     Raises:
-        ValueError: If a size is not positive.
+        ValueError: If a size is not positive, or a batch has fewer dialogues than there are processes to share it.
 
     Example:
         >>> loader = DialogueLoader(EmbeddedPairs(torch.eye(5), torch.eye(5)), batch_size=2, num_batches=3)
@@ -50,13 +53,17 @@ class DialogueLoader:
         drop_last: bool = False,
         window: int | None = None,
         num_batches: int | None = None,
+        shared: bool = False,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("window", window), ("num_batches", num_batches)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be positive, got {value}")
         self.pairs, self.batch_size, self.seed, self.window = pairs, batch_size, seed, window
-        self.num_batches = num_batches
+        self.num_batches, self.shared = num_batches, shared
         num_dialogues = len(pairs.dialogues)
+        least = min(batch_size, num_dialogues) if drop_last else num_dialogues % batch_size or batch_size
+        if shared:
+            processes.check_shares(least)
         full = num_dialogues // batch_size
         self.batches_per_epoch = max(full, 1) if drop_last or num_dialogues % batch_size == 0 else full + 1
         # Single pairs need no padding: their batch is a slice of the order.
@@ -127,7 +134,8 @@ class DialogueLoader:
         if self._position >= self.batches_per_epoch:
             self._position, self._epoch = 0, self._epoch + 1
         self._delivered += 1
-        return Batch.gather(self.pairs, index, starts=starts, epoch=epoch)
+        part = processes.share(len(index)) if self.shared and processes.world() > 1 else None
+        return Batch.gather(self.pairs, index, part=part, starts=starts, epoch=epoch)
 
     def _chosen(self, position: int) -> Tensor:
         return self._order(self._epoch)[position * self.batch_size : (position + 1) * self.batch_size]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cellgraph import processes
 from cellgraph.numbers import number, plain_numbers
 from cellgraph.precision import at_least_float32
 from cellgraph.retrieval.embedded import Batch
@@ -23,6 +24,8 @@ Term = Callable[["Predicted"], "Tensor | tuple[Tensor, dict[str, Tensor]]"]
 
 class Predicted:
     """What a model predicts for the turns of a batch, beside what is true; each made when a term looks at it.
+
+    Where several processes share a batch, the rows are those of all of them, so that every term sees the whole batch.
 
     Args:
         model: The model; it gives the surface of the true answers.
@@ -90,12 +93,13 @@ class Predicted:
     @functools.cached_property
     def dialogue(self) -> Tensor:
         """Number of each row's dialogue."""
-        numbers = torch.arange(self._batch.question.size(0), device=self._batch.question.device)
+        numbers = self._batch.first + torch.arange(self._batch.question.size(0), device=self._batch.question.device)
         return self._rows([numbers] * self._batch.question.size(1))
 
     def _rows(self, turns: list[Tensor]) -> Tensor:
-        """``[dialogues, ...]`` a turn to ``[rows, ...]``, without the padding."""
-        return turns[0] if self._batch.mask is None else torch.stack(turns, dim=1)[self._batch.mask]
+        """``[dialogues, ...]`` a turn to ``[rows, ...]``, without the padding; of all processes that share a batch."""
+        rows = turns[0] if self._batch.mask is None else torch.stack(turns, dim=1)[self._batch.mask]
+        return processes.gathered(rows)
 
 
 class Objective(nn.Module):

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from torch import Tensor, nn
 
+from cellgraph import processes
 from cellgraph.analysis.plots import plot_run, read_metrics
 from cellgraph.answering import FinishedRun
 from cellgraph.answering.questions import QuestionReport, judge_run, save_report
@@ -48,7 +49,7 @@ class Experiment:
     task: Task
     model: Any
     settings: RunSettings
-    console: Console = field(default_factory=Console)
+    console: Console = field(default_factory=lambda: Console(quiet=processes.rank() > 0))
     score: float = field(default=float("nan"), init=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +61,8 @@ class Experiment:
     def run(self, *, resume: bool = False) -> Any:
         """Prepare, train, judge and draw, or what is left of it; the figures.
 
+        Of several processes that train together, the first one does all but the updates, and has the figures.
+
         Args:
             resume: Go on from the folder's last checkpoint, or begin where there is none yet.
 
@@ -70,7 +73,12 @@ class Experiment:
         """
         go_on = self.folder.command("train", resume=self.folder)
         with self.folder.locked():
-            return self.judge(self.train(resume=resume, go_on=go_on).model, go_on=go_on)
+            model = self.train(resume=resume, go_on=go_on).model
+            if processes.rank():
+                # What is left is the first one's.
+                return None
+            with processes.alone():
+                return self.judge(model, go_on=go_on)
 
     def train(self, *, resume: bool = False, progress: bool = True, go_on: str) -> TrainResult[Any]:
         """Prepare, train and draw; what training came to.
@@ -91,14 +99,16 @@ class Experiment:
             check_accelerator(self.settings.accelerator)
             self.task.check(self.model, self.settings)
             job = self._job(go_on)
-            self.task.prepare(job)
-            model = self.task.build(self.model, job)
+            processes.first_then_others(lambda: self.task.prepare(job))
+            model = processes.first_then_others(lambda: self.task.build(self.model, job))
             job.say(f"precision: {self.settings.precision}")
             last = resume and self.folder.last.exists()
             result = train(
                 model, self.task, self.settings, folder=self.folder, resume=last, progress=progress, go_on=job.go_on
             )
             self.score = result.metrics.get(f"val/{self.task.monitor}", self.score)
+            if processes.rank():
+                return result
             self.task.save(model, self.folder)
             write_json(self.folder.training, result.to_dict())
             plot_run(self.folder.metrics, self.folder)

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning
 
+from cellgraph import processes
 from cellgraph.interruption import SIGNALS, Interrupted, end_at_once, restore
 from cellgraph.training.checkpoint import RunCheckpoint, validation_due
 
@@ -41,11 +42,13 @@ class GracefulStop(lightning.Callback):
         """Stop after an update's last batch, unless a validation follows."""
         if trainer.global_step > self._update:
             self._update = trainer.global_step
+            self._agree()
             if self._signum is not None and not validation_due(trainer):
                 self._stop(trainer, self._signum)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Stop after the validation; at the end of training there is still something to be saved."""
+        self._agree()
         if self._signum is not None and not trainer.should_stop:
             # Lightning calls checkpoint callbacks last, too late here: a best score must not be lost.
             self.checkpoint.on_validation_end(trainer, pl_module)
@@ -54,6 +57,7 @@ class GracefulStop(lightning.Callback):
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Give the signals back; what comes after training must not go on after one that came before its end."""
         self.on_exception(trainer, pl_module, BaseException())
+        self._agree()
         if self._signum is not None:
             self._stop(trainer, self._signum)
 
@@ -72,11 +76,17 @@ class GracefulStop(lightning.Callback):
             told = f"\n{signal.Signals(signum).name}: stopping after this update\n"
             os.write(stream.fileno(), told.encode())
 
+    def _agree(self) -> None:
+        """A signal that one of several processes has had is all of theirs: none trains on without the others."""
+        if processes.world() > 1:
+            self._signum = next((signum for signum in processes.all_have(self._signum) if signum is not None), None)
+
     def _stop(self, trainer: lightning.Trainer, signum: int) -> None:
         message = f"stopped after update {trainer.global_step}, nothing kept"
         if self.keep:
             self.checkpoint.save(trainer)
             hint = f"; go on with: {self.go_on}" if self.go_on else ""
             message = f"stopped after update {trainer.global_step}, saved {self.checkpoint.folder.last}{hint}"
-        print(message, file=sys.stderr)
+        if processes.rank() == 0:
+            print(message, file=sys.stderr)
         raise Interrupted(signum, told=True)

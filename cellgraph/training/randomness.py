@@ -9,18 +9,25 @@ import lightning
 import numpy as np
 import torch
 
+from cellgraph import processes
+
 
 class GlobalGenerators(lightning.Callback):
     """Saves the states of Python's, NumPy's and PyTorch's global generators and restores them where training goes on.
 
     The module's own generator is in the checkpoint by itself; these are for what draws without one, such as dropout.
+    Of several processes that train together each draws from there for itself, and the states of all are kept.
     """
 
     def __init__(self) -> None:
         self._pending: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The states as plain types and tensors."""
+        """The states as plain types and tensors, the first process's and under ``others`` those of the rest."""
+        first, *others = processes.all_have(self._states())
+        return {**first, "others": others} if others else first
+
+    def _states(self) -> dict[str, Any]:
         name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - the global state is the point
         return {
             "python": random.getstate(),
@@ -35,8 +42,17 @@ class GlobalGenerators(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Restore them."""
+        if processes.rank():
+            torch.manual_seed(pl_module.settings.seed + 1_000_003 * processes.rank())
         if self._pending is None:
             return
+        others = self._pending.get("others", [])
+        if processes.rank():
+            if len(others) != processes.world() - 1:
+                # It goes on with more or fewer processes.
+                return
+            self._pending = others[processes.rank() - 1]
+        assert self._pending is not None
         version, keys, gauss = self._pending["python"]
         random.setstate((version, tuple(keys), gauss))
         name, numpy_keys, position, has_gauss, numpy_gauss = self._pending["numpy"]

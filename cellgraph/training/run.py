@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import lightning
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
+from cellgraph import processes
 from cellgraph.folder import RunFolder
 from cellgraph.training.checkpoint import RunCheckpoint, model_weights, read_checkpoint
 from cellgraph.training.metrics_log import MetricsWriter
@@ -67,14 +69,16 @@ def train(
 ) -> TrainResult[Model]:
     """Train a model for a task, in place.
 
-    The random state of the process is as before afterwards.
+    The random state of the process is as before afterwards. Where torchrun started several processes, and all of them
+    call this with the same arguments, they train together: each has its share of every batch.
 
     Args:
         model: The model.
         task: What for.
         settings: How; the defaults of the task's kind of settings when absent.
         folder: Run folder for checkpoints and logs; none are left behind without one.
-        resume: Whether to go on from the folder's last checkpoint.
+        resume: Whether to go on from the folder's last checkpoint: to the same bits with as many processes as before,
+            to rounding, and with other random numbers from dropout, with more or fewer.
         progress: Whether to show progress.
         go_on: The command that goes on, for the message after an interruption.
 
@@ -83,6 +87,7 @@ def train(
             for, there is none to resume, another process trains in it, or a loss is not finite.
         OSError: If the folder cannot be written.
         Interrupted: After SIGINT or SIGTERM, with a checkpoint in the folder.
+        LostProcessError: If one of the processes that train together has gone.
 
     Example:
         >>> import torch
@@ -99,15 +104,19 @@ def train(
     if resume and folder is None:
         raise ValueError("resume=True needs the folder of the run, got none")
     temporary = tempfile.TemporaryDirectory() if folder is None else nullcontext(folder)
+    processes.join()
     with temporary as path, RunFolder(path).locked() as place, isolate_rng():
         if not resume and place.last.exists():
             raise ValueError(f"{place} holds a run already ({place.last.name}): resume it or choose another folder")
-        first_step = int(read_checkpoint(place.last)["global_step"]) if resume else 0
+        first_step = _begun(place) if resume else 0
         # What "auto" stands for is told with the result, and as it was where a run goes on.
         precision = used_precision(settings.precision, settings.accelerator, last=place.last)
         settings = replace(settings, precision=precision)
         lightning.seed_everything(settings.seed, verbose=False)
         module = UpdateModule(model, task.lesson(settings), settings)
+        if precision == "64-true":
+            # Lightning would do so after it has read a checkpoint, whose weights would have lost half their digits.
+            module.double()
         trainer = build_trainer(
             place,
             settings,
@@ -136,3 +145,15 @@ def train(
         history=writer.history,
         precision=str(trainer.precision),
     )
+
+
+def _begun(place: RunFolder) -> int:
+    """The update that a run goes on from."""
+    checkpoint = read_checkpoint(place.last)
+    before, now = checkpoint.get("update_state", {}).get("processes", 1), processes.world()
+    if before != now and processes.rank() == 0:
+        # Sums over a batch are rounded in another order, and each process draws its own dropout.
+        print(
+            f"the run had {before} processes and goes on with {now}: equal to rounding, not to the bit", file=sys.stderr
+        )
+    return int(checkpoint["global_step"])

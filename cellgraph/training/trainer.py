@@ -11,7 +11,9 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
+from cellgraph import processes
 from cellgraph.folder import RunFolder
 from cellgraph.reading import UNFIT, first_line
 from cellgraph.training.accelerator import check_accelerator, device_type
@@ -56,6 +58,9 @@ def build_trainer(
         OSError: If the folder cannot be written.
     """
     check_accelerator(settings.accelerator)
+    processes.check_device(device_type(settings.accelerator))
+    together = processes.world() > 1
+    first = processes.rank() == 0
     folder.path.mkdir(parents=True, exist_ok=True)
     every = settings.checkpoint_every if keep else settings.max_steps
     checkpoint = RunCheckpoint(folder, every=every, monitor=monitor)
@@ -63,10 +68,10 @@ def build_trainer(
     # In this order: average, note, decide, show; then what may end the run. Checkpoints come last by Lightning's rule.
     callbacks: list[lightning.Callback] = [EMA(settings.ema)] if settings.ema else []
     callbacks += [writer, Stopping(settings.patience, monitor=monitor)]
-    callbacks += [TrainingProgress(writer, shown=shown)] if progress else []
+    callbacks += [TrainingProgress(writer, shown=shown)] if progress and first else []
     callbacks += [GlobalGenerators(), GracefulStop(checkpoint, keep=keep, go_on=go_on), checkpoint]
     outputs: list[Logger] = []
-    if keep:
+    if keep and first:
         board = TensorBoardLogger(
             folder.path,
             name="",
@@ -78,8 +83,9 @@ def build_trainer(
     with quiet():
         return lightning.Trainer(
             accelerator=settings.accelerator,
-            # The stream of data is not divided among several.
-            devices=1,
+            devices=processes.on_this_machine() if together else 1,
+            num_nodes=processes.world() // processes.on_this_machine() if together else 1,
+            strategy=_shared_training() if together else "auto",
             precision=_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
             max_steps=settings.max_steps,
             max_epochs=-1,
@@ -122,7 +128,7 @@ def fit(module: UpdateModule, trainer: lightning.Trainer, *, resume_from: Path |
     begun = _Begun()
     trainer.callbacks.append(begun)  # type: ignore[attr-defined]
     try:
-        with quiet():
+        with quiet(), processes.noticed(_kept(trainer)):
             # A validation is one call of the lesson's.
             checked = [0] if module.lesson.validates else None
             trainer.fit(module, module.lesson.batches(), checked, ckpt_path=resume_from)
@@ -145,6 +151,20 @@ class _Begun(lightning.Callback):
 
     def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self.yes = True
+
+
+def _shared_training() -> DDPStrategy:
+    # Not every batch uses every parameter: a term may have nothing to compare. Buffers follow from the configuration.
+    return DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+
+
+def _kept(trainer: lightning.Trainer) -> str:
+    """What there is to go on from when a process is lost."""
+    stop: GracefulStop = callback(trainer, GracefulStop)
+    if not stop.keep:
+        return "nothing is kept"
+    hint = f"; go on with: {stop.go_on}" if stop.go_on else ""
+    return f"{stop.checkpoint.folder.last} is the last checkpoint{hint}"
 
 
 def _precision(precision: str, accelerator: str) -> str:
@@ -185,6 +205,10 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
             warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+            # Which parameters a batch uses depends on the batch.
+            warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified.*")
+            # What is to take its place is not there in every version of PyTorch.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers.* is deprecated")
             yield
     finally:
         for name, level in levels.items():

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from cellgraph import processes
 from cellgraph.files import write_atomically
 from cellgraph.folder import RunFolder
 from cellgraph.training.meter import Meter
@@ -89,7 +90,8 @@ class UpdateModule(lightning.LightningModule):
         """The lesson's figures, by random numbers of their own: how often they are taken changes nothing else."""
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.settings.seed)
-            figures = self.lesson.validate(self.model)
+            # One process's figures, so that all choose and stop alike.
+            figures = processes.by_first(lambda: self.lesson.validate(self.model))
         self.validation = {f"val/{name}": value for name, value in figures.items()}
 
     def configure_model(self) -> None:
@@ -140,6 +142,7 @@ class UpdateModule(lightning.LightningModule):
             "meter": self.train_meter.state_dict(),
             # A run that goes on elsewhere computes as it did here.
             "precision": str(self.trainer.precision),
+            "processes": processes.world(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -172,9 +175,11 @@ class UpdateModule(lightning.LightningModule):
     def _stop_at(self, term: str, value: float) -> None:
         step = self.trainer.global_step + 1
         told = f"update {step}: the term {term!r} is {value}"
-        if not self.trainer.loggers:
+        if not self.trainer.loggers and processes.rank() == 0:
             # Without a folder of its own a run leaves nothing behind.
             raise NonFiniteError(f"{told}; train with a folder to have the batch saved there")
+        if processes.rank():
+            raise NonFiniteError(told)
         path = RunFolder(self.trainer.default_root_dir).nonfinite(step)
         saved = f"the batch is saved in {path}"
         try:

@@ -1,0 +1,139 @@
+"""Processes that train together, started as torchrun starts them, but with the imports behind them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["torch", "lightning", "cellgraph.training.trainer", "cellgraph.retrieval.lesson"])
+
+
+def together(count: int, function: Callable[..., Any], *arguments: Any, must_end: bool = True) -> list[Any]:
+    """What a function returns in each of several processes; where one fails, its exit status or error as text.
+
+    Args:
+        count: How many.
+        function: A function of a module.
+        arguments: Its arguments.
+        must_end: Whether each must come to an end that is good.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pipes = [CONTEXT.Pipe(duplex=False) for _ in range(count)]
+    members = [
+        CONTEXT.Process(target=_member, args=(rank, count, port, pipes[rank][1], function, arguments))
+        for rank in range(count)
+    ]
+    for member, (_, end) in zip(members, pipes, strict=True):
+        member.start()
+        end.close()
+    results = []
+    for member, (begin, _) in zip(members, pipes, strict=True):
+        try:
+            good, result = begin.recv()
+        except EOFError:
+            good, result = False, None
+        member.join(60)
+        assert good or not must_end, result
+        results.append(result if result is not None or good else member.exitcode)
+    return results
+
+
+def _member(rank: int, count: int, port: int, pipe: Any, function: Callable[..., Any], arguments: Any) -> None:
+    torch.set_num_threads(1)
+    if count > 1:
+        os.environ |= {
+            "TORCHELASTIC_RUN_ID": "test",
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(count),
+            "LOCAL_WORLD_SIZE": str(count),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+    try:
+        pipe.send((True, function(*arguments)))
+    except SystemExit as stop:
+        pipe.send((False, f"SystemExit: {stop.code}"))
+    except BaseException as error:
+        pipe.send((False, f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
+
+
+def on_pairs(folder: Path, options: dict[str, Any], signum: int = 0, at: int = 0) -> dict[str, Any]:
+    """A run on dialogues with everything random at once; process 1 has a signal at one of its batches."""
+    from cellgraph import CellGraph, GMLPCell, Lattice, processes
+    from cellgraph.retrieval import EmbeddedPairs, PairLesson, Retrieval, TrainSettings, standard_objective
+    from cellgraph.training import train
+
+    torch.manual_seed(0)
+    cell = GMLPCell(Lattice((2, 3, 3)), 8, hidden=8, heads=2, fire_rate=0.7, memory_channels=2)
+    model = CellGraph(cell, in_features=6, surface_channels=1, num_steps=(2, 4))
+    question, answer = torch.randn(39, 6), torch.randn(39, 6)
+    pairs = EmbeddedPairs(question, answer, dialogue=[str(row // 3) for row in range(39)])
+    settings = {"max_steps": 8, "batch_size": 5, "accumulate": 2, "ema": 0.9, "lr": 0.02, "warmup_steps": 2}
+    settings |= {"val_every": 4, "checkpoint_every": 2, "log_every": 1, "accelerator": "cpu", "compile": False}
+    task = Retrieval(standard_objective(internal=0.5, turn=0.5, direction="symmetric"), pairs, pairs)
+    learn, batches = PairLesson.learn, []
+
+    def watched(*given: Any, **named: Any) -> Any:
+        batches.append(None)
+        if signum and len(batches) == at and processes.rank() == 1:
+            os.kill(os.getpid(), signum)
+        return learn(*given, **named)
+
+    PairLesson.learn = watched  # type: ignore[method-assign]
+    resume = options.pop("resume", False)
+    result = train(
+        model, task, TrainSettings(**settings | options), folder=folder, resume=resume, progress=False, go_on="go on"
+    )
+    return result.to_dict()
+
+
+def on_states(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """An automaton with a pool, noise and both penalties."""
+    from cellgraph import Lattice
+    from cellgraph.automata import AutomatonSettings, Batch, SamplePool, Task, train_automaton
+    from cellgraph.nn import NCACell
+
+    class Fade(Task):
+        def sample(self, size: int, generator: torch.Generator) -> Batch:
+            return Batch(torch.randn(size, self.lattice.num_nodes, 4, generator=generator))
+
+        def loss(self, x: torch.Tensor, batch: Batch) -> torch.Tensor:
+            return (x - 0.5).square().mean((1, 2))
+
+    torch.manual_seed(0)
+    lattice = Lattice((4, 4))
+    settings = {"max_steps": 6, "batch_size": 5, "num_steps": (2, 4), "noise": 0.1, "overflow": 0.5, "drift": 0.1}
+    settings |= {"log_every": 1, "val_every": 3, "accelerator": "cpu", "lr": 0.01, "supervise": 2}
+    result = train_automaton(
+        NCACell(lattice, 4, fire_rate=0.5),
+        Fade(lattice),
+        AutomatonSettings(**settings | options),
+        pool=SamplePool(12, reseed=1, damage=1),
+        folder=folder,
+        progress=False,
+    )
+    return result.to_dict()
+
+
+def contrasted(query: torch.Tensor, key: torch.Tensor) -> list[list[float]]:
+    """The gradient of the queries by a contrast of the rows of all processes, of which this one has its share."""
+    from cellgraph import processes
+    from cellgraph.retrieval.contrast import contrast
+
+    processes.join()
+    with processes.sharing(len(query)):
+        own = query[processes.share(len(query))].requires_grad_()
+        contrast(processes.gathered(own) @ processes.gathered(key[processes.share(len(key))]).T).backward()
+        # Not as a tensor, whose memory would go with the process.
+        return (own.grad / processes.world()).tolist()

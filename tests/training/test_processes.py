@@ -1,0 +1,205 @@
+"""Processes that train together: their losses are those of one, whatever is random, killed or resumed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import differences
+from processes import environment
+from together import contrasted, on_pairs, on_states, together
+
+from cellgraph import processes
+from cellgraph.cli import train as verb
+from cellgraph.folder import RunFolder
+from cellgraph.retrieval import EmbeddedPairs
+from cellgraph.retrieval.loader import DialogueLoader
+from cellgraph.training import read_checkpoint
+
+#: Rounding is all that may differ: sums over the rows of a batch are taken in another order.
+TOLERANCE = {"64-true": 1e-11, "32-true": 2e-4}
+TIMES = ("seconds", "train/samples_per_second")
+
+
+def logged(folder: Path) -> list[dict[str, float]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: float(cell) for name, cell in row.items() if cell and name not in TIMES} for row in rows]
+
+
+def same(ours: list[dict[str, float]], theirs: list[dict[str, float]], tolerance: float) -> None:
+    assert len(ours) == len(theirs) > 0
+    for row, other in zip(ours, theirs, strict=True):
+        assert row == pytest.approx(other, rel=tolerance, abs=tolerance)
+
+
+@pytest.fixture(scope="module")
+def by_one(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The log of a run by one process, made once for each of its settings."""
+    made: dict[str, Path] = {}
+
+    def folder(function: Any, **options: Any) -> Path:
+        key = f"{function.__name__} {options}"
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("one")
+            together(1, function, made[key], options)
+        return made[key]
+
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("count", "options"),
+    [
+        (2, {"precision": "64-true"}),
+        (2, {"precision": "32-true"}),
+        (4, {"precision": "64-true", "window": 1, "normalise": True}),
+    ],
+)
+def test_losses_are_those_of_one_process(tmp_path: Path, by_one: Any, count: int, options: dict[str, Any]) -> None:
+    results = together(count, on_pairs, tmp_path, options)
+    one = by_one(on_pairs, **options)
+    same(logged(tmp_path), logged(one), TOLERANCE[options["precision"]])
+    # All have the same figures, and the files are there once.
+    strip = [{k: v for k, v in result.items() if k not in ("seconds", *TIMES)} for result in results]
+    assert all(found == strip[0] for found in strip)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in one.iterdir())
+    steps = [row["step"] for row in logged(tmp_path)]
+    assert steps == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
+
+
+def test_an_automaton_with_a_pool_is_that_of_one_process(tmp_path: Path, by_one: Any) -> None:
+    options = {"precision": "64-true"}
+    together(2, on_states, tmp_path, options)
+    one = by_one(on_states, **options)
+    same(logged(tmp_path), logged(one), 1e-11)
+    pools = [read_checkpoint(place / "checkpoints" / "last.ckpt")["update_state"]["pool"] for place in (tmp_path, one)]
+    assert torch.equal(pools[0]["age"], pools[1]["age"])
+    torch.testing.assert_close(pools[0]["samples"]["x"], pools[1]["samples"]["x"], rtol=0, atol=1e-6)
+
+
+def test_a_contrast_of_the_rows_of_all_has_the_closed_form_s_gradient() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(5, 3, dtype=torch.float64, generator=generator) for _ in range(2))
+    found = [row for part in together(2, contrasted, query, key) for row in part]
+    q, k = query.numpy(), key.numpy()
+    weights = np.exp(q @ k.T)
+    expected = (weights / weights.sum(1, keepdims=True) - np.eye(5)) @ k / 5
+    # Each process has its part of the mean over all rows.
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_lost_process_ends_the_run_and_as_many_go_on_to_the_bit(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    together(2, on_pairs, whole, {})
+    first, second = together(2, on_pairs, broken, {}, signal.SIGKILL, 10, must_end=False)
+    assert second == -signal.SIGKILL
+    told = first.splitlines()[0]
+    last = broken / "checkpoints" / "last.ckpt"
+    assert told == (
+        "LostProcessError: one of the 2 processes that trained together has gone: the others stop; "
+        f"{last} is the last checkpoint; go on with: go on"
+    )
+    assert read_checkpoint(last)["global_step"] == 4
+    together(2, on_pairs, broken, {"resume": True})
+    for name in ("last.ckpt", "best.ckpt"):
+        assert differences(*(read_checkpoint(place / "checkpoints" / name) for place in (broken, whole))) == []
+    assert logged(broken) == logged(whole)
+
+
+def test_asked_to_stop_all_stop_after_the_same_update_and_one_goes_on_alone(tmp_path: Path, by_one: Any) -> None:
+    options = {"precision": "64-true", "window": 1}
+    stopped = together(2, on_pairs, tmp_path, options, signal.SIGTERM, 7, must_end=False)
+    assert stopped == ["SystemExit: 143"] * 2
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 4
+    together(1, on_pairs, tmp_path, {**options, "resume": True})
+    same(logged(tmp_path), logged(by_one(on_pairs, **options)), TOLERANCE["64-true"])
+
+
+def test_each_process_has_its_part_of_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = EmbeddedPairs(torch.randn(30, 2), torch.randn(30, 2), dialogue=[str(row // 3) for row in range(30)])
+
+    def rows(**options: Any) -> list[torch.Tensor]:
+        return [
+            batch.index
+            for batch in DialogueLoader(pairs, 4, seed=1, window=2, num_batches=6, drop_last=True, **options)
+        ]
+
+    whole = rows()
+    monkeypatch.setattr(processes, "world", lambda: 3)
+    parts = []
+    for number in range(3):
+        monkeypatch.setattr(processes, "rank", lambda number=number: number)
+        parts.append(rows(shared=True))
+    assert [len(part) for part in parts[0]] == [2] * 6
+    for batch, *theirs in zip(whole, *parts, strict=True):
+        assert torch.equal(batch, torch.cat(theirs))
+    with pytest.raises(ValueError, match="3 processes cannot share a batch of 2: start fewer of them"):
+        DialogueLoader(pairs, 2, drop_last=True, shared=True)
+
+
+def test_a_sweep_within_torchrun_is_refused_and_a_run_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="start torchrun for each run"):
+        verb.main(["-m", "seed=0,1"])
+    command = RunFolder.command("train", resume="runs/today")
+    assert command == "torchrun --nproc-per-node 2 -m cellgraph train resume=runs/today"
+    assert RunFolder.command("evaluate", "runs/today") == "cellgraph evaluate runs/today"
+
+
+PAIRS = (
+    *("teacher=lsa", "teacher.width=8", "lattice=small", "model.num_steps=3", "model.surface_channels=1"),
+    *("cell.channels=8", "cell.hidden=8", "data=file", "data.source.path=pairs.jsonl", "data.test=10"),
+    *("data.validation=10", "adapters_first.max_steps=2", "training.compile=false", "training.max_steps=4"),
+    *("training.val_every=2", "training.batch_size=8", "training.warmup_steps=2", "training.accelerator=cpu"),
+    "training.precision=32-true",
+)
+
+
+@pytest.mark.slow
+def test_torchrun_trains_judges_and_writes_once(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"Where does the {animal} {verb} by the {place}?", "answer": f"the {animal} {verb} at the {place}"}
+        for animal in ("heron", "otter", "badger", "falcon", "beetle")
+        for place in ("river", "forest", "meadow", "desert")
+        for verb in ("eat", "sleep", "hide")
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def run(count: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "cellgraph"]
+        started = torchrun if count > 1 else [sys.executable, "-m", "cellgraph"]
+        command = [*started, "train", *PAIRS, *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=300, check=False
+        )
+
+    # A sweep by a loop of the shell: torchrun for each of its runs.
+    for seed in (0, 1):
+        done = run(2, f"seed={seed}", f"hydra.run.dir=many/{seed}")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("Held-out pairs") == 1
+    done = run(1, "seed=1", "hydra.run.dir=one")
+    assert done.returncode == 0, done.stderr
+    many, one = tmp_path / "many" / "1", tmp_path / "one"
+    same(logged(many), logged(one), 2e-4)
+    # TensorBoard's names have the time in them.
+    names = [
+        sorted(str(path.relative_to(place)).partition("events.")[0] for path in place.rglob("*") if path.is_file())
+        for place in (many, one)
+    ]
+    assert names[0] == names[1]
+    # What is wrong is told once.
+    done = run(2, "hydra.run.dir=many/1")
+    assert done.returncode == 1
+    assert done.stderr.count("many/1 holds a run already") == 1
+    assert "(process 1)" not in done.stderr
