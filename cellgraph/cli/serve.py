@@ -63,7 +63,8 @@ def main(arguments: Sequence[str]) -> None:
         app = create_app(respondent, hosts=hosts)
         told = Text(f"serving at {url_of(taken)}, until Ctrl-C")
         serve(app, taken, grace=limits.grace, ready=lambda: notes.print(told))
-    notes.print("ended; all questions that came were answered")
+    cut_off = f"{app.cut_off} requests were cut off after {limits.grace} s"
+    notes.print(f"ended; {cut_off if app.cut_off else 'all questions that came were answered'}", highlight=False)
 
 
 def _by_onnx(session: Session, file: Path) -> Session:

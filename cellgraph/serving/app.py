@@ -12,7 +12,6 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict
-from starlette.types import ASGIApp
 
 from cellgraph.serving.batcher import Batcher, Full
 from cellgraph.serving.cube import shape_of
@@ -44,7 +43,7 @@ class Question(BaseModel):
     dialogue: list[Text] = []
 
 
-def create_app(respondent: Respondent, *, hosts: Collection[str] | None = None) -> ASGIApp:
+def create_app(respondent: Respondent, *, hosts: Collection[str] | None = None) -> Gate:
     """The application for a respondent.
 
     Args:

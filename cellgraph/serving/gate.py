@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Collection, MutableMapping
@@ -33,6 +34,9 @@ class Gate:
         hosts: Names by which the server may be called; any without them. A page of somebody else can have its own name
             resolved to this machine, and would then read what a server tells programs on it.
         observe: Is told the path, the status and the seconds of every request.
+
+    Attributes:
+        cut_off: Requests that were given up because the server had to end.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Gate:
         observe: Callable[[str, int, float], None] = lambda path, status, seconds: None,
     ) -> None:
         self.app, self.max_body, self.hosts, self.observe = app, max_body, hosts, observe
+        self.cut_off = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -69,6 +74,9 @@ class Gate:
                 await _refuse(guarded, 413, self._too_large)
             else:
                 await self.app(scope, self._measured(receive), guarded)
+        except asyncio.CancelledError:
+            self.cut_off += 1
+            raise
         finally:
             self.observe(scope["path"], status, time.perf_counter() - begin)
 

@@ -32,7 +32,7 @@ def small_run(folder: Path, *, memory: int = 0, path: str = "linear", **options:
     teacher.fit([text for pair in pairs for text in (pair.question, pair.answer)])
     teacher.save_pretrained(folder / "teacher")
     torch.manual_seed(0)
-    cell = GMLPCell(Lattice((3, 3, 3), 26), channels=8, hidden=8, memory_channels=memory)
+    cell = GMLPCell(Lattice((3, 3, 3), 6), channels=8, hidden=8, memory_channels=memory)
     model = CellGraph(cell, in_features=8, surface_channels=1, num_steps=3, path=path, **options)
     randomise(model, std=0.3)
     model.save_pretrained(folder / "model")
