@@ -35,7 +35,7 @@ $(VENV)/.test: setup.cfg $(CONSTRAINTS) | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.docs: setup.cfg $(CONSTRAINTS) | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install -q -c $(CONSTRAINTS) -e ".[demo,docs]"
+	$(VENV)/bin/python -m pip install -q -c $(CONSTRAINTS) -e ".[demo,docs,serve]"
 	touch $@
 
 clean:

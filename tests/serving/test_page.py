@@ -211,8 +211,8 @@ def test_a_screen_reader_finds_names_for_all_that_can_be_used(ports: dict[str, i
         role for role, name in roles if role in ("button", "textbox", "combobox", "slider", "image") and not name
     ]
     # What came is told, and the page says which language it is in.
-    assert browser.value("document.getElementById('status').getAttribute('aria-live')") == "polite"
-    assert "confident" in browser.value("document.getElementById('status').textContent")
+    assert browser.value("document.getElementById('heard').getAttribute('aria-live')") == "polite"
+    assert "confidence" in browser.value("document.getElementById('heard').textContent")
     assert browser.value("document.documentElement.lang") == "en"
 
 

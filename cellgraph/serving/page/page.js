@@ -21,6 +21,7 @@ function element(name, text, kind) {
 function say(text, wrong) {
   at("status").textContent = text;
   at("status").classList.toggle("wrong", Boolean(wrong));
+  at("heard").textContent = "";
 }
 
 async function fetched(path, body) {
@@ -57,7 +58,7 @@ function showAnswer(answer) {
   list(at("alone"), answer.teacher_answers);
   const times = Object.entries(answer.seconds).map(([part, seconds]) => `${part} ${Math.round(1000 * seconds)} ms`);
   at("times").textContent = `${answer.num_steps} steps; ${times.join(", ")}`;
-  at("answer").hidden = false;
+  at("answer").hidden = at("others").hidden = false;
 }
 
 function showDialogue() {
@@ -142,7 +143,7 @@ function means_of(step) {
 
 function showMeans() {
   const head = element("tr");
-  const titles = ["step", ...cube.shape[0] ? Array.from({ length: cube.shape[0] }, (_, layer) => name(layer)) : []];
+  const titles = ["step", ...Array.from({ length: cube.shape[0] }, (_, layer) => name(layer))];
   head.append(...titles.map((title) => Object.assign(element("th", title), { scope: "col" })));
   at("means").tHead.replaceChildren(head);
   at("means").tBodies[0].replaceChildren(...cube.steps.map((_, step) => {
@@ -192,7 +193,9 @@ async function ask(question) {
   if (about && about.remembers) dialogue.push(question);
   showDialogue();
   at("question").select();
-  say(`${answer.known ? answer.answers[0].text : "I do not know"}. ${Math.round(100 * answer.confidence)}% confident.`);
+  say("");
+  // Those who do not see the answer appear below are read it.
+  at("heard").textContent = at("said").textContent;
   if (about && about.cells) showCube(await fetched("cells", given));
 }
 
