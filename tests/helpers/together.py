@@ -137,3 +137,56 @@ def contrasted(query: torch.Tensor, key: torch.Tensor) -> list[list[float]]:
         contrast(processes.gathered(own) @ processes.gathered(key[processes.share(len(key))]).T).backward()
         # Not as a tensor, whose memory would go with the process.
         return (own.grad / processes.world()).tolist()
+
+
+def split_cell(kind: str, lattice: Any) -> Any:
+    """A cell whose slabs are split."""
+    from cellgraph.nn import GMLPCell, NCACell
+
+    if kind == "gmlp":
+        options = {"gate_std": 0.3, "out_std": 0.5, "context_channels": 2}
+        return GMLPCell(lattice, 4, hidden=4, heads=2, **options).double()
+    options = {"alive_channel": 3, "alive_threshold": 1.5, "fire_rate": 0.5} if kind == "living" else {}
+    return NCACell(lattice, 4, update={"name": "mlp", "hidden": 6}, **options).double()
+
+
+def split_inputs(kind: str, lattice: Any, steps: int) -> dict[str, torch.Tensor]:
+    """States, their weights in the loss, a context and update masks for the whole lattice, and a cell's weights."""
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    nodes = lattice.num_nodes
+    inputs = {"x": draw(2, nodes, 4), "weight": draw(2, nodes, 4)}
+    inputs["context"] = draw(1, nodes, 2)
+    inputs["masks"] = (draw(steps, 2, nodes, 1) > 0).double()
+    cell = split_cell(kind, lattice)
+    learned = {f"cell.{name}": 0.5 * draw(*p.shape) for name, p in cell.named_parameters()}
+    return inputs | {f"cell.{name}": x for name, x in cell.state_dict().items()} | learned
+
+
+def split_run(kind: str, given: dict[str, Any], steps: int, overlap: bool) -> dict[str, Any]:
+    """What a process comes to with its slab: final states, and the gradients of its states and of all parameters."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    from cellgraph import Lattice, processes
+    from cellgraph.parallel import DepthSplit, SplitCell
+
+    processes.join()
+    mesh = init_device_mesh("cpu", (processes.world(),), mesh_dim_names=("depth",)) if processes.world() > 1 else None
+    inputs = split_inputs(kind, Lattice(**given), steps)
+    split = DepthSplit(**given, mesh=mesh)
+    cell = SplitCell(split, lambda lattice: split_cell(kind, lattice), overlap=overlap)
+    cell.load_whole({name[5:]: x for name, x in inputs.items() if name.startswith("cell.")})
+    # As a surface's encoder has it: only the first process's states have a gradient.
+    x = split.own(inputs["x"]).clone().requires_grad_(processes.rank() == 0)
+    options = {"context": split.own(inputs["context"])} if kind == "gmlp" else {}
+    options |= {"masks": split.own(inputs["masks"], 2)} if kind == "living" else {}
+    after = cell(x, num_steps=steps, **options)
+    loss = split.total((after * split.own(inputs["weight"])).sum())
+    loss.backward()
+    cell.reduce_gradients()
+    found = {"loss": loss, "after": after, **({"x": x.grad} if x.grad is not None else {})}
+    found |= {f"cell.{name}": p.grad for name, p in cell.cell.named_parameters()}
+    return {name: value.detach().numpy() for name, value in found.items()} | {"overlap": cell.overlap}

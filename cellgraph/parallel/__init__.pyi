@@ -1,0 +1,4 @@
+from .halo import Exchange, Line
+from .split import DepthSplit, SplitCell
+
+__all__ = ["DepthSplit", "Exchange", "Line", "SplitCell"]
