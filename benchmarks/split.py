@@ -122,7 +122,7 @@ def measured(case: Case) -> Figures:
     ]
     for member in members:
         member.start()
-    parts = []
+    parts: list[tuple[float, float, float]] = []
     while len(parts) < case.processes:
         if any(member.exitcode for member in members):
             raise ValueError(f"a process ended early, as one does that is out of memory, at {asdict(case)}")
@@ -181,7 +181,7 @@ def _walk(case: Case, rank: int, port: int, queue: Any) -> None:
     torch.manual_seed(0)
     before = _peak(case.device)
     split = DepthSplit((case.edge,) * 3)
-    options = {"hidden": case.hidden, "heads": 4, "gate_std": 0.2, "out_std": 0.5}
+    options: dict[str, Any] = {"hidden": case.hidden, "heads": 4, "gate_std": 0.2, "out_std": 0.5}
     cell = SplitCell(split, lambda lattice: GMLPCell(lattice, case.channels, **options), overlap=case.overlap)
     cell.to(case.device)
     x = torch.randn(1, split.nodes[1] - split.nodes[0], case.channels, device=case.device)

@@ -100,8 +100,8 @@ class Exchange:
             return
         # Of two neighbours that are one process, messages come in the order in which they were sent: what goes to the
         # neighbour before is the first, so what comes from that after is.
-        told = ((dist.isend, first, before), (dist.isend, last, after))
-        told += ((dist.irecv, received[1], after), (dist.irecv, received[0], before))
+        told: list[tuple[Any, Tensor, int | None]] = [(dist.isend, first, before), (dist.isend, last, after)]
+        told += [(dist.irecv, received[1], after), (dist.irecv, received[0], before)]
         exchanged = [
             dist.P2POp(operation, block, group=group, group_peer=peer)
             for operation, block, peer in told
