@@ -3,6 +3,7 @@ from .automaton import Automaton
 from .batch import Batch
 from .curriculum import Curriculum
 from .lesson import AutomatonLesson
+from .neighbourhoods import Neighbourhood, Neighbourhoods, rollout_near
 from .penalties import drift, overflow
 from .pool import SamplePool
 from .resizing import on_lattice
@@ -16,11 +17,14 @@ __all__ = [
     "AutomatonSettings",
     "Batch",
     "Curriculum",
+    "Neighbourhood",
+    "Neighbourhoods",
     "SamplePool",
     "Task",
     "drift",
     "on_lattice",
     "overflow",
+    "rollout_near",
     "save_animation",
     "save_picture",
     "train_automaton",
