@@ -24,6 +24,7 @@ DOCS = Path(__file__).parent
 TOLD = {
     "cli": "verbs; the only importer of hydra",
     "integrations": "ONNX, torch.export, scikit-learn, PyG, transformers",
+    "studies": "the runs of a sweep in one table",
     "runs": "one experiment for every task, and how it is loaded",
     "training": "the engine: knows neither questions nor automata",
     "sequence": "token states and turns through chains of blocks",

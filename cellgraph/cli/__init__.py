@@ -16,6 +16,7 @@ VERBS = {
     "automaton": "Train a neural cellular automaton, judge it on held-out data and draw what it does.",
     "evaluate": "Judge a run's network again, beside its baselines; with --questions, by category of question.",
     "report": "Show what a run's network learned, on one page with pictures.",
+    "study": "Compare the runs of a sweep: mean, spread over seeds, paired tests, and a figure.",
     "ask": "Talk to a run: one question, a file of questions, or a conversation.",
     "serve": "Serve a run over HTTP: a page to ask, and the JSON of `ask` for programs.",
     "fit-decoder": "Fit the generative decoder of a run to its training answers; goes on where it was interrupted.",

@@ -4,7 +4,7 @@ from .pairs import QAPair, normalise_text, save_pairs
 from .quality import clean_pairs
 from .readers import read_pairs
 from .rows import Rows, read_rows
-from .split import Split, group_pairs, split_pairs
+from .split import Split, group_pairs, split_pairs, train_on_more
 from .starter import STARTER_CATEGORIES, starter_pairs
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "save_pairs",
     "split_pairs",
     "starter_pairs",
+    "train_on_more",
 ]

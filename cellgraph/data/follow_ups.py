@@ -27,6 +27,7 @@ def follow_up_pairs(
     category: str | None = None,
     full: bool = False,
     most_turns: int = 6,
+    orders: int = 1,
     seed: int = 0,
 ) -> list[QAPair]:
     """Pairs of one topic as the turns of a dialogue: the first question stands, later ones say "it".
@@ -42,6 +43,7 @@ def follow_up_pairs(
         full: Leave the names where they are: the same dialogues, each question complete. What a system reaches there
             is the most that memory can give it.
         most_turns: The most turns of a dialogue.
+        orders: How often the pairs of a topic are shuffled and cut anew: more dialogues of the same pairs.
         seed: Of the order within a topic.
 
     Raises:
@@ -56,9 +58,11 @@ def follow_up_pairs(
         >>> [pair.question for pair in follow_up_pairs(file, seed=1)]
         ['What is rust?', 'Who has it?']
     """
-    seed, most_turns = integer("seed", seed), integer("most_turns", most_turns)
+    seed, most_turns, orders = integer("seed", seed), integer("most_turns", most_turns), integer("orders", orders)
     if most_turns < 2:
         raise ValueError(f"most_turns must be at least 2, got {most_turns}")
+    if orders < 1:
+        raise ValueError(f"orders must be positive, got {orders}")
     by_topic: dict[str, list[QAPair]] = {}
     columns = {"question": question, "answer": answer, "topic": topic, "category": category}
     for pair in read_pairs(path, dialogue="", turn="", **columns):  # type: ignore[arg-type]
@@ -67,14 +71,16 @@ def follow_up_pairs(
     made = []
     for name in sorted(by_topic):
         pairs = sorted(by_topic[name], key=lambda pair: (pair.question, pair.answer))
-        random.Random(f"{seed} {name}").shuffle(pairs)
-        for first in range(0, len(pairs), most_turns):
-            turns = pairs[first : first + most_turns]
-            if len(turns) < 2:
-                continue
-            for turn, pair in enumerate(turns):
-                said = pair.question if full or not turn else _named(pair.topic).sub(PRONOUN, pair.question)
-                made.append(replace(pair, question=said, dialogue=f"{name} {first // most_turns}", turn=turn))
+        draw = random.Random(f"{seed} {name}")
+        for order in range(orders):
+            draw.shuffle(pairs)
+            for number, first in enumerate(range(0, len(pairs), most_turns)):
+                turns = pairs[first : first + most_turns]
+                if len(turns) < 2:
+                    continue
+                for turn, pair in enumerate(turns):
+                    said = pair.question if full or not turn else _named(pair.topic).sub(PRONOUN, pair.question)
+                    made.append(replace(pair, question=said, dialogue=f"{name} {seed}.{order}.{number}", turn=turn))
     if not made:
         raise ValueError(f"{os.fspath(path)}: no topic has two pairs whose questions name it")
     return made

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from cellgraph.numbers import integer, number
 
 from .pairs import QAPair, normalise_text
 
-__all__ = ["Split", "group_pairs", "split_pairs"]
+__all__ = ["Split", "group_pairs", "split_pairs", "train_on_more"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,14 @@ def group_pairs(pairs: Sequence[QAPair]) -> list[list[int]]:
     return sorted(groups.values())
 
 
-def split_pairs(pairs: Sequence[QAPair], *, test: int | float, validation: int | float, seed: int) -> Split:
+def split_pairs(
+    pairs: Sequence[QAPair],
+    *,
+    test: int | float,
+    validation: int | float,
+    seed: int,
+    train: int | float | None = None,
+) -> Split:
     """Splits pairs into training, validation and test by group, so that nothing in one part is known from another.
 
     Pairs with an equal question, answer, topic or dialogue stay together (:func:`group_pairs`). Groups are drawn in an
@@ -84,6 +93,8 @@ def split_pairs(pairs: Sequence[QAPair], *, test: int | float, validation: int |
         test: Number of pairs wanted for the test (int), or their fraction of all (float).
         validation: The same for validation.
         seed: Seed of the draw.
+        train: The most pairs to train on, or their share of what the other parts leave; all when absent. A smaller
+            number takes groups of what a larger one takes, and both leave the other parts as they are.
 
     Raises:
         ValueError: If a size is no number or negative, they leave nothing to train on, or they cannot be had from the
@@ -115,8 +126,39 @@ def split_pairs(pairs: Sequence[QAPair], *, test: int | float, validation: int |
                 f"topic or dialogue stay together; the largest group has {largest}, the closest sum is {len(indices)}"
             )
         parts[name] = [pairs[i] for i in indices]
-    train = [pairs[i] for i in sorted(i for group in groups for i in group)]
-    return Split(train=train, validation=parts["validation"], test=parts["test"])
+    if train is not None:
+        groups = _at_most(train, groups)
+    learned = [pairs[i] for i in sorted(i for group in groups for i in group)]
+    return Split(train=learned, validation=parts["validation"], test=parts["test"])
+
+
+def train_on_more(split: Split, more: Sequence[QAPair]) -> Split:
+    """The split with more pairs to train on, of which those that a held-out part knows are left out.
+
+    Args:
+        split: The parts.
+        more: Pairs of any source: what shares a question, answer, topic or dialogue with a held-out pair, or with what
+            does (:func:`group_pairs`), is not taken.
+
+    Example:
+        >>> split = Split([QAPair("a", "1")], [], [QAPair("b", "2", topic="t")])
+        >>> [pair.question for pair in train_on_more(split, [QAPair("c", "3"), QAPair("d", "4", topic="T")]).train]
+        ['a', 'c']
+    """
+    held = [*split.validation, *split.test]
+    free = [i - len(held) for group in group_pairs([*held, *more]) if group[0] >= len(held) for i in group]
+    return replace(split, train=[*split.train, *(more[i] for i in sorted(free))])
+
+
+def _at_most(size: int | float, groups: list[list[int]]) -> list[list[int]]:
+    """The first groups that have no more than so many pairs together."""
+    total = sum(map(len, groups))
+    most = _count(size, total, "train")
+    sums = list(itertools.accumulate(map(len, groups)))
+    kept = groups[: bisect.bisect_right(sums, most)]
+    if not kept:
+        raise ValueError(f"train={size} leaves nothing to train on: the first group has {sums[0]} of {total} pairs")
+    return kept
 
 
 def _count(size: int | float, total: int, name: str) -> int:

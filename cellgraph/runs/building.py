@@ -13,7 +13,7 @@ import torch
 from cellgraph.automata import Automaton
 from cellgraph.automata import Task as AutomatonTask
 from cellgraph.configuration import REGISTERED, TARGET, admit, arguments, locate
-from cellgraph.data import Split, split_pairs
+from cellgraph.data import Split, split_pairs, train_on_more
 from cellgraph.folder import RunFolder
 from cellgraph.nn import Cell
 from cellgraph.numbers import integer
@@ -89,7 +89,9 @@ def build_objective(node: Mapping[str, Any]) -> Any:
 def make_split(data: Mapping[str, Any]) -> Split:
     """The pairs that the part ``data`` of a configuration names, split by group."""
     seed = integer("data.seed", data["seed"])
-    return split_pairs(build(data["source"])(), test=data["test"], validation=data["validation"], seed=seed)
+    sizes = {"test": data["test"], "validation": data["validation"], "train": data.get("train")}
+    split = split_pairs(build(data["source"])(), **sizes, seed=seed)
+    return train_on_more(split, build(data["more"])()) if data.get("more") else split
 
 
 def _question_answering(config: Mapping[str, Any], folder: RunFolder) -> Experiment:

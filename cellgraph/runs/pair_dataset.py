@@ -63,18 +63,27 @@ class PairDataset:
         """
         return cls([pair if isinstance(pair, QAPair) else QAPair(*pair) for pair in pairs], _teacher(teacher))
 
-    def split(self, *, test: int | float = 0.2, validation: int | float = 0.08, seed: int = 0) -> PairDataset:
+    def split(
+        self,
+        *,
+        test: int | float = 0.2,
+        validation: int | float = 0.08,
+        train: int | float | None = None,
+        seed: int = 0,
+    ) -> PairDataset:
         """The same pairs in three parts, see :func:`~cellgraph.data.split_pairs`.
 
         Args:
             test: Number of pairs to judge by, or their share of all.
             validation: The same of those to validate by.
+            train: The most of the others to train on; all when absent.
             seed: Seed of the draw.
 
         Raises:
             ValueError: If the parts cannot be had.
         """
-        return replace(self, parts=split_pairs(self.pairs, test=test, validation=validation, seed=seed))
+        parts = split_pairs(self.pairs, test=test, validation=validation, train=train, seed=seed)
+        return replace(self, parts=parts)
 
     def __repr__(self) -> str:
         parts, teacher = self.parts, type(self.teacher).__name__

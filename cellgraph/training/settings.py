@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cellgraph.numbers import settle_numbers
 from cellgraph.training.accelerator import ACCELERATORS
+from cellgraph.training.optimizer import OPTIMIZERS
 from cellgraph.training.precision import PRECISIONS
 from cellgraph.training.schedule import DECAYS
 
@@ -19,6 +20,9 @@ class RunSettings:
         max_steps: Updates.
         batch_size: Samples a batch.
         lr: Learning rate.
+        optimizer: ``"adamw"``; ``"adamw_8bit"``, whose states have eight bits (`Dettmers et al. 2021
+            <https://arxiv.org/abs/2110.02861>`_, the package bitsandbytes); or ``"muon"`` (`Jordan et al. 2024
+            <https://kellerjordan.github.io/posts/muon/>`_) for matrices, with AdamW for all that is none.
         weight_decay: Weight decay.
         warmup_steps: Updates until the learning rate is reached.
         min_lr: Share of the learning rate at the end.
@@ -43,6 +47,7 @@ class RunSettings:
     max_steps: int = 1000
     batch_size: int = 64
     lr: float = 1e-3
+    optimizer: str = "adamw"
     weight_decay: float = 0.01
     warmup_steps: int = 50
     min_lr: float = 0.0
@@ -68,7 +73,13 @@ class RunSettings:
         counts = "max_steps", "batch_size", "accumulate", "val_every", "checkpoint_every", "log_every", "patience"
         self.require("be positive", "lr", *counts)
         self.require("not be negative", "weight_decay", "warmup_steps", "clip")
-        for name, names in (("decay", DECAYS), ("precision", PRECISIONS), ("accelerator", ACCELERATORS)):
+        choices = {
+            "optimizer": tuple(OPTIMIZERS),
+            "decay": DECAYS,
+            "precision": PRECISIONS,
+            "accelerator": ACCELERATORS,
+        }
+        for name, names in choices.items():
             if getattr(self, name) not in names:
                 raise ValueError(f"training setting {name} must be one of {names}, got {getattr(self, name)!r}")
         if not 0 <= self.min_lr <= 1:

@@ -15,6 +15,7 @@ from cellgraph import processes
 from cellgraph.files import write_atomically
 from cellgraph.folder import RunFolder
 from cellgraph.training.meter import Meter
+from cellgraph.training.optimizer import make_optimizer
 from cellgraph.training.schedule import parameter_groups, warmup_decay
 from cellgraph.training.settings import RunSettings
 from cellgraph.training.task import Learned, Lesson, Samples
@@ -25,8 +26,8 @@ class NonFiniteError(ValueError):
 
 
 class UpdateModule(lightning.LightningModule):
-    r"""Trains a model with AdamW (`Loshchilov and Hutter 2019 <https://arxiv.org/abs/1711.05101>`_), a schedule, and
-    gradients that are noted, may be normalised and clipped, and must be finite.
+    r"""Trains a model with AdamW (`Loshchilov and Hutter 2019 <https://arxiv.org/abs/1711.05101>`_) or another
+    optimiser, a schedule, and gradients that are noted, may be normalised and clipped, and must be finite.
 
     Normalised, every parameter's gradient has norm one before the clipping, so that none is drowned by the others over
     many steps (`Mordvintsev et al. 2020 <https://distill.pub/2020/growing-ca/>`_):
@@ -102,7 +103,7 @@ class UpdateModule(lightning.LightningModule):
             getattr(self.model, "compile_step", lambda: None)()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW and the schedule, one step of it an update."""
+        """The optimiser and the schedule, one step of it an update."""
         lr, betas = self.settings.lr, self.settings.betas
         named = [*self.model.named_parameters()]
         named += [] if self.lesson.objective is None else self.lesson.objective.named_parameters()
@@ -110,7 +111,7 @@ class UpdateModule(lightning.LightningModule):
             named, lr=lr, weight_decay=self.settings.weight_decay, multipliers=self.settings.lr_multipliers
         )
         # A fused optimiser unscales fp16 gradients itself, which rules out clipping.
-        optimizer = torch.optim.AdamW(groups, lr=lr, betas=betas, fused=not self._scaled)
+        optimizer = make_optimizer(self.settings.optimizer, groups, lr=lr, betas=betas, fused=not self._scaled)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -180,13 +180,43 @@ def test_a_sweep_runs_every_job(tmp_path: Path, pairs: Path) -> None:
     assert tables[0]["rows"][-1]["cosine_teacher"] != tables[1]["rows"][-1]["cosine_teacher"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plugin", "arguments"),
+    [
+        ("hydra_joblib_launcher", ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1")),
+        ("hydra_submitit_launcher", ("hydra/launcher=submitit_local", "seed=0,1")),
+        ("hydra_ray_launcher", ("hydra/launcher=ray", "seed=0,1")),
+        (
+            "hydra_optuna_sweeper",
+            ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "training.lr=interval(1e-4,1e-2)"),
+        ),
+    ],
+)
+def test_a_sweep_runs_by_every_plugin_and_makes_a_study(
+    tmp_path: Path, pairs: Path, plugin: str, arguments: tuple[str, ...]
+) -> None:
+    pytest.importorskip(f"hydra_plugins.{plugin}")
+    given = (
+        *FAST,
+        f"data.source.path={pairs}",
+        "training.max_steps=2",
+        "training.val_every=1",
+        "hydra.sweep.dir=sweep",
+    )
+    done = run_inside(tmp_path, "train", "-m", *arguments, *given)
+    assert done.returncode == 0, done.stderr
+    assert run_inside(tmp_path, "study", "sweep").returncode == 0
+    assert json.loads((tmp_path / "sweep" / "study" / "study.json").read_text())["runs"] == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (
             ["fly"],
-            "expected one of train, automaton, evaluate, report, ask, fit-decoder, embed, export, data, bench, info, "
-            "got 'fly'",
+            "expected one of train, automaton, evaluate, report, study, ask, serve, fit-decoder, embed, export, data, "
+            "bench, info, got 'fly'",
         ),
         (["train", "nonsense=1"], "Could not override 'nonsense'"),
         (["train", "training.lrr=1"], "Could not override 'training.lrr'"),

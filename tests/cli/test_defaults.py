@@ -33,10 +33,13 @@ VARIANTS = {
     "pool=regenerating": {"damage"},
     "pool=memory": {"reseed"},
     "curriculum=steps": {"num_steps"},
+    "data=follow_ups.more": {"orders", "seed"},
 }
 #: What the task of question answering is told beside its parts.
 TASK = ("start", "adapters_first", "control_trials", "lattice_controls", "on_disk")
 ABSENT = inspect.Parameter.empty
+#: Groups whose files are of the whole configuration.
+GLOBAL = {"kind", "experiment", "ablation", "sweep"}
 
 
 def composed(group: str, name: str) -> Any:
@@ -54,12 +57,12 @@ def parts() -> Iterator[tuple[str, dict[str, Any], Any]]:
         if group in ("perception", "update"):
             known = PERCEPTIONS | UPDATES
             yield f"{group}={name}", {key: plain[key] for key in plain if key != "name"}, known[plain["name"]]
-        elif group not in ("kind", "experiment") and plain:
+        elif group not in GLOBAL and plain:
             node = composed(group, name)
-            for each in (node, *(value for value in node.values() if isinstance(value, dict))):
+            for place, each in (("", node), *((key, value) for key, value in node.items() if isinstance(value, dict))):
                 if TARGET in each:
                     keys = {key: value for key, value in each.items() if not key.startswith("_")}
-                    yield f"{group}={name}", keys, locate(each[TARGET])
+                    yield f"{group}={name}{'.more' if place == 'more' else ''}", keys, locate(each[TARGET])
 
 
 def defaults(part: Any) -> dict[str, Any]:
@@ -88,7 +91,7 @@ def found() -> list[tuple[str, dict[str, Any], Any]]:
 
 def test_there_are_parts_of_every_group() -> None:
     groups = {choice.partition("=")[0] for choice, *_ in found()}
-    assert groups == {path.parent.name for path in CONF.glob("*/*.yaml")} - {"kind", "experiment"}
+    assert groups == {path.parent.name for path in CONF.glob("*/*.yaml")} - GLOBAL
 
 
 @pytest.mark.parametrize("choice", sorted({choice for choice, *_ in parts()}))
@@ -111,7 +114,9 @@ def test_a_file_leaves_open_only_what_another_key_has() -> None:
         taken = {key for key, value in keys.items() if is_open(value) and key not in GIVEN}
         of_cell = {"channels", "memory_channels", "perception", "update", "seed", "size"}
         required = {name for name, default in defaults(part).items() if default is ABSENT}
-        assert taken <= of_cell | required | {"shapes"}, choice
+        # More pairs to train on are made as those of the source are.
+        of_source = set(inspect.signature(part).parameters) if choice == "data=follow_ups.more" else set()
+        assert taken <= of_cell | required | {"shapes"} | of_source, choice
 
 
 def test_the_settings_of_a_run_are_the_defaults_of_its_task() -> None:
@@ -136,5 +141,5 @@ def test_a_model_in_a_few_lines_has_the_same_defaults() -> None:
     assert {name: own[name] for name in told} == {name: known(QuestionAnswering)[name] for name in told}
     split = composed("data", "file")
     assert {name: default for name, default in known(PairDataset.split).items() if name != "self"} == {
-        name: split[name] for name in ("test", "validation", "seed")
+        name: split[name] for name in ("test", "validation", "train", "seed")
     }

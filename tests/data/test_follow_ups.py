@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 
-from cellgraph.data import follow_up_pairs, split_pairs
+from cellgraph.data import follow_up_pairs, split_pairs, train_on_more
 
 MEDQUAD = Path(os.environ.get("CELLGRAPH_DATA", "data")) / "medquad" / "medquad.jsonl"
 
@@ -75,3 +75,32 @@ def test_no_later_question_of_medquad_names_its_topic() -> None:
         # A name within a longer word, as "Gout" in "Gouty", is not the name.
         named = [pair for pair in turns[1:] if f" {pair.topic.lower()} " in f" {pair.question.lower()} "]
         assert not named
+
+
+def test_other_orders_are_other_dialogues_of_the_same_pairs(tmp_path: Path) -> None:
+    path = write(tmp_path, [(f"What is tin {i}?", f"Answer {i}.", "tin") for i in range(6)])
+    pairs = follow_up_pairs(path, most_turns=3, orders=4)
+    assert pairs[:6] == follow_up_pairs(path, most_turns=3)
+    by_dialogue: dict[str, list[str]] = {}
+    for pair in pairs:
+        by_dialogue.setdefault(pair.dialogue, []).append(pair.answer)
+    assert [len(turns) for turns in by_dialogue.values()] == [3] * 8
+    assert len({tuple(turns) for turns in by_dialogue.values()}) > 4
+    assert all(count == 4 for count in Counter(pair.answer for pair in pairs).values())
+    with pytest.raises(ValueError, match="orders must be positive, got 0"):
+        follow_up_pairs(path, orders=0)
+
+
+def test_more_to_train_on_is_nothing_that_a_held_out_part_knows(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, [(f"What is metal{i} {j}?", f"Answer {i} {j}.", f"metal{i}") for i in range(9) for j in range(4)]
+    )
+    split = split_pairs(follow_up_pairs(path), test=8, validation=4, seed=0)
+    grown = train_on_more(split, follow_up_pairs(path, orders=2, seed=1))
+    assert (grown.test, grown.validation) == (split.test, split.validation)
+    assert len(grown.train) == 3 * len(split.train) == 72
+    held = {pair.topic for pair in split.test + split.validation}
+    assert not held & {pair.topic for pair in grown.train}
+    # No dialogue of the one is one of the other.
+    sizes = Counter(pair.dialogue for pair in grown.train)
+    assert {*sizes.values()} == {4}

@@ -4,6 +4,7 @@ import os
 import random
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -155,3 +156,16 @@ def test_medquad_by_topic() -> None:
     split = split_pairs(pairs, test=1000, validation=0, seed=0)
     assert (len(split.train), len(split.test)) == (4000, 1000)
     assert not {pair.topic for pair in split.train} & {pair.topic for pair in split.test}
+
+
+def test_fewer_pairs_to_train_on_are_some_of_them_and_leave_the_other_parts_alone() -> None:
+    pairs = [QAPair(f"What is {i}?", f"It is {i}.", topic=f"topic {i // 3}") for i in range(60)]
+    sizes: dict[str, Any] = {"test": 12, "validation": 6, "seed": 3}
+    whole, half, few = (split_pairs(pairs, train=size, **sizes) for size in (None, 0.5, 10))
+    assert (len(whole.train), len(half.train), len(few.train)) == (42, 21, 9)
+    assert {*few.train} < {*half.train} < {*whole.train}
+    assert half.test == few.test == whole.test
+    assert half.validation == few.validation == whole.validation
+    for size, told in ((2, "leaves nothing to train on"), (-1, "negative"), ("x", "number of pairs or a fraction")):
+        with pytest.raises(ValueError, match=told):
+            split_pairs(pairs, train=size, **sizes)  # type: ignore[arg-type]

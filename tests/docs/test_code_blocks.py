@@ -78,8 +78,9 @@ def test_a_command_that_cannot_be_is_found(command: str) -> None:
 def run_commands(example: Example) -> None:
     """Take the commands of a block apart."""
     for line in example.parsed.replace("\\\n", " ").splitlines():
-        if line.strip() and not line.startswith("#"):
-            check_command(line)
+        # Of a loop, what is in it.
+        if line.strip() and not line.startswith(("#", "for ", "done")):
+            check_command(line.strip())
 
 
 def check_command(line: str) -> None:
@@ -93,6 +94,10 @@ def check_command(line: str) -> None:
         check_module(arguments[1]) if arguments[0] == "-m" else check_packages(arguments[1:])
     elif program == "python":
         assert (ROOT / arguments[0]).is_file()
+    elif program == "torchrun":
+        program, *arguments = arguments[arguments.index("-m") + 1 :]
+        assert program == "cellgraph"
+        check_verb(*arguments)
     elif program == "cellgraph":
         check_verb(*arguments)
     else:

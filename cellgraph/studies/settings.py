@@ -1,0 +1,80 @@
+"""Settings: in which values of their configurations runs differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cellgraph.studies.runs import StudiedRun
+
+#: What tells repetitions apart, or is no setting.
+NOT_SETTINGS = ("seed", "resume")
+#: The key of a part's class.
+CLASS = "_target_"
+#: Of more keys than these, as where one part at a time is left out, only what differs is told.
+ALL_TOLD = 3
+
+
+def differing(runs: Sequence[StudiedRun]) -> list[dict[str, Any]]:
+    """The values that each run has for the keys in which any two differ, the seed aside.
+
+    A choice may change many values at once, as another cell does, and one value may stand in several places, as the
+    lattice's shape does in the cell. Of keys that part the runs alike the one nearest to the root stands for all.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        For each run its values by key, all with the same keys in the same order.
+
+    Example:
+        >>> from cellgraph.folder import RunFolder
+        >>> def run(**config): return StudiedRun(RunFolder("."), config)
+        >>> differing([run(seed=0, model={"steps": 3}), run(seed=1, model={"steps": 5})])
+        [{'model.steps': 3}, {'model.steps': 5}]
+    """
+    flat = [_leaves(run.config) for run in runs]
+    by_parting: dict[tuple[int, ...], str] = {}
+    for key in sorted({key for leaves in flat for key in leaves}, key=lambda key: (key.count("."), key)):
+        if key in NOT_SETTINGS or key.endswith(".seed"):
+            continue
+        values = [json.dumps(leaves.get(key), sort_keys=True, default=str) for leaves in flat]
+        parting = tuple(values.index(value) for value in values)
+        if len(set(values)) > 1:
+            by_parting.setdefault(parting, key)
+    return [{key: leaves.get(key) for key in by_parting.values()} for leaves in flat]
+
+
+def label(setting: Mapping[str, Any], reference: Mapping[str, Any] | None = None) -> str:
+    """A setting in a line, by the last part of each key where that is enough to tell it.
+
+    Args:
+        setting: Values by key.
+        reference: Another one: of more than :data:`ALL_TOLD` keys those alone are told whose values differ from it.
+    """
+    told = setting
+    if reference is not None and len(setting) > ALL_TOLD:
+        told = {key: value for key, value in setting.items() if value != reference[key]}
+    short = {key: _named(key) for key in told}
+    parts = []
+    for key, value in told.items():
+        name = short[key] if list(short.values()).count(short[key]) == 1 else key
+        # The class of a part says enough without its module.
+        parts.append(f"{name}={str(value).rsplit('.', 1)[-1] if key.endswith(CLASS) else value}")
+    return ", ".join(parts) or ("the reference" if setting else "all alike")
+
+
+def _named(key: str) -> str:
+    return (key.removesuffix(f".{CLASS}") if key.endswith(CLASS) else key).rsplit(".", 1)[-1]
+
+
+def _leaves(node: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """The values of a configuration by their path; lists are values."""
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            found |= _leaves(value, f"{before}{key}.")
+        else:
+            found[f"{before}{key}"] = value
+    return found

@@ -1,0 +1,119 @@
+"""The optimisers: AdamW, AdamW with states of eight bits, and Muon for matrices beside AdamW for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch.optim import AdamW, Muon, Optimizer
+
+#: Of a matrix, whose update by Muon is as large as one by AdamW (Liu et al. 2025, arXiv 2502.16982, section 2.2).
+ADJUSTMENT = "match_rms_adamw"
+
+
+def make_optimizer(
+    name: str, groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], fused: bool
+) -> Optimizer:
+    """An optimiser by its name.
+
+    Args:
+        name: One of :data:`OPTIMIZERS`.
+        groups: Groups of parameters, see :func:`~cellgraph.training.schedule.parameter_groups`.
+        lr: Learning rate.
+        betas: AdamW's averaging factors.
+        fused: Whether AdamW may take all its steps in one kernel.
+
+    Raises:
+        ValueError: If there is no such optimiser, or its package is not installed.
+    """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {tuple(OPTIMIZERS)}, got {name!r}")
+    return OPTIMIZERS[name](groups, lr, betas, fused)
+
+
+def _adamw(groups: Any, lr: float, betas: tuple[float, float], fused: bool) -> Optimizer:
+    return AdamW(groups, lr=lr, betas=betas, fused=fused)
+
+
+def _adamw_8bit(groups: Any, lr: float, betas: tuple[float, float], fused: bool) -> Optimizer:
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise ValueError("optimizer='adamw_8bit' needs bitsandbytes: pip install 'cellgraph[lean]'") from None
+    return AdamW8bit(groups, lr=lr, betas=betas)
+
+
+def _muon(groups: Any, lr: float, betas: tuple[float, float], fused: bool) -> Optimizer:
+    matrices: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
+    for group in groups:
+        for kind, chosen in ((matrices, True), (others, False)):
+            parameters = [p for p in group["params"] if (p.ndim == 2) == chosen]
+            if parameters:
+                kind.append({**group, "params": parameters})
+    parts: list[Optimizer] = []
+    if matrices:
+        parts.append(Muon(matrices, lr=lr, adjust_lr_fn=ADJUSTMENT))
+    if others:
+        parts.append(AdamW(others, lr=lr, betas=betas, fused=fused))
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+class Joined(Optimizer):
+    """Several optimisers of different parameters as one.
+
+    Args:
+        parts: The optimisers.
+
+    Example:
+        >>> first, second = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+        >>> joined = Joined([torch.optim.SGD([first], lr=0.5), torch.optim.SGD([second], lr=0.1)])
+        >>> first.grad = second.grad = torch.ones(1)
+        >>> joined.step()
+        >>> first.item(), round(second.item(), 3)
+        (0.5, 0.9)
+    """
+
+    def __init__(self, parts: Iterable[Optimizer]) -> None:
+        self.parts = list(parts)
+        super().__init__([group for part in self.parts for group in part.param_groups], {})
+        self._gather()
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step of all of them, after the closure, if there is one."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        self._gather()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back.
+
+        Raises:
+            ValueError: If it is of another optimiser.
+        """
+        states = state_dict.get("parts")
+        if not isinstance(states, list) or len(states) != len(self.parts):
+            raise ValueError(f"expected the state of {len(self.parts)} joined optimisers, got that of another one")
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict(state)
+        self._gather()
+
+    def _gather(self) -> None:
+        """Groups and states of all are those of each: a schedule sets rates here."""
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+        self.state.clear()
+        for part in self.parts:
+            self.state.update(part.state)
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": _adamw, "adamw_8bit": _adamw_8bit, "muon": _muon}

@@ -1,0 +1,106 @@
+"""Optimisers: each by its own library, Muon beside AdamW as the two by themselves."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from cellgraph.training import RunSettings
+from cellgraph.training.optimizer import OPTIMIZERS, Joined, make_optimizer
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
+
+
+def steps(network: nn.Module, optimizer: torch.optim.Optimizer, count: int = 3) -> None:
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
+    for _ in range(count):
+        optimizer.zero_grad()
+        network(x).square().mean().backward()
+        optimizer.step()
+
+
+def test_muon_takes_matrices_and_adamw_the_rest() -> None:
+    ours, theirs = model(), model()
+    groups = [{"params": list(ours.parameters()), "lr": 0.01, "weight_decay": 0.1}]
+    steps(ours, make_optimizer("muon", groups, lr=0.01, betas=(0.9, 0.98), fused=False))
+    matrices = [p for p in theirs.parameters() if p.ndim == 2]
+    others = [p for p in theirs.parameters() if p.ndim != 2]
+    muon = torch.optim.Muon(matrices, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(others, lr=0.01, weight_decay=0.1, betas=(0.9, 0.98))
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
+    for _ in range(3):
+        theirs.zero_grad()
+        theirs(x).square().mean().backward()
+        muon.step()
+        adamw.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_goes_on_from_its_state_as_if_it_had_not_stopped(name: str) -> None:
+    if name == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
+
+    def made(network: nn.Module) -> torch.optim.Optimizer:
+        return make_optimizer(name, [{"params": list(network.parameters())}], lr=0.01, betas=(0.9, 0.98), fused=False)
+
+    whole = model()
+    optimizer = made(whole)
+    steps(whole, optimizer)
+    part, state = copy.deepcopy(whole), copy.deepcopy(optimizer.state_dict())
+    steps(whole, optimizer)
+    again = made(part)
+    again.load_state_dict(state)
+    steps(part, again)
+    for one, other in zip(whole.parameters(), part.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_schedule_reaches_every_part_also_after_loading() -> None:
+    network = model()
+    optimizer = make_optimizer("muon", [{"params": list(network.parameters())}], lr=1.0, betas=(0.9, 0.98), fused=False)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+    assert isinstance(optimizer, Joined)
+    optimizer.load_state_dict(optimizer.state_dict())
+    steps(network, optimizer, 1)
+    schedule.step()
+    assert [part.param_groups[0]["lr"] for part in optimizer.parts] == [0.5, 0.5]
+
+
+def test_states_of_eight_bits_are_a_quarter_of_the_size() -> None:
+    pytest.importorskip("bitsandbytes")
+    sizes = {}
+    for name in ("adamw", "adamw_8bit"):
+        network = nn.Linear(512, 512, bias=False)
+        optimizer = make_optimizer(
+            name, [{"params": list(network.parameters())}], lr=0.01, betas=(0.9, 0.98), fused=False
+        )
+        network(torch.randn(2, 512)).sum().backward()
+        optimizer.step()
+        tensors = [
+            value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)
+        ]
+        sizes[name] = sum(x.numel() * x.element_size() for x in tensors)
+    assert sizes["adamw_8bit"] < 0.3 * sizes["adamw"]
+
+
+def test_an_unknown_one_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"optimizer must be one of .*'adamw'.*got 'sgd'"):
+        RunSettings(optimizer="sgd")
+    with pytest.raises(ValueError, match="optimizer must be one of"):
+        make_optimizer("sgd", [], lr=0.1, betas=(0.9, 0.98), fused=False)
+
+
+def test_the_state_of_another_optimiser_is_refused() -> None:
+    network = model()
+    given = [{"params": list(network.parameters())}]
+    optimizer = make_optimizer("muon", given, lr=0.1, betas=(0.9, 0.98), fused=False)
+    with pytest.raises(ValueError, match="state of 2 joined optimisers"):
+        optimizer.load_state_dict(torch.optim.AdamW(network.parameters()).state_dict())
