@@ -16,7 +16,9 @@ import pytest
 import torch
 from served import ANIMALS, PLACES, post, request, served, small_run
 
-from cellgraph.answering import FinishedRun, Session
+from cellgraph.answering import FinishedRun, Lexical, Session
+from cellgraph.retrieval.blend import Blend
+from cellgraph.sequence import SequenceGraph
 from cellgraph.serving.app import create_app
 from cellgraph.serving.limits import Limits
 from cellgraph.serving.respondent import Asked, Respondent
@@ -110,6 +112,36 @@ def test_dialogues_are_answered_as_sessions_that_heard_them(remembering: Path, k
         for answer, (d, turn) in zip(found, turns, strict=True):
             same(answer, wanted[d][turn])
         assert respondent.memories.num_bytes <= kept
+
+
+def test_a_chain_over_turns_answers_dialogues_of_different_lengths_together(tmp_path: Path) -> None:
+    folder = small_run(tmp_path)
+    torch.manual_seed(1)
+    network = SequenceGraph([{"kind": "gru", "hidden": 8}], in_features=8, width=8, over="turns")
+    torch.nn.init.normal_(network.readout.weight)
+    network.save_pretrained(folder / "model")
+    respondent = Respondent(session_of(folder), Limits(memory=0))
+    assert respondent.cube is None
+    found = respondent.respond([Asked(QUESTIONS[turn], tuple(QUESTIONS[:turn])) for turn in (2, 0, 1, 2)])
+    session = session_of(folder)
+    wanted = [session.ask(QUESTIONS[turn]).to_dict() for turn in range(3)]
+    session.reset()
+    alone = session.ask(QUESTIONS[2])
+    assert abs(alone.answers[0].score - wanted[2]["answers"][0]["score"]) > 100 * TOLERANCE
+    for answer, turn in zip(found, (2, 0, 1, 2), strict=True):
+        same(answer, wanted[turn])
+    with pytest.raises(ValueError, match="cells of this network cannot be shown"):
+        respondent.check(Asked("x", cells=True))
+
+
+def test_words_count_together_as_alone(folder: Path) -> None:
+    run = FinishedRun.load(folder, EmbeddingCache(folder / "cache"))
+    lexical = Lexical(run.bank(), Blend(0.4))
+    session = session_of(folder, lexical=lexical)
+    found = Respondent(session, Limits()).respond([Asked(question) for question in QUESTIONS[:5]])
+    for question, answer in zip(QUESTIONS, found, strict=False):
+        same(answer, session.ask(question).to_dict())
+        assert {"cosine", "bm25"} < answer["answers"][0].keys()
 
 
 def test_what_ends_at_a_fixed_point_is_asked_alone(tmp_path: Path) -> None:
