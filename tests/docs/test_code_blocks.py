@@ -68,6 +68,8 @@ def test_every_block_says_what_it_is(page: Path) -> None:
         "python examples/no_such_file.py",
         "pip install cellgraph[no_such_extra]",
         "no-such-program",
+        "torchrun --nproc-per-node 2 -m cellgraph train lattice=huge",
+        "torchrun --nproc-per-node 2 -m no_such_module",
     ],
 )
 def test_a_command_that_cannot_be_is_found(command: str) -> None:
@@ -100,6 +102,10 @@ def check_command(line: str) -> None:
         check_verb(*arguments)
     elif program == "cellgraph":
         check_verb(*arguments)
+    elif program == "torchrun":
+        place = arguments.index("-m")
+        assert arguments[place + 1] == "cellgraph"
+        check_verb(*arguments[place + 2 :])
     else:
         raise AssertionError(f"expected a known program, got {program}")
 
