@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import sys
@@ -66,6 +67,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     go_on: str = "",
+    sharded: bool = False,
 ) -> TrainResult[Model]:
     """Train a model for a task, in place.
 
@@ -81,6 +83,9 @@ def train(
             to rounding, and with other random numbers from dropout, with more or fewer.
         progress: Whether to show progress.
         go_on: The command that goes on, for the message after an interruption.
+        sharded: Whether the processes that train together share the weights out among them and have each what it needs
+            for the moment (FSDP), for models whose weights and optimiser fill a device; without averages, resuming and
+            float64.
 
     Raises:
         ValueError: If a setting or a sample does not fit, the folder holds a run already and ``resume`` was not asked
@@ -105,6 +110,9 @@ def train(
         raise ValueError("resume=True needs the folder of the run, got none")
     temporary = tempfile.TemporaryDirectory() if folder is None else nullcontext(folder)
     processes.join()
+    if sharded and (resume or settings.ema or settings.precision == "64-true" or processes.world() == 1):
+        told = f"{processes.world()}, resume={resume}, ema={settings.ema} and precision={settings.precision!r}"
+        raise ValueError(f"sharded=True takes several processes, and no resuming, averages or float64; got {told}")
     with temporary as path, RunFolder(path).locked() as place, isolate_rng():
         if not resume and place.last.exists():
             raise ValueError(f"{place} holds a run already ({place.last.name}): resume it or choose another folder")
@@ -113,7 +121,9 @@ def train(
         precision = used_precision(settings.precision, settings.accelerator, last=place.last)
         settings = replace(settings, precision=precision)
         lightning.seed_everything(settings.seed, verbose=False)
-        module = UpdateModule(model, task.lesson(settings), settings)
+        # What is shared out stays so: the model itself takes the weights from the checkpoint in the end.
+        trained = copy.deepcopy(model) if sharded else model
+        module = UpdateModule(trained, task.lesson(settings), settings, sharded=sharded)
         if precision == "64-true":
             # Lightning would do so after it has read a checkpoint, whose weights would have lost half their digits.
             module.double()
@@ -126,12 +136,14 @@ def train(
             progress=progress,
             go_on=go_on,
             first_step=first_step,
+            sharded=sharded,
         )
         fit(module, trainer, resume_from=place.last if resume else None)
         checkpoint: RunCheckpoint = callback(trainer, RunCheckpoint)
         writer: MetricsWriter = callback(trainer, MetricsWriter)
         chosen = place.best if checkpoint.best_score is not None else place.last
-        module.cpu()
+        if not sharded:
+            module.cpu()
         model.load_state_dict(model_weights(read_checkpoint(chosen)))
         task.finish(model.eval(), settings)
     best = next((row for row in writer.history if row["step"] == checkpoint.best_step), {})

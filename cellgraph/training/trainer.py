@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, ParallelStrategy
 
 from cellgraph import processes
 from cellgraph.folder import RunFolder
@@ -39,6 +39,7 @@ def build_trainer(
     progress: bool = True,
     go_on: str = "",
     first_step: int = 0,
+    sharded: bool = False,
 ) -> lightning.Trainer:
     """A Lightning trainer that writes into a run folder: checkpoints, the log, TensorBoard's.
 
@@ -52,6 +53,7 @@ def build_trainer(
         progress: Whether to show progress.
         go_on: The command that goes on, for the message after an interruption.
         first_step: The update a resumed run goes on from: TensorBoard drops what it has from after it.
+        sharded: Whether the processes that train together share the model's weights out among them.
 
     Raises:
         ValueError: If a number or a name is out of range.
@@ -85,7 +87,7 @@ def build_trainer(
             accelerator=settings.accelerator,
             devices=processes.on_this_machine() if together else 1,
             num_nodes=processes.world() // processes.on_this_machine() if together else 1,
-            strategy=_shared_training() if together else "auto",
+            strategy=_strategy(sharded) if together else "auto",
             precision=_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
             max_steps=settings.max_steps,
             max_epochs=-1,
@@ -153,7 +155,11 @@ class _Begun(lightning.Callback):
         self.yes = True
 
 
-def _shared_training() -> DDPStrategy:
+def _strategy(sharded: bool) -> ParallelStrategy:
+    if sharded:
+        # One file, which any number of processes reads.
+        size = processes.world()
+        return ModelParallelStrategy(size, tensor_parallel_size=1, save_distributed_checkpoint=False)
     # Not every batch uses every parameter: a term may have nothing to compare. Buffers follow from the configuration.
     return DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import lightning
@@ -40,17 +41,19 @@ class UpdateModule(lightning.LightningModule):
         model: What is trained, averaged and saved.
         lesson: What from.
         settings: How.
+        sharded: Whether the processes that train together share the model's weights out among them.
     """
 
-    def __init__(self, model: nn.Module, lesson: Lesson, settings: RunSettings) -> None:
+    def __init__(self, model: nn.Module, lesson: Lesson, settings: RunSettings, *, sharded: bool = False) -> None:
         super().__init__()
+        self.sharded = sharded
         self.model, self.lesson, self.settings = model, lesson, settings
         if lesson.objective is not None:
             self.objective = lesson.objective
         self.train_meter = Meter()
         self.validation: dict[str, float] = {}
         self._generator: torch.Generator | None = None
-        self._compiled = False
+        self._configured = False
         self._batch: Samples | None = None
 
     @property
@@ -91,16 +94,26 @@ class UpdateModule(lightning.LightningModule):
         """The lesson's figures, by random numbers of their own: how often they are taken changes nothing else."""
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.settings.seed)
-            # One process's figures, so that all choose and stop alike.
-            figures = processes.by_first(lambda: self.lesson.validate(self.model))
+            # One process's figures, so that all choose and stop alike. Of a model whose weights are everybody's, all
+            # take them.
+            validate = functools.partial(self.lesson.validate, self.model)
+            figures = processes.broadcast(validate()) if self.sharded else processes.by_first(validate)
         self.validation = {f"val/{name}": value for name, value in figures.items()}
 
     def configure_model(self) -> None:
         """Make the model's step fast where asked and where it has one; Lightning calls this once or more."""
-        if self.settings.compile and not self._compiled:
-            self._compiled = True
+        if self._configured:
+            return
+        self._configured = True
+        if self.settings.compile:
             # The module itself cannot be compiled as long as it logs.
             getattr(self.model, "compile_step", lambda: None)()
+        if self.sharded:
+            from torch.distributed.fsdp import fully_shard
+
+            # Together from the first use to the end of the backward pass: parts such as the keys are used by
+            # themselves. What the objective learns has the same gradient in every process, which sees all rows.
+            fully_shard(self.model, mesh=self.device_mesh["data_parallel"], reshard_after_forward=False)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser and the schedule, one step of it an update."""

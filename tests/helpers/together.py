@@ -91,11 +91,9 @@ def on_pairs(folder: Path, options: dict[str, Any], signum: int = 0, at: int = 0
         return learn(*given, **named)
 
     PairLesson.learn = watched  # type: ignore[method-assign]
-    resume = options.pop("resume", False)
-    result = train(
-        model, task, TrainSettings(**settings | options), folder=folder, resume=resume, progress=False, go_on="go on"
-    )
-    return result.to_dict()
+    how = {"folder": folder, "resume": options.pop("resume", False), "sharded": options.pop("sharded", False)}
+    result = train(model, task, TrainSettings(**settings | options), progress=False, go_on="go on", **how)
+    return result.to_dict() | {"weights": sum(float(p.double().sum()) for p in model.parameters())}
 
 
 def on_states(folder: Path, options: dict[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,22 @@ def test_losses_are_those_of_one_process(tmp_path: Path, by_one: Any, count: int
     assert steps == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
 
 
+def test_weights_that_are_shared_out_give_the_same_losses(tmp_path: Path, by_one: Any) -> None:
+    options = {"precision": "32-true", "ema": 0.0}
+    results = together(2, on_pairs, tmp_path, {**options, "sharded": True})
+    one = by_one(on_pairs, **options)
+    same(logged(tmp_path), logged(one), TOLERANCE["32-true"])
+    # The model is whole in the end, in every process, and so is the checkpoint.
+    assert results[0]["weights"] == results[1]["weights"]
+    weights = [read_checkpoint(place / "checkpoints" / "best.ckpt")["state_dict"] for place in (tmp_path, one)]
+    assert {name: x.shape for name, x in weights[0].items()} == {name: x.shape for name, x in weights[1].items()}
+
+
+def test_what_sharing_weights_out_cannot_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"takes several processes, .* got 1, resume=False, ema=0.9 and precision"):
+        on_pairs(tmp_path, {"sharded": True})
+
+
 def test_an_automaton_with_a_pool_is_that_of_one_process(tmp_path: Path, by_one: Any) -> None:
     options = {"precision": "64-true"}
     together(2, on_states, tmp_path, options)
