@@ -110,9 +110,8 @@ def train(
         raise ValueError("resume=True needs the folder of the run, got none")
     temporary = tempfile.TemporaryDirectory() if folder is None else nullcontext(folder)
     processes.join()
-    if sharded and (resume or settings.ema or settings.precision == "64-true" or processes.world() == 1):
-        told = f"{processes.world()}, resume={resume}, ema={settings.ema} and precision={settings.precision!r}"
-        raise ValueError(f"sharded=True takes several processes, and no resuming, averages or float64; got {told}")
+    if sharded:
+        _check_sharded(settings, resume=resume)
     with temporary as path, RunFolder(path).locked() as place, isolate_rng():
         if not resume and place.last.exists():
             raise ValueError(f"{place} holds a run already ({place.last.name}): resume it or choose another folder")
@@ -157,6 +156,13 @@ def train(
         history=writer.history,
         precision=str(trainer.precision),
     )
+
+
+def _check_sharded(settings: RunSettings, *, resume: bool) -> None:
+    other = settings.precision == "64-true" or settings.optimizer != "adamw"
+    if resume or settings.ema or other or processes.world() == 1:
+        told = f"{processes.world()}, resume={resume}, ema={settings.ema}, {settings.precision}, {settings.optimizer}"
+        raise ValueError(f"sharded=True takes several processes, AdamW, no resuming, averages or float64; got {told}")
 
 
 def _begun(place: RunFolder) -> int:

@@ -88,8 +88,8 @@ def test_weights_that_are_shared_out_give_the_same_losses(tmp_path: Path, by_one
 
 
 def test_what_sharing_weights_out_cannot_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"takes several processes, .* got 1, resume=False, ema=0.9 and precision"):
-        on_pairs(tmp_path, {"sharded": True})
+    with pytest.raises(ValueError, match=r"takes several processes, .* got 1, resume=False, ema=0.9, 32-true"):
+        on_pairs(tmp_path, {"sharded": True, "precision": "32-true"})
 
 
 def test_an_automaton_with_a_pool_is_that_of_one_process(tmp_path: Path, by_one: Any) -> None:
