@@ -108,7 +108,7 @@ class UpdateModule(lightning.LightningModule):
         if self.settings.compile:
             # The module itself cannot be compiled as long as it logs.
             getattr(self.model, "compile_step", lambda: None)()
-        if self.sharded:
+        if self.sharded and self.device_mesh is not None:
             from torch.distributed.fsdp import fully_shard
 
             # Together from the first use to the end of the backward pass: parts such as the keys are used by
