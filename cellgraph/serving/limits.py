@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from cellgraph.numbers import plain_numbers
+from cellgraph.numbers import settle_numbers
 
 
-@plain_numbers
 @dataclass(frozen=True)
 class Limits:
     """How much a server takes at a time; what is beyond is refused, and nothing of it is kept.
@@ -36,6 +35,7 @@ class Limits:
     grace: int = 30
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         for field in fields(self):
             least = 0 if field.name in ("turns", "memory") else 1
             if getattr(self, field.name) < least:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from served import ANIMALS, PLACES, post, request, served, small_run
@@ -132,6 +133,13 @@ def test_a_chain_over_turns_answers_dialogues_of_different_lengths_together(tmp_
         same(answer, wanted[turn])
     with pytest.raises(ValueError, match="cells of this network cannot be shown"):
         respondent.check(Asked("x", cells=True))
+
+
+def test_limits_are_numbers_that_can_be() -> None:
+    assert Limits(batch=np.int64(4)) == Limits(batch=4)  # type: ignore[arg-type]
+    for wrong in ({"batch": 0}, {"turns": -1}, {"queue": True}, {"chars": 2.5}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+            Limits(**wrong)  # type: ignore[arg-type]
 
 
 def test_words_count_together_as_alone(folder: Path) -> None:
