@@ -16,7 +16,7 @@ from cellgraph.numbers import plain_numbers
 
 #: Parameters with a row for each cell.
 BY_NODE = ("position",)
-SAMPLERS = ("auto", "loader", "search")
+SAMPLERS = ("search", "loader")
 
 
 @dataclass(frozen=True)
@@ -49,40 +49,38 @@ class Neighbourhoods:
         batch_size: Seeds in each.
         seeds: The cells that are seeds, in their order, ``[num_seeds]``; all by default. Seeds that are near one
             another share what they hear: the parts of a partition, one after the other, cost least.
-        sampler: ``"loader"``: PyTorch Geometric's ``NeighborLoader``, which needs pyg-lib or torch-sparse;
-            ``"search"``: its ``k_hop_subgraph``, which looks at all edges for each hop; ``"auto"``: the first where
-            it is there.
+        sampler: ``"search"``: PyTorch Geometric's ``k_hop_subgraph``, which looks at all edges for each hop;
+            ``"loader"``: its ``NeighborLoader``, which needs pyg-lib or torch-sparse.
 
     Raises:
         ValueError: If a number is out of range, or a name unknown or not installed.
 
     Example:
         >>> from cellgraph import Lattice
-        >>> near = next(iter(Neighbourhoods(Lattice((100,)), 2, batch_size=10, sampler="search")))
+        >>> near = next(iter(Neighbourhoods(Lattice((100,)), 2, batch_size=10)))
         >>> near.nodes.tolist()
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
     """
 
     @plain_numbers
     def __init__(
-        self, graph: Graph, hops: int, *, batch_size: int, seeds: Tensor | None = None, sampler: str = "auto"
+        self, graph: Graph, hops: int, *, batch_size: int, seeds: Tensor | None = None, sampler: str = "search"
     ) -> None:
         if hops < 0 or batch_size < 1:
             raise ValueError(f"hops must not be negative and batch_size be positive, got {hops} and {batch_size}")
         if sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
-        there = bool(find_spec("pyg_lib") or find_spec("torch_sparse"))
-        if sampler == "loader" and not there:
+        if sampler == "loader" and not (find_spec("pyg_lib") or find_spec("torch_sparse")):
             raise ValueError("sampler='loader' needs pyg-lib or torch-sparse, and neither is installed: use 'search'")
         self.graph, self.hops, self.batch_size = graph, hops, batch_size
         self.seeds = torch.arange(graph.num_nodes) if seeds is None else seeds
-        self.by_loader = there and sampler != "search"
+        self.sampler = sampler
 
     def __len__(self) -> int:
         return -(-len(self.seeds) // self.batch_size)
 
     def __iter__(self) -> Iterator[Neighbourhood]:
-        return self._loaded() if self.by_loader and self.hops else self._searched()
+        return self._loaded() if self.sampler == "loader" and self.hops else self._searched()
 
     def _loaded(self) -> Iterator[Neighbourhood]:
         from torch_geometric.loader import NeighborLoader
