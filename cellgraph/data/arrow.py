@@ -44,6 +44,7 @@ def arrow_records(
     # The library, the hub's client and Arrow raise errors of their own and of the system's.
     try:
         if path.is_dir():
+            _check_files(path)
             found = datasets.load_from_disk(str(path))
         else:
             name, _, split = path.as_posix().partition(":")
@@ -64,3 +65,11 @@ def arrow_records(
         raise ValueError(
             f"{path} is no file or folder here, and the hub did not give a set of that name: {reason}"
         ) from None
+
+
+def _check_files(path: Path) -> None:
+    """See to it that a set is of the files in its folder: its description may have come from anybody."""
+    for part in read_json(path / _ONE).get("_data_files", []):
+        name = str(part["filename"])
+        if Path(name).name != name or (path / name).is_symlink():
+            raise ValueError(f"it names {name!r}, expected files in the folder")

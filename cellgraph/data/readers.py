@@ -35,6 +35,8 @@ _WHOLE = re.compile(r"\+?(\d{1,18})(?:\.0*)?")
 #: Longest CSV cell, Python's own limit being 131,072 characters; a C long, which has 32 bits somewhere.
 _LONGEST_CELL = min(sys.maxsize, 2**31 - 1)
 _CELL_LIMIT = threading.Lock()
+#: How many times its size a compressed file may have in characters, and what it may have in any case.
+_MOST_TIMES, _SMALL = 1000, 2**28
 
 
 def read_pairs(
@@ -256,12 +258,20 @@ def _parquet_records(path: Path, columns: Mapping[str, str | None]) -> Iterator[
     with path.open("rb") as handle:
         try:
             file = parquet.ParquetFile(handle)
+            most = max(_MOST_TIMES * path.stat().st_size, _SMALL)
+            parts = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+            if sum(part.total_byte_size for part in parts) > most:
+                raise ValueError(f"it says that it unfolds into more than {_MOST_TIMES:,} times its size")
             there = file.schema_arrow.names
             repeated = _repeated(there)
             wanted = {field if name is None else name for field, name in columns.items()}
             number = itertools.count(1)
             for batch in file.iter_batches(batch_size=4096, columns=[name for name in there if name in wanted]):
                 for row in batch.to_pylist():
+                    # A value that repeats takes no room in the file, and here as much as any other.
+                    most -= sum(len(cell) for cell in row.values() if isinstance(cell, (str, bytes))) + 1
+                    if most < 0:
+                        raise ValueError(f"it unfolds into more than {_MOST_TIMES:,} times its size")
                     # Columns that are not read still stand in the record: messages name them.
                     yield f"row {next(number)}", {**dict.fromkeys(there), **row}, repeated
         except UnicodeDecodeError:
