@@ -51,8 +51,8 @@ class Graph:
         edge_weight: Tensor | str | None = None,
         positions: Tensor | None = None,
     ) -> None:
-        if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.is_floating_point():
-            raise ValueError(f"edge_index must be integers [2, num_edges], got {list(edge_index.shape)}")
+        if not _has_numbers(edge_index, 2) or edge_index.size(0) != 2:
+            raise ValueError(f"edge_index must be integers [2, num_edges], got {_told(edge_index)}")
         edges = edge_index.size(1)
         most = int(edge_index.max()) + 1 if edges else 0
         #: Number of cells.
@@ -60,12 +60,13 @@ class Graph:
         if self.num_nodes < max(most, 1) or (edges and int(edge_index.min()) < 0):
             raise ValueError(f"edge_index must hold cells 0 to {self.num_nodes - 1}, got up to {most - 1}")
         direction = torch.zeros(edges, dtype=torch.long) if edge_direction is None else edge_direction
-        weight = edge_weight if isinstance(edge_weight, Tensor) else None
-        for name, value in (("edge_direction", direction), ("edge_weight", weight)):
-            if value is not None and list(value.shape) != [edges]:
-                raise ValueError(f"{name} must be one number for each of the {edges} edges, got {list(value.shape)}")
-        if positions is not None and (positions.dim() != 2 or len(positions) != self.num_nodes):
-            raise ValueError(f"positions must be [{self.num_nodes}, dim], got {list(positions.shape)}")
+        weight = None if isinstance(edge_weight, str) else edge_weight
+        for name, value, whole in (("edge_direction", direction, True), ("edge_weight", weight, False)):
+            if value is not None and not (_has_numbers(value, 1, whole=whole) and len(value) == edges):
+                kind = "integer" if whole else "number"
+                raise ValueError(f"{name} must be one {kind} for each of the {edges} edges, got {_told(value)}")
+        if positions is not None and not (_has_numbers(positions, 2, whole=False) and len(positions) == self.num_nodes):
+            raise ValueError(f"positions must be [{self.num_nodes}, dim], got {_told(positions)}")
         # By target, and by direction within a target: sums over an interval of the edges are sums over a cell's.
         order = np.lexsort((direction.numpy(), edge_index[1].numpy()))
         #: ``[2, num_edges]`` sources and targets, sorted by target and direction.
@@ -174,3 +175,17 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"Graph(num_nodes={self.num_nodes}, num_edges={self.num_edges}, num_directions={self.num_directions})"
+
+
+def _has_numbers(value: Any, dim: int, *, whole: bool = True) -> bool:
+    """Whether it is a tensor of so many dimensions, and of integers where they must be whole."""
+    return isinstance(value, Tensor) and value.dim() == dim and not (whole and _is_broken(value))
+
+
+def _is_broken(value: Tensor) -> bool:
+    return value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
+
+
+def _told(value: Any) -> str:
+    """What was given, for an error."""
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else f"{value!r:.80}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from cellgraph.numbers import has_axis, integer, integers
 #: Neighbourhoods by dimension: number of neighbours -> largest number of axes an offset may move along.
 NEIGHBOURHOODS: dict[int, dict[int, int]] = {1: {2: 1}, 2: {4: 1, 8: 2}, 3: {6: 1, 18: 2, 26: 3}}
 
+#: Cells are counted in 32 bits where they are many; nothing that has this many fits in a machine.
+MOST_CELLS = 2**31 - 1
 #: Names of the faces: name -> (axis counted from the last one, first or last index of that axis).
 FACES: dict[str, tuple[int, int]] = {
     "front": (-3, 0),
@@ -183,6 +186,8 @@ def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
         sizes = ()
     if len(sizes) not in NEIGHBOURHOODS or min(sizes) < 1:
         raise ValueError(f"shape must be 1 to 3 positive integers, got {shape!r}")
+    if math.prod(sizes) > MOST_CELLS:
+        raise ValueError(f"a lattice has at most {MOST_CELLS:,} cells, got the shape {shape!r}")
     return sizes
 
 
@@ -212,7 +217,8 @@ def _checked_neighbourhood(neighbourhood: Any, dim: int) -> int | tuple[tuple[in
 
 
 def _checked_boundary(boundary: str | Sequence[str], shape: tuple[int, ...], radius: int) -> tuple[str, ...]:
-    per_axis = (boundary,) * len(shape) if isinstance(boundary, str) else tuple(boundary)
+    several = isinstance(boundary, Sequence) and not isinstance(boundary, str)
+    per_axis = tuple(boundary) if several else (boundary,) * len(shape)
     if len(per_axis) != len(shape) or any(b not in BOUNDARIES for b in per_axis):
         raise ValueError(
             f"boundary must be one of {BOUNDARIES}, or one for each of the {len(shape)} axes, got {boundary!r}"

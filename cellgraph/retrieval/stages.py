@@ -209,6 +209,9 @@ class Stages:
     def _described(self, place: str, model: Network, trial: TrialSettings) -> dict[str, Any]:
         """What a stage depends on, as it comes back from JSON."""
         settings = dataclasses.asdict(self.settings(model, trial))
+        # Runs of before have it nowhere.
+        if not settings["deterministic"]:
+            del settings["deterministic"]
         described = {"settings": settings, "objective": repr(trial.of(self.task.objective)), **self.depends}
         for name, chain in self.fronts.items():
             if place == _place(name, trial):

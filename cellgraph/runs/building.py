@@ -138,17 +138,14 @@ def _term(name: str, node: Any) -> tuple[str, Any, Any]:
 
 def _made(target: Any, given: Mapping[str, Any], *, later: bool) -> Any:
     part = locate(str(target))
-    if later:
-        return functools.partial(part, **given)
-    if target in REGISTERED:
-        try:
-            return part(**given)
-        except TypeError as error:
-            raise ValueError(f"cannot build {target}: {error}") from error
     taken = arguments(part) if callable(part) else set()
     if taken is not None and not given.keys() <= taken:
-        unknown = ", ".join(sorted(given.keys() - taken))
-        raise ValueError(f"cannot build {target}: {unknown} is no argument of it; there are {', '.join(sorted(taken))}")
+        unknown, known = ", ".join(sorted(map(str, given.keys() - taken))), ", ".join(sorted(taken)) or "none"
+        raise ValueError(f"cannot build {target}: {unknown} is no argument of it; there are {known}")
+    if later:
+        return functools.partial(_called, target, **given) if target in REGISTERED else functools.partial(part, **given)
+    if target in REGISTERED:
+        return _called(target, **given)
     try:
         inspect.signature(part).bind(**given)
     except TypeError as error:
@@ -157,6 +154,14 @@ def _made(target: Any, given: Mapping[str, Any], *, later: bool) -> Any:
         pass  # what is not written in Python need not tell its arguments
     # What goes wrong within a part of one's own, one wants to see in full.
     return part(**given)
+
+
+def _called(target: str, /, **given: Any) -> Any:
+    """A part of the library's: what it is given is at fault where it is of the wrong type."""
+    try:
+        return locate(target)(**given)
+    except TypeError as error:
+        raise ValueError(f"cannot build {target}: {error}") from error
 
 
 def _checked(key: str, part: Any, kind: type) -> Any:

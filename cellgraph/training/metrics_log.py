@@ -30,7 +30,6 @@ class CSVLog(Logger):
         super().__init__()
         self.path = Path(path)
         self._columns: list[str] = []
-        self._rows: list[dict[str, Any]] = []
 
     @property
     def name(self) -> str:
@@ -49,23 +48,27 @@ class CSVLog(Logger):
 
     def start(self, *, step: int) -> None:
         """Keep the rows of updates up to ``step`` and drop those after, which will be measured again."""
-        self._columns, self._rows = ["step"], []
+        self._columns, kept = ["step"], []
         if step > 0 and self.path.is_file():
             with self.path.open(newline="") as file:
                 # A line cut off by a crash has no number or too few cells; what it said comes again.
                 rows = [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
-            self._rows = [row for row in rows if int(row["step"]) <= step]
+            kept = [row for row in rows if int(row["step"]) <= step]
             self._columns = [*rows[0]] if rows else self._columns
-        self._write_all()
+        self._write_all(kept)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append a row."""
         row = {"step": step, **metrics}
-        self._rows.append(row)
         new = [column for column in row if column not in self._columns]
         if new:
+            # Rows are kept in the file alone: there may be any number of them.
+            before: list[dict[str, Any]] = []
+            if self._columns and self.path.is_file():
+                with self.path.open(newline="") as file:
+                    before = list(csv.DictReader(file))
             self._columns += new
-            self._write_all()
+            self._write_all([*before, row])
         else:
             with writing(self.path, what="the log "), self.path.open("a", newline="") as file:
                 csv.DictWriter(file, self._columns, restval="").writerow(row)
@@ -73,11 +76,11 @@ class CSVLog(Logger):
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing: a run's configuration has a file of its own."""
 
-    def _write_all(self) -> None:
+    def _write_all(self, rows: list[dict[str, Any]]) -> None:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self._columns, restval="")
         writer.writeheader()
-        writer.writerows(self._rows)
+        writer.writerows(rows)
         with writing(self.path, what="the log "):
             write_atomically(self.path, text.getvalue().encode())
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import lightning
@@ -62,3 +65,28 @@ class GlobalGenerators(lightning.Callback):
         if states and torch.cuda.is_available() and len(states) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in states])
         self._pending = None
+
+
+@contextlib.contextmanager
+def deterministic(*, enabled: bool) -> Iterator[None]:
+    """Let PyTorch run no kernel that may sum in another order the next time, as its own switch has it.
+
+    Args:
+        enabled: Whether to; nothing is changed otherwise.
+
+    Raises:
+        RuntimeError: Where such a kernel is called for within, by PyTorch, with its name.
+    """
+    if not enabled:
+        yield
+        return
+    # Without it cuBLAS is refused; it is read when cuBLAS is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.benchmark = benchmark

@@ -41,6 +41,9 @@ class RunSettings:
         log_every: Updates from one row of training metrics to the next.
         seed: Seed of everything random.
         compile: Whether to make the model's step fast.
+        deterministic: Whether two trainings on one kind of machine are to come to equal bits, on a GPU, too: kernels
+            whose sums are in no fixed order are an error, and the step is taken as it is, not in the way that is
+            measured to be the fastest, which may be another each time.
         accelerator: Lightning's name of the device.
     """
 
@@ -65,6 +68,7 @@ class RunSettings:
     log_every: int = 10
     seed: int = 0
     compile: bool = False
+    deterministic: bool = False
     accelerator: str = "auto"
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ from cellgraph.training.interruption import GracefulStop
 from cellgraph.training.metrics_log import CSVLog, MetricsWriter
 from cellgraph.training.precision import used_precision
 from cellgraph.training.progress import TrainingProgress
-from cellgraph.training.randomness import GlobalGenerators
+from cellgraph.training.randomness import GlobalGenerators, deterministic
 from cellgraph.training.settings import RunSettings
 from cellgraph.training.stopping import Stopping
 from cellgraph.training.update import UpdateModule
@@ -130,7 +130,7 @@ def fit(module: UpdateModule, trainer: lightning.Trainer, *, resume_from: Path |
     begun = _Begun()
     trainer.callbacks.append(begun)  # type: ignore[attr-defined]
     try:
-        with quiet(), processes.noticed(_kept(trainer)):
+        with quiet(), processes.noticed(_kept(trainer)), deterministic(enabled=module.settings.deterministic):
             # A validation is one call of the lesson's.
             checked = [0] if module.lesson.validates else None
             trainer.fit(module, module.lesson.batches(), checked, ckpt_path=resume_from)

@@ -105,7 +105,7 @@ class UpdateModule(lightning.LightningModule):
         if self._configured:
             return
         self._configured = True
-        if self.settings.compile:
+        if self.settings.compile and not self.settings.deterministic:
             # The module itself cannot be compiled as long as it logs.
             getattr(self.model, "compile_step", lambda: None)()
         if self.sharded and self.device_mesh is not None:
