@@ -36,6 +36,25 @@ def opened(given: Sequence[str]) -> list[str]:
     return [f"++{match[2]}={match[3]}" if match and match[2].startswith(places) else text for text, match in found]
 
 
+def check_choices(given: Iterable[str]) -> None:
+    """Refuse a list where one file of a group is chosen: Hydra would end in an error of its own.
+
+    Raises:
+        ValueError: If there is one.
+
+    Example:
+        >>> check_choices(["cell=nca", "lattice.shape=[3,3,3]"])
+    """
+    for override in given:
+        match = _OVERRIDE.fullmatch(override)
+        if (
+            match
+            and match[3].lstrip().startswith("[")
+            and importlib.resources.files("cellgraph.conf").joinpath(match[2]).is_dir()
+        ):
+            raise ValueError(f"{match[2]} is one of a group's files, got a list: {override}")
+
+
 def fit_parts(config: DictConfig, overrides: Iterable[str]) -> None:
     """Take out of a configuration, in place, what the library's files say to a part in whose place there is another.
 

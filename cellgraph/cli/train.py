@@ -10,7 +10,7 @@ import hydra
 from omegaconf import DictConfig
 
 from cellgraph.cli.errors import is_users, one_line, process
-from cellgraph.cli.own_parts import opened
+from cellgraph.cli.own_parts import check_choices, opened
 from cellgraph.cli.settling import settled
 from cellgraph.folder import RunFolder
 from cellgraph.interruption import Interrupted
@@ -53,6 +53,7 @@ def main(arguments: Sequence[str], verb: str = "train") -> None:
     if runs and {"-m", "--multirun"} & {*arguments}:
         commands = ", ".join(RunFolder.command("train", resume=run) for run in runs[0].split(","))
         raise ValueError(f"a sweep starts new runs; go on with each by itself: {commands}")
+    check_choices(arguments)
     automaton = any(argument.lstrip("+").startswith(("task=", "task.")) for argument in arguments)
     kind = [] if runs or any(argument.startswith("kind=") for argument in arguments) or not automaton else [AUTOMATON]
     # Hydra reads its arguments from there; an override before a flag it does not take for one.

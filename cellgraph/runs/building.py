@@ -17,12 +17,16 @@ from cellgraph.data import Split, split_pairs, train_on_more
 from cellgraph.folder import RunFolder
 from cellgraph.nn import Cell
 from cellgraph.numbers import integer
+from cellgraph.reading import UNFIT, first_line
 from cellgraph.retrieval import Objective, QuestionAnswering
 from cellgraph.runs.experiment import Experiment
 from cellgraph.teacher import EmbeddingCache, check_teacher, default_cache_folder
+from cellgraph.training import RunSettings
 
 #: Keys of a part that say how to build it: later, with what it is then given; and, of a term, what it counts.
 PARTIAL, WEIGHT = "_partial_", "weight"
+#: Parts of a configuration that have parts.
+GROUPS = ("data", "teacher", "model", "front", "objective", "training", "task", "cell", "pool", "curriculum")
 
 
 def build_experiment(config: Mapping[str, Any], folder: str | Path | RunFolder, *, own: bool = False) -> Experiment:
@@ -40,6 +44,9 @@ def build_experiment(config: Mapping[str, Any], folder: str | Path | RunFolder, 
     """
     if not own:
         admit(config, RunFolder(folder))
+    for group in GROUPS:
+        if not isinstance(config.get(group) or {}, Mapping):
+            raise ValueError(f"{group} must be settings by name, got {config[group]!r:.80}")
     torch.manual_seed(integer("seed", config["seed"]))
     make = _automaton if is_automaton(config) else _question_answering
     try:
@@ -112,7 +119,7 @@ def _question_answering(config: Mapping[str, Any], folder: RunFolder) -> Experim
         front_controls=front.get("controls"),
         on_disk=config.get("on_disk", False),
     )
-    return Experiment(folder, task, model, build(config["training"]))
+    return Experiment(folder, task, model, _checked("training", build(config["training"]), RunSettings))
 
 
 def _automaton(config: Mapping[str, Any], folder: RunFolder) -> Experiment:
@@ -121,7 +128,7 @@ def _automaton(config: Mapping[str, Any], folder: RunFolder) -> Experiment:
     if task.context_channels and not config["cell"].get("context_channels"):
         told["context_channels"] = task.context_channels
     cell = _checked("cell", build(config["cell"], **told), Cell)
-    settings = build(config["training"])
+    settings = _checked("training", build(config["training"]), RunSettings)
     task.pool = build(config["pool"]) if config.get("pool") else None
     task.curriculum = build(config["curriculum"]) if config.get("curriculum") else None
     return Experiment(folder, task, Automaton(cell, task), settings)
@@ -157,11 +164,11 @@ def _made(target: Any, given: Mapping[str, Any], *, later: bool) -> Any:
 
 
 def _called(target: str, /, **given: Any) -> Any:
-    """A part of the library's: what it is given is at fault where it is of the wrong type."""
+    """A part of the library's: what it is given is at fault where it is of the wrong kind."""
     try:
         return locate(target)(**given)
-    except TypeError as error:
-        raise ValueError(f"cannot build {target}: {error}") from error
+    except UNFIT as error:
+        raise ValueError(f"cannot build {target}: {first_line(error)}") from error
 
 
 def _checked(key: str, part: Any, kind: type) -> Any:

@@ -27,6 +27,7 @@ import cellgraph.cli.settling  # noqa: F401 - registers the resolver that the co
 from cellgraph import CellGraph, GMLPCell, Graph, Lattice, RunFolder
 from cellgraph.answering.bank import read_answers
 from cellgraph.automata import AutomatonSettings
+from cellgraph.cli.own_parts import check_choices
 from cellgraph.configuration import read_config
 from cellgraph.data import QAPair, read_pairs, save_pairs
 from cellgraph.data.rows import read_rows
@@ -164,14 +165,9 @@ def test_graphs() -> None:
 
     @share(0.08)
     @given(edges, count, st.tuples(optional, count, st.one_of(optional, st.just("mean")), optional))
-    def check(edges: Any, nodes: Any, direction: Any, directions: Any, weight: Any, positions: Any) -> None:
-        more = {
-            "edge_direction": direction,
-            "num_directions": directions,
-            "edge_weight": weight,
-            "positions": positions,
-        }
-        more = {name: value for name, value in more.items() if value is not None}
+    def check(edges: Any, nodes: Any, others: tuple[Any, ...]) -> None:
+        names = ("edge_direction", "num_directions", "edge_weight", "positions")
+        more = {name: value for name, value in zip(names, others, strict=True) if value is not None}
         found = tried("graph", lambda: Graph(edges, nodes, **more))
         if found is not None:
             assert found.num_edges == 0 or int(found.edge_index.max()) < found.num_nodes
@@ -259,9 +255,14 @@ def test_overrides() -> None:
     @share(0.004)
     @given(st.lists(st.tuples(key, value).map("=".join), min_size=1, max_size=2))
     def check(overrides: list[str]) -> None:
-        tried("overrides", lambda: composed(*overrides), HydraException, OmegaConfBaseException, ValueError)
+        tried("overrides", lambda: _composed(overrides), HydraException, OmegaConfBaseException, ValueError)
 
     check()
+
+
+def _composed(overrides: list[str]) -> Any:
+    check_choices(overrides)
+    return composed(*overrides)
 
 
 def network_folder() -> Path:
