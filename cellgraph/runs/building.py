@@ -25,8 +25,9 @@ from cellgraph.training import RunSettings
 
 #: Keys of a part that say how to build it: later, with what it is then given; and, of a term, what it counts.
 PARTIAL, WEIGHT = "_partial_", "weight"
-#: Parts of a configuration that have parts.
-GROUPS = ("data", "teacher", "model", "front", "objective", "training", "task", "cell", "pool", "curriculum")
+#: What a configuration must have, of question answering and of an automaton, and what it may.
+NEEDED = {False: ("data", "teacher", "objective", "training"), True: ("task", "cell", "training")}
+OPTIONAL = ("front", "pool", "curriculum", "model")
 
 
 def build_experiment(config: Mapping[str, Any], folder: str | Path | RunFolder, *, own: bool = False) -> Experiment:
@@ -44,9 +45,11 @@ def build_experiment(config: Mapping[str, Any], folder: str | Path | RunFolder, 
     """
     if not own:
         admit(config, RunFolder(folder))
-    for group in GROUPS:
-        if not isinstance(config.get(group) or {}, Mapping):
-            raise ValueError(f"{group} must be settings by name, got {config[group]!r:.80}")
+    needed = NEEDED[is_automaton(config)]
+    for group in (*needed, *OPTIONAL):
+        node = config[group] if group in needed and group in config else config.get(group) or {}
+        if not isinstance(node, Mapping):
+            raise ValueError(f"{group} must be settings by name, got {node!r:.80}")
     torch.manual_seed(integer("seed", config["seed"]))
     make = _automaton if is_automaton(config) else _question_answering
     try:
