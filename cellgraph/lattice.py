@@ -217,7 +217,7 @@ def _checked_neighbourhood(neighbourhood: Any, dim: int) -> int | tuple[tuple[in
 
 
 def _checked_boundary(boundary: str | Sequence[str], shape: tuple[int, ...], radius: int) -> tuple[str, ...]:
-    several = isinstance(boundary, Sequence) and not isinstance(boundary, str)
+    several = has_axis(boundary) and not isinstance(boundary, str)
     per_axis = tuple(boundary) if several else (boundary,) * len(shape)
     if len(per_axis) != len(shape) or any(b not in BOUNDARIES for b in per_axis):
         raise ValueError(

@@ -62,7 +62,7 @@ def test_no_colour_hears_itself(graph):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"edge_index": torch.zeros(3, 2, dtype=torch.long)}, r"integers \[2, num_edges\], got \[3, 2\]"),
+        ({"edge_index": torch.zeros(3, 2, dtype=torch.long)}, r"integers \[2, num_edges\], got torch.int64 \[3, 2\]"),
         ({"edge_index": EDGES, "num_nodes": 5}, "cells 0 to 4"),
         ({"edge_index": EDGES, "edge_direction": torch.zeros(3, dtype=torch.long)}, "edge_direction must be one"),
         ({"edge_index": EDGES, "edge_weight": torch.zeros(3)}, "edge_weight must be one"),
