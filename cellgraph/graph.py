@@ -60,7 +60,7 @@ class Graph:
         if self.num_nodes < max(most, 1) or (edges and int(edge_index.min()) < 0):
             raise ValueError(f"edge_index must hold cells 0 to {self.num_nodes - 1}, got up to {most - 1}")
         direction = torch.zeros(edges, dtype=torch.long) if edge_direction is None else edge_direction
-        weight = None if isinstance(edge_weight, str) else edge_weight
+        weight: Any = None if isinstance(edge_weight, str) else edge_weight
         for name, value, whole in (("edge_direction", direction, True), ("edge_weight", weight, False)):
             if value is not None and not (_has_numbers(value, 1, whole=whole) and len(value) == edges):
                 kind = "integer" if whole else "number"

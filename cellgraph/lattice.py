@@ -218,7 +218,7 @@ def _checked_neighbourhood(neighbourhood: Any, dim: int) -> int | tuple[tuple[in
 
 def _checked_boundary(boundary: str | Sequence[str], shape: tuple[int, ...], radius: int) -> tuple[str, ...]:
     several = has_axis(boundary) and not isinstance(boundary, str)
-    per_axis = tuple(boundary) if several else (boundary,) * len(shape)
+    per_axis: Any = tuple(boundary) if several else (boundary,) * len(shape)
     if len(per_axis) != len(shape) or any(b not in BOUNDARIES for b in per_axis):
         raise ValueError(
             f"boundary must be one of {BOUNDARIES}, or one for each of the {len(shape)} axes, got {boundary!r}"
