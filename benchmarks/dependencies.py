@@ -15,6 +15,7 @@ import importlib.metadata
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 #: Days without a release after which something counts as abandoned.
 ABANDONED = 730
@@ -85,7 +86,7 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def licence(metadata: importlib.metadata.PackageMetadata) -> str:
+def licence(metadata: Any) -> str:
     """What a package says of its licence, in a few words."""
     told = metadata.get("License-Expression") or metadata.get("License") or ""
     classifiers = [line.rpartition(" :: ")[2] for line in metadata.get_all("Classifier") or () if "License ::" in line]

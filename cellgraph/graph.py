@@ -63,8 +63,8 @@ class Graph:
         weight: Any = None if isinstance(edge_weight, str) else edge_weight
         for name, value, whole in (("edge_direction", direction, True), ("edge_weight", weight, False)):
             if value is not None and not (_has_numbers(value, 1, whole=whole) and len(value) == edges):
-                kind = "integer" if whole else "number"
-                raise ValueError(f"{name} must be one {kind} for each of the {edges} edges, got {_told(value)}")
+                noun = "integer" if whole else "number"
+                raise ValueError(f"{name} must be one {noun} for each of the {edges} edges, got {_told(value)}")
         if positions is not None and not (_has_numbers(positions, 2, whole=False) and len(positions) == self.num_nodes):
             raise ValueError(f"positions must be [{self.num_nodes}, dim], got {_told(positions)}")
         # By target, and by direction within a target: sums over an interval of the edges are sums over a cell's.
