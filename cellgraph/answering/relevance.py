@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cellgraph.answering.bank import AnswerBank
-from cellgraph.data import QAPair, group_pairs
+from cellgraph.data import QAPair, group_numbers
 from cellgraph.retrieval.metrics import TIE
 
 #: Share of the training answers that may have an equivalent one by accident.
@@ -40,9 +40,7 @@ def equivalence_threshold(pairs: Sequence[QAPair], answers: Tensor, *, accidents
     """
     if len(pairs) != len(answers) or not len(pairs):
         raise ValueError(f"expected one embedding for each of {len(pairs)} pairs, at least one, got {len(answers)}")
-    group = torch.empty(len(pairs), dtype=torch.long)
-    for number, members in enumerate(group_pairs(pairs)):
-        group[members] = number
+    group = torch.from_numpy(group_numbers(pairs))
     unit = F.normalize(answers.float(), dim=1)
     nearest = []
     for rows in torch.arange(len(unit)).split(1024):

@@ -4,7 +4,7 @@ from .pairs import QAPair, normalise_text, save_pairs
 from .quality import clean_pairs
 from .readers import read_pairs
 from .rows import Rows, read_rows
-from .split import Split, group_pairs, split_pairs, train_on_more
+from .split import Split, group_numbers, group_pairs, split_pairs, train_on_more
 from .starter import STARTER_CATEGORIES, starter_pairs
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "clean_pairs",
     "docstring_pairs",
     "follow_up_pairs",
+    "group_numbers",
     "group_pairs",
     "normalise_text",
     "read_pairs",

@@ -15,7 +15,7 @@ from cellgraph.numbers import integer, number
 
 from .pairs import QAPair, normalise_text
 
-__all__ = ["Split", "group_pairs", "split_pairs", "train_on_more"]
+__all__ = ["Split", "group_numbers", "group_pairs", "split_pairs", "train_on_more"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,22 @@ def group_pairs(pairs: Sequence[QAPair]) -> list[list[int]]:
         for index, label in enumerate(connected_components(links, directed=False)[1].tolist()):
             groups[label].append(index)
     return sorted(groups.values())
+
+
+def group_numbers(pairs: Sequence[QAPair]) -> np.ndarray:
+    """The number of each pair's group (:func:`group_pairs`), ``[num_pairs]``.
+
+    Args:
+        pairs: The pairs.
+
+    Example:
+        >>> group_numbers([QAPair("Who?", "I"), QAPair("Why?", "So"), QAPair("who", "You")]).tolist()
+        [0, 1, 0]
+    """
+    numbers = np.empty(len(pairs), dtype=np.int64)
+    for place, members in enumerate(group_pairs(pairs)):
+        numbers[members] = place
+    return numbers
 
 
 def split_pairs(

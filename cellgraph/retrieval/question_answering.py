@@ -13,7 +13,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from cellgraph.data import QAPair, Split, group_pairs, read_pairs, save_pairs
+from cellgraph.data import QAPair, Split, group_numbers, read_pairs, save_pairs
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.numbers import plain_numbers
@@ -221,7 +221,7 @@ class QuestionAnswering(Retrieval):
             answers_train=self.pairs.some().answer,
             to_surface=model.target_surface,
             answer_texts=answers,
-            groups=_group_numbers(self.texts.test),
+            groups=torch.from_numpy(group_numbers(self.texts.test)),
             reference=LATTICE,
         )
         ours = predictions[LATTICE]
@@ -320,14 +320,6 @@ def _predicted(
     with torch.compiler.set_stance("force_eager"):
         found = predict(trained.model, question, dialogues=dialogues, seconds_train=trained.seconds)
     return dataclasses.replace(found, trials=trained.trials)
-
-
-def _group_numbers(pairs: Sequence[QAPair]) -> Tensor:
-    """Number of each pair's group, see :func:`~cellgraph.data.group_pairs`."""
-    number = torch.empty(len(pairs), dtype=torch.long)
-    for group, members in enumerate(group_pairs(pairs)):
-        number[members] = group
-    return number
 
 
 def _checked_parts(pairs: Split) -> Split:

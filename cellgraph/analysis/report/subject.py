@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cellgraph.data import QAPair, group_pairs
+from cellgraph.data import QAPair, group_numbers
 from cellgraph.model import CellGraph
 from cellgraph.numbers import settle_numbers
 
@@ -108,10 +108,7 @@ class Subject:
     @functools.cached_property
     def groups(self) -> Tensor:
         """Number of each pair's group, see :func:`~cellgraph.data.group_pairs`."""
-        number = torch.empty(len(self.pairs), dtype=torch.long)
-        for group, members in enumerate(group_pairs(self.pairs)):
-            number[members] = group
-        return number
+        return torch.from_numpy(group_numbers(self.pairs))
 
     @property
     def shown(self) -> int:
