@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
+from cellgraph.numbers import plain_numbers
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -26,6 +28,7 @@ class Full(Exception):  # noqa: N818 - no error of anybody's
         seconds: After how many there may be.
     """
 
+    @plain_numbers
     def __init__(self, seconds: int) -> None:
         super().__init__(f"all places in the queue are taken, try again in {seconds} s")
         self.seconds = seconds
@@ -44,6 +47,7 @@ class Batcher(Generic[Item, Result]):
         observe: Is told the size and the seconds of every batch.
     """
 
+    @plain_numbers
     def __init__(
         self,
         work: Callable[[Sequence[Item]], Sequence[Result | Exception]],

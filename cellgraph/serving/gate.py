@@ -13,6 +13,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cellgraph.numbers import plain_numbers
+
 #: A page of this server runs its own script and no other, talks to this server alone, and stands in nobody's frame.
 HEADERS = {
     "Content-Security-Policy": (
@@ -39,6 +41,7 @@ class Gate:
         cut_off: Requests that were given up because the server had to end.
     """
 
+    @plain_numbers
     def __init__(
         self,
         app: ASGIApp,

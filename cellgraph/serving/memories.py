@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from cellgraph.numbers import plain_numbers
+
 
 class DialogueMemories:
     """The memories of the dialogues that were asked last, as many as fit.
@@ -18,6 +20,7 @@ class DialogueMemories:
         max_bytes: Most bytes of the memories together.
     """
 
+    @plain_numbers
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes, self.num_bytes = max_bytes, 0
         self._kept: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()

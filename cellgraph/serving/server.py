@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from cellgraph.interruption import Interrupted
+from cellgraph.numbers import plain_numbers
 
 #: By these names a server on this machine alone may be called.
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -83,6 +84,7 @@ class Server(uvicorn.Server):
         ready: Called when it takes questions.
     """
 
+    @plain_numbers
     def __init__(self, app: ASGIApp, *, grace: int, ready: Callable[[], None] = lambda: None) -> None:
         super().__init__(
             uvicorn.Config(
