@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Result = TypeVar("Result")
 
@@ -259,6 +260,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:size] for part, size in zip(parts, ctx.sizes, strict=True)])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad.split(ctx.sizes)[rank()] * world()
 

@@ -59,11 +59,11 @@ def main(arguments: Sequence[str]) -> None:
         respondent = Respondent(session, limits)
         # The first question wakes everything up.
         respondent.respond([Asked("?")])
-        hosts = LOCAL if is_local(taken) else None
+        hosts = LOCAL | {given.host.lower(), taken.getsockname()[0]} if is_local(taken) else None
         app = create_app(respondent, hosts=hosts)
         told = Text(f"serving at {url_of(taken)}, until Ctrl-C")
         serve(app, taken, grace=limits.grace, ready=lambda: notes.print(told))
-    cut_off = f"{app.cut_off} requests were cut off after {limits.grace} s"
+    cut_off = f"{app.cut_off} request{'s were' if app.cut_off != 1 else ' was'} cut off after {limits.grace} s"
     notes.print(f"ended; {cut_off if app.cut_off else 'all questions that came were answered'}", highlight=False)
 
 

@@ -24,12 +24,18 @@ def main(arguments: Sequence[str]) -> None:
     found = compare(runs, measure=given.measure, system=given.system, reference=given.reference)
     law = None
     if given.law:
-        if given.law not in found.keys:
-            raise ValueError(f"--law must be a key in which the runs differ, {', '.join(found.keys)}; got {given.law}")
+        if found.keys != (given.law,):
+            differ = ", ".join(found.keys) or "the seed alone"
+            raise ValueError(
+                f"--law needs runs that differ in that key alone; they differ in {differ}, got {given.law}"
+            )
         points = [(one.setting[given.law], 1 - value) for one in found.settings for value in one.values]
         wrong = next((size for size, _ in points if isinstance(size, bool) or not isinstance(size, int | float)), None)
         if wrong is not None:
             raise ValueError(f"--law must be a key of numbers, got {given.law}={wrong}")
+        outside = next((error for _, error in points if not 0 <= error <= 1), None)
+        if outside is not None:
+            raise ValueError(f"--law is of a measure between 0 and 1, got {1 - outside:g} of {found.measure}")
         law = PowerLaw.fit(*zip(*points, strict=True))
     out = given.out or given.folder / "study"
     page = write_study(found, out, law=law, law_key=given.law or "", unfinished=unfinished)

@@ -170,6 +170,8 @@ def _at_most(size: int | float, groups: list[list[int]]) -> list[list[int]]:
     """The first groups that have no more than so many pairs together."""
     total = sum(map(len, groups))
     most = _count(size, total, "train")
+    if most > total:
+        raise ValueError(f"train={size} is more than the {total} pairs that the other parts leave")
     sums = list(itertools.accumulate(map(len, groups)))
     kept = groups[: bisect.bisect_right(sums, most)]
     if not kept:

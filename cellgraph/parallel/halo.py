@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ class _Begin(torch.autograd.Function):
         return first.new_zeros(())
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor, None]:
         return None, *ctx.exchange.finish(), None
 
@@ -137,6 +139,7 @@ class _End(torch.autograd.Function):
         return exchange.finish()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, before: Tensor, after: Tensor) -> tuple[None, Tensor]:
         ctx.exchange.start(before, after, ctx.exchange.own)
         return None, before.new_zeros(())
@@ -152,5 +155,6 @@ class Total(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None

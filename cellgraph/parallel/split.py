@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -65,6 +66,15 @@ class DepthSplit:
             raise ValueError(f"{size} processes need a layer each, the lattice {self.shape} has {self.shape[0]}")
         #: Where each process's layers begin, and where the last one's end.
         self.bounds = [number * self.shape[0] // size for number in range(size + 1)]
+        # Every process looks at all slabs, so that all refuse together and none waits for another.
+        if self.mask is not None:
+            if tuple(self.mask.shape) != self.shape:
+                raise ValueError(f"mask must have the shape of the lattice {self.shape}, got {tuple(self.mask.shape)}")
+            empty = [f"{a} to {b - 1}" for a, b in itertools.pairwise(self.bounds) if not self.mask[a:b].any()]
+            if empty:
+                raise ValueError(
+                    f"each of {size} processes needs a cell, the mask leaves none in layers {', '.join(empty)}"
+                )
         self.layers = self.bounds[rank], self.bounds[rank + 1]
         self.nodes = self.rows(0, self.layers[0]), self.rows(0, self.layers[1])
 

@@ -107,10 +107,18 @@ class Batcher(Generic[Item, Result]):
             begin = time.perf_counter()
             try:
                 found = await loop.run_in_executor(self._thread, self._done, [item for item, _ in batch])
+                if len(found) != len(batch):
+                    raise RuntimeError(f"expected {len(batch)} results, got {len(found)}")
             except asyncio.CancelledError:
                 for _, result in batch:
                     result.cancel()
                 raise
+            except BaseException as error:
+                # Those who wait for it are told; the next ones are worked for.
+                for _, result in batch:
+                    if not result.done():
+                        result.set_exception(RuntimeError(f"the work failed: {type(error).__name__}: {error}"))
+                continue
             seconds = time.perf_counter() - begin
             self._mean += (seconds / len(batch) - self._mean) * (_LATEST if self._mean else 1.0)
             self.observe(len(batch), seconds)

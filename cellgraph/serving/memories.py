@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -23,28 +24,45 @@ class DialogueMemories:
     @plain_numbers
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes, self.num_bytes = max_bytes, 0
-        self._kept: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
+        self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def put(self, dialogue: Sequence[str], memory: Tensor) -> None:
         """Keep what questions have left behind, and forget what was not asked for the longest time."""
-        self._forget(tuple(dialogue))
-        self._kept[tuple(dialogue)] = memory
-        self.num_bytes += memory.nbytes
+        known = _digests(dialogue)[-1]
+        self._forget(known)
+        self._kept[known] = memory
+        self.num_bytes += _size(memory)
         while self.num_bytes > self.max_bytes:
             self._forget(next(iter(self._kept)))
 
     def longest(self, dialogue: Sequence[str]) -> tuple[int, Tensor | None]:
         """How many of a dialogue's first questions are known, and what they left behind; ``None`` of none."""
+        digests = _digests(dialogue)
         for heard in range(len(dialogue), 0, -1):
-            known = tuple(dialogue[:heard])
+            known = digests[heard]
             if known in self._kept:
                 self._kept.move_to_end(known)
                 return heard, self._kept[known]
         return 0, None
 
-    def _forget(self, dialogue: tuple[str, ...]) -> None:
-        memory = self._kept.pop(dialogue, None)
-        self.num_bytes -= 0 if memory is None else memory.nbytes
+    def _forget(self, known: bytes) -> None:
+        memory = self._kept.pop(known, None)
+        self.num_bytes -= 0 if memory is None else _size(memory)
+
+
+def _digests(dialogue: Sequence[str]) -> list[bytes]:
+    """What stands for the first questions of a dialogue, from none of them to all: whole texts would take memory."""
+    digest = hashlib.sha256()
+    found = [digest.digest()]
+    for question in dialogue:
+        text = question.encode("utf-8", "surrogatepass")
+        digest.update(len(text).to_bytes(8, "big") + text)
+        found.append(digest.digest())
+    return found
+
+
+def _size(memory: Tensor) -> int:
+    return memory.nbytes + hashlib.sha256().digest_size

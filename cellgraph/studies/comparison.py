@@ -62,7 +62,7 @@ class Outcome:
         from scipy.stats import t
 
         count = len(self.differences)
-        if count < 2:
+        if count < 2 or _alike(self.differences):
             return math.nan, math.nan
         half = t.ppf(0.975, count - 1) * statistics.stdev(self.differences) / math.sqrt(count)
         return self.lead - half, self.lead + half
@@ -169,14 +169,18 @@ def _against(outcome: Outcome, reference: Outcome) -> Outcome:
     return replace(outcome, against=reference.name, differences=gap, p=_p(gap))
 
 
+def _alike(values: Sequence[float]) -> bool:
+    return max(values) - min(values) <= 1e-12 * max(map(abs, values))
+
+
 def _p(differences: Sequence[float]) -> float:
     from scipy.stats import ttest_1samp
 
     if len(differences) < 2:
         return math.nan
-    if len(set(differences)) == 1:
-        # No spread at all: the same run twice, or no difference.
-        return 1.0 if differences[0] == 0 else math.nan
+    if _alike(differences):
+        # Without spread, but for rounding, there is nothing to test by.
+        return math.nan
     return float(ttest_1samp(differences, 0.0).pvalue)
 
 

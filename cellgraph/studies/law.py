@@ -25,8 +25,8 @@ class PowerLaw:
         floor: :math:`e_\infty`, the error that no size removes.
         factor: :math:`c`.
         exponent: :math:`\alpha`.
-        intervals: 95 % intervals of the three, from fits to draws with replacement of the runs of each size; none where
-            a size has a single run.
+        intervals: 95 % intervals of the three, from fits to means that are drawn anew, those of each size by
+            Student's t of its runs; none where a size has a single run.
 
     Example:
         >>> law = PowerLaw.fit([10, 100, 1000, 10000], [0.2 + n**-0.5 for n in (10, 100, 1000, 10000)])
@@ -64,8 +64,12 @@ class PowerLaw:
             return cls(*_fitted(n, e))
         rng, drawn = np.random.default_rng(seed), []
         for _ in range(resamples):
-            chosen = np.concatenate([rng.choice(own, size=len(own)) for own in rows])
-            drawn.append(_fitted(n[chosen], e[chosen]))
+            # Draws with replacement of two or three runs would be too narrow: their means vary by (m - 1) / m of what
+            # means of runs do.
+            means = [
+                e[own].mean() + e[own].std(ddof=1) / len(own) ** 0.5 * rng.standard_t(len(own) - 1) for own in rows
+            ]
+            drawn.append(_fitted(different, np.array(means)))
         bounds = np.quantile(np.array(drawn), [0.025, 0.975], axis=0).T
         return cls(*_fitted(n, e), intervals=tuple((float(low), float(high)) for low, high in bounds))
 

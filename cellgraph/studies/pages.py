@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -161,11 +162,20 @@ def _csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
+def _is_plain(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _plain(comparison: Comparison, law: PowerLaw | None, unfinished: Sequence[Path]) -> dict[str, Any]:
     def told(outcome: Outcome) -> dict[str, Any]:
+        shown = {key: value if _is_plain(value) else str(value) for key, value in outcome.setting.items()}
         summary = {"mean": outcome.mean, "deviation": outcome.deviation, "difference": outcome.lead}
         low, high = outcome.interval()
-        found = {**asdict(outcome), **summary, "difference_low": low, "difference_high": high}
+        found = {**asdict(outcome), "setting": shown, **summary, "difference_low": low, "difference_high": high}
         return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in found.items()}
 
     return {

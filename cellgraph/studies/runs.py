@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from cellgraph.configuration import read_config
 from cellgraph.folder import RunFolder
+from cellgraph.reading import read_json
 
 #: The system of an automaton's figures, which has no others beside it.
 AUTOMATON = "automaton"
@@ -57,7 +56,7 @@ def read_runs(folder: str | os.PathLike[str]) -> tuple[list[StudiedRun], list[Pa
         if not run.evaluation.is_file():
             others.append(run.path)
             continue
-        finished.append(StudiedRun(run, _config(config), _figures(run.evaluation)))
+        finished.append(StudiedRun(run, read_config(run), _figures(run.evaluation)))
     if not finished:
         there = f"{len(others)} that have not been evaluated" if others else "no run at all"
         raise ValueError(f"expected finished runs below {folder}, got {there}")
@@ -74,23 +73,13 @@ def _within_a_run(path: Path, top: Path) -> bool:
     return any((parent / "config.yaml").is_file() for parent in above)
 
 
-def _config(path: Path) -> Mapping[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} must be a mapping, got {type(config).__name__}")
-    return config
-
-
 def _figures(path: Path) -> dict[str, dict[str, float]]:
     try:
-        evaluation = json.loads(path.read_text(encoding="utf-8"))
+        evaluation = read_json(path)
         if "rows" in evaluation:
             return {row["name"]: _numbers({k: v for k, v in row.items() if k != "name"}) for row in evaluation["rows"]}
         return {AUTOMATON: _numbers(evaluation.get("held_out", evaluation))}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
 

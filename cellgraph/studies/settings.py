@@ -35,13 +35,14 @@ def differing(runs: Sequence[StudiedRun]) -> list[dict[str, Any]]:
         [{'model.steps': 3}, {'model.steps': 5}]
     """
     flat = [_leaves(run.config) for run in runs]
+    # A seed below that goes with the root's is no setting either.
     by_parting: dict[tuple[int, ...], str] = {}
+    repeated = tuple(_parting([leaves.get("seed") for leaves in flat]))
     for key in sorted({key for leaves in flat for key in leaves}, key=lambda key: (key.count("."), key)):
-        if key in NOT_SETTINGS or key.endswith(".seed"):
+        if key in NOT_SETTINGS:
             continue
-        values = [json.dumps(leaves.get(key), sort_keys=True, default=str) for leaves in flat]
-        parting = tuple(values.index(value) for value in values)
-        if len(set(values)) > 1:
+        parting = tuple(_parting([leaves.get(key) for leaves in flat]))
+        if len(set(parting)) > 1 and not (key.endswith(".seed") and parting == repeated):
             by_parting.setdefault(parting, key)
     return [{key: leaves.get(key) for key in by_parting.values()} for leaves in flat]
 
@@ -63,6 +64,12 @@ def label(setting: Mapping[str, Any], reference: Mapping[str, Any] | None = None
         # The class of a part says enough without its module.
         parts.append(f"{name}={str(value).rsplit('.', 1)[-1] if key.endswith(CLASS) else value}")
     return ", ".join(parts) or ("the reference" if setting else "all alike")
+
+
+def _parting(values: Sequence[Any]) -> list[int]:
+    """For each value the place of the first that equals it."""
+    told = [json.dumps(value, sort_keys=True, default=str) for value in values]
+    return [told.index(each) for each in told]
 
 
 def _named(key: str) -> str:

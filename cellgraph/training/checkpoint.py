@@ -109,8 +109,9 @@ class RunCheckpoint(Checkpoint):
 
     def save(self, trainer: lightning.Trainer) -> None:
         """Save the last checkpoint now; the one before it is kept as ``previous.ckpt``."""
-        with writing(self.folder.previous, what="the checkpoint "):
-            keep_before(self.folder.last, PREVIOUS)
+        if trainer.is_global_zero:
+            with writing(self.folder.previous, what="the checkpoint "):
+                keep_before(self.folder.last, PREVIOUS)
         trainer.save_checkpoint(self.folder.last)
         self._saved = trainer.global_step
 

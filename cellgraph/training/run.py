@@ -83,9 +83,8 @@ def train(
             to rounding, and with other random numbers from dropout, with more or fewer.
         progress: Whether to show progress.
         go_on: The command that goes on, for the message after an interruption.
-        sharded: Whether the processes that train together share the weights out among them and have each what it needs
-            for the moment (FSDP), for models whose weights and optimiser fill a device; without averages, resuming and
-            float64.
+        sharded: Whether the processes that train together share gradients and the optimiser's state out among them
+            (FSDP, as one group: the weights come together for each update); without averages, resuming and float64.
 
     Raises:
         ValueError: If a setting or a sample does not fit, the folder holds a run already and ``resume`` was not asked

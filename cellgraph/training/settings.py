@@ -21,7 +21,8 @@ class RunSettings:
         batch_size: Samples a batch.
         lr: Learning rate.
         optimizer: ``"adamw"``; ``"adamw_8bit"``, whose states have eight bits (`Dettmers et al. 2021
-            <https://arxiv.org/abs/2110.02861>`_, the package bitsandbytes); or ``"muon"`` (`Jordan et al. 2024
+            <https://arxiv.org/abs/2110.02861>`_, the package bitsandbytes; tensors of less than 4,096
+            numbers keep 32); or ``"muon"`` (`Jordan et al. 2024
             <https://kellerjordan.github.io/posts/muon/>`_) for matrices, with AdamW for all that is none.
         weight_decay: Weight decay.
         warmup_steps: Updates until the learning rate is reached.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, ParallelStrategy
 
@@ -135,7 +136,8 @@ def fit(module: UpdateModule, trainer: lightning.Trainer, *, resume_from: Path |
             checked = [0] if module.lesson.validates else None
             trainer.fit(module, module.lesson.batches(), checked, ckpt_path=resume_from)
     except UNFIT as error:
-        if resume_from is None or begun.yes:
+        # A device that is full, or a process that does not answer, says nothing of the checkpoint.
+        if resume_from is None or begun.yes or isinstance(error, (torch.OutOfMemoryError, torch.distributed.DistError)):
             raise
         raise ValueError(f"the checkpoint {resume_from} is damaged: {first_line(error)}") from error
 

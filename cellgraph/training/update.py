@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cellgraph import processes
 from cellgraph.files import write_atomically
 from cellgraph.folder import RunFolder
+from cellgraph.numbers import plain_numbers
 from cellgraph.training.meter import Meter
 from cellgraph.training.optimizer import make_optimizer
 from cellgraph.training.schedule import parameter_groups, warmup_decay
@@ -44,6 +45,7 @@ class UpdateModule(lightning.LightningModule):
         sharded: Whether the processes that train together share the model's weights out among them.
     """
 
+    @plain_numbers
     def __init__(self, model: nn.Module, lesson: Lesson, settings: RunSettings, *, sharded: bool = False) -> None:
         super().__init__()
         self.sharded = sharded

@@ -120,7 +120,7 @@ def test_an_automaton_has_figures_at_any_depth(tmp_path: Path) -> None:
     ("name", "content", "told"),
     [
         ("config.yaml", "a: [", "damaged"),
-        ("config.yaml", "- 1", "mapping"),
+        ("config.yaml", "- 1", "must hold the settings of a run"),
         ("evaluation.json", "{", "damaged"),
         ("evaluation.json", '{"rows": [{}]}', "damaged"),
         ("evaluation.json", "[]", "damaged"),
@@ -173,7 +173,7 @@ def test_the_command_prints_and_writes(
     told = capsys.readouterr().out
     assert "num_steps=3: lattice" in told
     assert f"left out, as it is not finished: {folder / '6'}" in told
-    with pytest.raises(ValueError, match=r"a key in which the runs differ, model\.num_steps; got data\.train"):
+    with pytest.raises(ValueError, match=r"that key alone; they differ in model\.num_steps, got data\.train"):
         main([str(folder), "--law", "data.train"])
     with pytest.raises(ValueError, match="three positive sizes at least, got 3, 5"):
         main([str(folder), "--law", "model.num_steps"])
