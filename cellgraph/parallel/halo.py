@@ -41,7 +41,7 @@ class Line:
         return rank % self.size if self.periodic or 0 <= rank < self.size else None
 
 
-class Rows(NamedTuple):
+class Sides(NamedTuple):
     """Numbers of rows: those that go to a neighbour, or come from it; 0 where there is none."""
 
     before: int
@@ -62,14 +62,14 @@ class Exchange:
         halo: How many come from the neighbour before, and from that after it.
 
     Example:
-        >>> ring = Exchange(Line(0, 1, periodic=True), Rows(1, 1), Rows(1, 1))
+        >>> ring = Exchange(Line(0, 1, periodic=True), Sides(1, 1), Sides(1, 1))
         >>> x = torch.tensor([[[1.0], [2.0], [3.0]]])
         >>> before, after = ring.end(ring.begin(x))
         >>> before.item(), after.item()
         (3.0, 1.0)
     """
 
-    def __init__(self, line: Line, own: Rows, halo: Rows) -> None:
+    def __init__(self, line: Line, own: Sides, halo: Sides) -> None:
         self.line, self.own, self.halo = line, own, halo
         self._works: list[Any] = []
         self._sent: tuple[Tensor, ...] = ()
@@ -88,7 +88,7 @@ class Exchange:
         """The rows of the neighbours before and after, ``[batch, halo rows, channels]``, of no rows at open ends."""
         return _End.apply(self, begun)
 
-    def start(self, first: Tensor, last: Tensor, sizes: Rows) -> None:
+    def start(self, first: Tensor, last: Tensor, sizes: Sides) -> None:
         """Send two blocks of rows, and take two of these sizes."""
         received = tuple(first.new_empty(first.size(0), size, first.size(2)) for size in sizes)
         before, after, group = self.line.before, self.line.after, self.line.group

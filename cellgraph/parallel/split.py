@@ -16,7 +16,7 @@ from torch.func import functional_call
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
-from cellgraph.parallel.halo import Exchange, Line, Rows, Total
+from cellgraph.parallel.halo import Exchange, Line, Sides, Total
 
 #: Parameters with a row for each cell.
 BY_NODE = ("position",)
@@ -104,8 +104,8 @@ class DepthSplit:
             )
         first, last = self.layers
         before, after = self.line.before is not None, self.line.after is not None
-        own = Rows(before * self.rows(first, first + width), after * self.rows(last - width, last))
-        halo = Rows(before * self.rows(first - width, first), after * self.rows(last, last + width))
+        own = Sides(before * self.rows(first, first + width), after * self.rows(last - width, last))
+        halo = Sides(before * self.rows(first - width, first), after * self.rows(last, last + width))
         return Exchange(self.line, own, halo)
 
     def own(self, x: Tensor, dim: int = 1) -> Tensor:
