@@ -77,10 +77,10 @@ def _named(key: str) -> str:
 
 
 def _leaves(node: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """The values of a configuration by their path; lists are values."""
+    """The values of a configuration by their path; lists are values, and a mapping without any is nothing."""
     found: dict[str, Any] = {}
     for key, value in node.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             found |= _leaves(value, f"{before}{key}.")
         else:
             found[f"{before}{key}"] = value

@@ -94,6 +94,11 @@ def test_of_many_keys_a_setting_tells_what_differs_from_the_reference() -> None:
     assert names == ["the reference", "a=2", "b=2", "c=2", "d=Two"]
 
 
+def test_a_value_in_a_mapping_that_is_empty_elsewhere_is_one_key() -> None:
+    runs = [run(0.5, seed=0, rates={}), run(0.5, seed=0, rates={"readout": 0.0})]
+    assert differing(runs) == [{"rates.readout": None}, {"rates.readout": 0.0}]
+
+
 def test_runs_are_read_in_hydras_order_and_unfinished_ones_told(tmp_path: Path) -> None:
     for number in (10, 2, 1):
         written(tmp_path / str(number), {"seed": number}, {"lattice": number / 100})
