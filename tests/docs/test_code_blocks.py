@@ -10,6 +10,7 @@ import argparse
 import configparser
 import contextlib
 import importlib
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -87,7 +88,14 @@ def run_commands(example: Example) -> None:
 
 def check_command(line: str) -> None:
     """Refuse a command that would be."""
-    program, *arguments = shlex.split(line, comments=True)
+    words = shlex.split(line, comments=True)
+    if "&&" in words:
+        cut = words.index("&&")
+        check_command(shlex.join(words[:cut]))
+        check_command(shlex.join(words[cut + 1 :]))
+        return
+    # What is set for the command alone stands before it.
+    program, *arguments = itertools.dropwhile(lambda word: re.match(r"[A-Z_]+=", word), words)
     if program == "make":
         variables = [argument for argument in arguments if "=" in argument]
         for target in arguments:
@@ -96,6 +104,8 @@ def check_command(line: str) -> None:
         check_module(arguments[1]) if arguments[0] == "-m" else check_packages(arguments[1:])
     elif program == "python":
         assert (ROOT / arguments[0]).is_file()
+    elif program in ("tox", "uv"):
+        pass
     elif program == "torchrun":
         program, *arguments = arguments[arguments.index("-m") + 1 :]
         assert program == "cellgraph"

@@ -25,12 +25,14 @@ from cellgraph.testing import randomise
 
 # Importing makes them; the C++ ones are made when they are loaded.
 load_operators()
+# What goes between processes has no derivative of second order and refuses one; `tests/parallel` has the first.
+BETWEEN = ("cellgraph.parallel.", "cellgraph.processes")
 OPERATORS = [
     *sorted(name for name in torch._C._dispatch_get_all_op_names() if name.startswith("cellgraph::")),
     *sorted(
         f"{kind.__module__}.{kind.__name__}"
         for kind in torch.autograd.Function.__subclasses__()
-        if kind.__module__.startswith("cellgraph.")
+        if kind.__module__.startswith("cellgraph.") and not kind.__module__.startswith(BETWEEN)
     ),
 ]
 BACKENDS = backend_names()[1:]

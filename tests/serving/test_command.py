@@ -160,7 +160,7 @@ def test_whoever_does_not_read_holds_nobody_up_for_ever(folder: Path) -> None:
         begin = time.monotonic()
         status, said = serving.end()
         # It is said that one was.
-        assert (status, said.splitlines()[-1]) == (0, "ended; 1 requests were cut off after 1 s")
+        assert (status, said.splitlines()[-1]) == (0, "ended; 1 request was cut off after 1 s")
         assert time.monotonic() - begin < 20
         assert idle.fileno() > 0
 
