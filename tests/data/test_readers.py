@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellgraph.data import QAPair, read_pairs, save_pairs
@@ -314,6 +314,7 @@ def test_unknown_suffix_and_limit(tmp_path: Path) -> None:
         read_pairs(tmp_path / "absent.jsonl")
 
 
+@settings(deadline=None)  # it waits for the disk
 @given(
     pairs=st.lists(
         st.builds(
