@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,11 +52,8 @@ def create_app(respondent: Respondent, *, hosts: Collection[str] | None = None) 
     """
     limits, session, cube = respondent.limits, respondent.session, respondent.cube
 
-    def work(batch: Sequence[Asked]) -> Sequence[dict[str, Any] | Exception]:
-        return respondent.respond(batch)
-
     metrics = Metrics(lambda: len(batcher))
-    batcher = Batcher(work, max_batch=respondent.batch, max_queue=limits.queue, observe=metrics.batch)
+    batcher = Batcher(respondent.respond, max_batch=respondent.batch, max_queue=limits.queue, observe=metrics.batch)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

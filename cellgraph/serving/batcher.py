@@ -100,7 +100,7 @@ class Batcher(Generic[Item, Result]):
             batch = [await self._waiting.get()]
             while len(batch) < self.max_batch and self._waiting.qsize():
                 batch.append(self._waiting.get_nowait())
-            # Who has gone is not worked for.
+            # What was cancelled is not worked for.
             batch = [(item, result) for item, result in batch if not result.done()]
             if not batch:
                 continue
