@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.metadata
 from collections.abc import AsyncIterator, Collection
@@ -27,6 +28,8 @@ FILES = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
 }
+#: What nobody is there to receive, in the words of others' logs; only counted.
+HUNG_UP = 499
 #: Paths that are counted by name; all others are one.
 PATHS = {*FILES, "/ask", "/cells", "/health", "/metrics"}
 
@@ -65,25 +68,30 @@ def create_app(respondent: Respondent, *, hosts: Collection[str] | None = None) 
     # The pages that FastAPI would make load their scripts from elsewhere.
     app = FastAPI(title="cellgraph", version=version, lifespan=lifespan, docs_url=None, redoc_url=None)
 
-    async def respond(asked: Asked) -> Response:
+    async def respond(request: Request, asked: Asked) -> Response:
         try:
             respondent.check(asked)
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
+        answer, gone = asyncio.ensure_future(batcher.submit(asked)), asyncio.ensure_future(_hung_up(request))
         try:
-            return JSONResponse(await batcher.submit(asked))
+            await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+            return JSONResponse(answer.result()) if answer.done() else Response(status_code=HUNG_UP)
         except Full as full:
             raise HTTPException(503, str(full), {"Retry-After": str(full.seconds)}) from None
+        finally:
+            answer.cancel()
+            gone.cancel()
 
     @app.post("/ask")
-    async def ask(given: Question) -> Response:
+    async def ask(request: Request, given: Question) -> Response:
         """What `cellgraph ask --json` prints."""
-        return await respond(Asked(given.question, tuple(given.dialogue)))
+        return await respond(request, Asked(given.question, tuple(given.dialogue)))
 
     @app.post("/cells")
-    async def cells(given: Question) -> Response:
+    async def cells(request: Request, given: Question) -> Response:
         """How active each cell is, step by step."""
-        return await respond(Asked(given.question, tuple(given.dialogue), cells=True))
+        return await respond(request, Asked(given.question, tuple(given.dialogue), cells=True))
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -120,6 +128,12 @@ def create_app(respondent: Respondent, *, hosts: Collection[str] | None = None) 
         metrics.request(path if path in PATHS else "other", status, seconds)
 
     return Gate(app, max_body=limits.body, hosts=hosts, observe=observe)
+
+
+async def _hung_up(request: Request) -> None:
+    """Ends when whoever asked has gone; the whole request has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _file(path: Path, kind: str) -> Any:

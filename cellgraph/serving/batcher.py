@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -57,14 +58,17 @@ class Batcher(Generic[Item, Result]):
         observe: Callable[[int, float], None] = lambda size, seconds: None,
     ) -> None:
         self.work, self.max_batch, self.observe = work, max_batch, observe
-        self._waiting: asyncio.Queue[tuple[Item, asyncio.Future[Result]]] = asyncio.Queue(max_queue)
+        self.max_queue = max_queue
+        #: By what they come to, in the order in which they came.
+        self._waiting: dict[asyncio.Future[Result], Item] = {}
+        self._come = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cellgraph-batcher")
         self._task: asyncio.Task[Any] | None = None
         self._mean = 0.0
 
     def __len__(self) -> int:
         """Number of items that wait."""
-        return self._waiting.qsize()
+        return len(self._waiting)
 
     def start(self) -> None:
         """Begin to work, in the loop that runs."""
@@ -76,31 +80,36 @@ class Batcher(Generic[Item, Result]):
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        while self._waiting.qsize():
-            self._waiting.get_nowait()[1].cancel()
+        for result in self._waiting:
+            result.cancel()
         self._thread.shutdown(wait=False)
 
     async def submit(self, item: Item) -> Result:
-        """The result of an item.
+        """The result of an item; whoever stops waiting for it gives its place in the queue to others.
 
         Raises:
             Full: If no place in the queue is free.
         """
-        result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        try:
-            self._waiting.put_nowait((item, result))
-        except asyncio.QueueFull:
+        if len(self) >= self.max_queue:
             wait = math.ceil(self._mean * len(self))
-            raise Full(min(max(wait, 1), _LONGEST)) from None
-        return await result
+            raise Full(min(max(wait, 1), _LONGEST))
+        result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting[result] = item
+        self._come.set()
+        try:
+            return await result
+        finally:
+            self._waiting.pop(result, None)
 
     async def _go_on(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            batch = [await self._waiting.get()]
-            while len(batch) < self.max_batch and self._waiting.qsize():
-                batch.append(self._waiting.get_nowait())
-            # What was cancelled is not worked for.
+            await self._come.wait()
+            first = list(itertools.islice(self._waiting, self.max_batch))
+            batch = [(self._waiting.pop(result), result) for result in first]
+            if not self._waiting:
+                self._come.clear()
+            # Who has just stopped waiting has not left the queue yet.
             batch = [(item, result) for item, result in batch if not result.done()]
             if not batch:
                 continue

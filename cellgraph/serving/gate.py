@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Callable, Collection, MutableMapping
@@ -58,12 +59,12 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begin, status = time.perf_counter(), 500
+        begin, status, begun = time.perf_counter(), 500, False
 
         async def guarded(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
@@ -78,8 +79,11 @@ class Gate:
             else:
                 await self.app(scope, self._measured(receive), guarded)
         except asyncio.CancelledError:
+            # The server ends, and has waited long enough. Passed on, this would be a traceback in its log.
             self.cut_off += 1
-            raise
+            with contextlib.suppress(asyncio.CancelledError):
+                if not begun:
+                    await _refuse(guarded, 503, "the server has ended")
         finally:
             self.observe(scope["path"], status, time.perf_counter() - begin)
 

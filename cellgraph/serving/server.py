@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -103,3 +104,16 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; how many requests are cut off is for whoever serves to say, once."""
+        log = logging.getLogger("uvicorn.error")
+        log.addFilter(_says_more)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            log.removeFilter(_says_more)
+
+
+def _says_more(record: logging.LogRecord) -> bool:
+    return "timeout graceful shutdown exceeded" not in record.getMessage()

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -314,10 +315,54 @@ def test_a_question_that_fails_takes_no_others_with_it(folder: Path) -> None:
     )
 
 
+HEAD = "POST /ask HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def asking(question: str) -> bytes:
+    """A whole request."""
+    body = json.dumps({"question": question})
+    return f"{HEAD}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
 def test_who_hangs_up_does_no_harm(port: int) -> None:
-    head, body = "POST /ask HTTP/1.1\r\nHost: localhost\r\n", '{"question": "x"}'
-    whole = f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-    for sent in (whole, f"{head}Content-Length: 100\r\n\r\n{{", "GET / HT"):
+    for sent in (asking("x"), f"{HEAD}Content-Length: 100\r\n\r\n{{".encode(), b"GET / HT"):
         with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall(sent.encode())
+            connection.sendall(sent)
     assert post(port, "/ask", {"question": "x"})[0] == 200
+
+
+def test_whoever_hangs_up_is_not_worked_for_and_gives_the_place_to_others(folder: Path) -> None:
+    session = session_of(folder)
+    held, goes = threading.Event(), threading.Event()
+    answer, worked_for = session.answer, []
+
+    def slow(questions: Any, memories: Any) -> Any:
+        worked_for.extend(questions)
+        held.set()
+        assert goes.wait(20)
+        return answer(questions, memories)
+
+    session.answer = slow  # type: ignore[method-assign]
+    app = create_app(Respondent(session, Limits(batch=1, queue=2)))
+    with served(app) as port, ThreadPoolExecutor(3) as threads:
+
+        def until(line: str) -> None:
+            end = time.monotonic() + 20
+            while line not in request(port, "GET", "/metrics")[2].decode():
+                assert time.monotonic() < end, line
+
+        first = threads.submit(post, port, "/ask", {"question": "first"})
+        assert held.wait(20)
+        for question in ("gone", "gone too"):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(asking(question))
+                until("cellgraph_waiting 1.0")
+            until("cellgraph_waiting 0.0")
+        until('cellgraph_requests_total{path="/ask",status="499"} 2.0')
+        # Both places in the queue are free.
+        stays = [threads.submit(post, port, "/ask", {"question": question}) for question in ("second", "third")]
+        until("cellgraph_waiting 2.0")
+        goes.set()
+        assert [each.result()[0] for each in (first, *stays)] == [200] * 3
+    assert worked_for[0] == "first"
+    assert sorted(worked_for[1:]) == ["second", "third"]

@@ -159,10 +159,29 @@ def test_whoever_does_not_read_holds_nobody_up_for_ever(folder: Path) -> None:
         assert post(serving.port, "/ask", {"question": QUESTIONS[0]})[0] == 200
         begin = time.monotonic()
         status, said = serving.end()
-        # It is said that one was.
-        assert (status, said.splitlines()[-1]) == (0, "ended; 1 request was cut off after 1 s")
+        # It is said that one was, and nothing else.
+        assert (status, said.splitlines()) == (0, ["ended; 1 request was cut off after 1 s"])
         assert time.monotonic() - begin < 20
         assert idle.fileno() > 0
+
+
+def test_questions_that_are_cut_off_are_told_so(folder: Path) -> None:
+    serving = Serving(folder, "--max-grace", 1, "--max-batch", 1, code=SLOW.replace("0.15", "3"))
+    found: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda each=each: found.append(post(serving.port, "/ask", {"question": each})))
+        for each in QUESTIONS[:3]
+    ]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + 20
+    while "cellgraph_waiting 2.0" not in request(serving.port, "GET", "/metrics")[2].decode():
+        assert time.monotonic() < end
+    status, said = serving.end()
+    for thread in threads:
+        thread.join(30)
+    assert (status, said.splitlines()) == (0, ["ended; 3 requests were cut off after 1 s"])
+    assert [(status, content) for status, _, content in found] == [(503, {"detail": "the server has ended"})] * 3
 
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))

@@ -174,6 +174,29 @@ def test_a_dialogue_is_carried_on_and_forgotten(ports: dict[str, int], browser: 
     assert browser.said == []
 
 
+def test_what_is_forgotten_while_it_is_answered_stays_so(ports: dict[str, int], browser: Browser) -> None:
+    browser.open(f"http://127.0.0.1:{ports['memory']}/")
+    scores = "document.getElementById('nearest').textContent"
+    ask(browser, QUESTION)
+    first = browser.value(scores)
+    # The next answer is held back until the turns have been forgotten.
+    browser.value(
+        "window.held = []; window.real = window.fetch; cube = null; "
+        "window.fetch = (...given) => new Promise((go) => held.push(go)).then(() => real(...given)); 0"
+    )
+    browser.press("Enter")
+    browser.wait("held.length === 1")
+    browser.value("at('forget').click()")
+    browser.value("window.fetch = real; held.forEach((go) => go())")
+    browser.wait("cube !== null && !busy")
+    assert browser.value(scores) != first
+    assert browser.value("at('dialogue').hidden")
+    browser.value("at('question').focus()")
+    ask(browser, QUESTION)
+    assert browser.value(scores) == first
+    assert browser.said == []
+
+
 @pytest.mark.parametrize("width", [375, 1280])
 def test_nothing_runs_over_the_edge_of_a_screen(ports: dict[str, int], browser: Browser, width: int) -> None:
     browser.size(width)

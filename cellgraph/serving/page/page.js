@@ -187,10 +187,11 @@ function showCube(found) {
 // --- asking ---
 
 async function ask(question) {
-  const given = about && about.remembers ? { question, dialogue: dialogue.slice(-about.limits.turns) } : { question };
+  const turns = dialogue; // another list, once they are forgotten
+  const given = about && about.remembers ? { question, dialogue: turns.slice(-about.limits.turns) } : { question };
   const answer = await fetched("ask", given);
   showAnswer(answer);
-  if (about && about.remembers) dialogue.push(question);
+  if (about && about.remembers) turns.push(question);
   showDialogue();
   at("question").select();
   say("");
