@@ -207,9 +207,10 @@ class RunFolder:
         """How much the words of a bank's answers count, by such a key."""
         return self.answering / f"lexical-{key}.json"
 
-    def nonfinite(self, update: int) -> Path:
-        """The batch of an update whose loss or gradient was not finite."""
-        return self.path / f"nonfinite_update_{update}.safetensors"
+    def nonfinite(self, update: int, process: int = 0) -> Path:
+        """The batch of an update whose loss or gradient was not finite; of several processes, one's share of it."""
+        own = f"_process_{process}" if process else ""
+        return self.path / f"nonfinite_update_{update}{own}.safetensors"
 
     @staticmethod
     def command(verb: str, *words: object, **overrides: object) -> str:

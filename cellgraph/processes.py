@@ -226,11 +226,11 @@ def gathered(rows: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def noticed(kept: str) -> Iterator[None]:
+def noticed(kept: Callable[[], str]) -> Iterator[None]:
     """Within, it is told in one line that another process has gone.
 
     Args:
-        kept: What there is to go on from.
+        kept: Tells what there is to go on from.
 
     Raises:
         LostProcessError: Where one has.
@@ -238,9 +238,10 @@ def noticed(kept: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if world() == 1 or not any(words in str(error) for words in _GONE):
+        count = max(world(), launched())
+        if count == 1 or not any(words in str(error) for words in _GONE):
             raise
-        told = f"one of the {world()} processes that trained together has gone: the others stop; {kept}"
+        told = f"one of the {count} processes that train together has gone: the others stop; {kept()}"
         raise LostProcessError(told) from error
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import hydra
 from omegaconf import DictConfig
 
+from cellgraph import processes
 from cellgraph.cli.errors import is_users, one_line, process
 from cellgraph.cli.own_parts import check_choices, opened
 from cellgraph.cli.settling import settled
@@ -24,9 +25,11 @@ def train(config: DictConfig) -> float:
     """Train and evaluate. A sweep optimises the validation figure that chooses the weights."""
     verb = sys.argv[0]
     try:
-        with settled(config) as (experiment, resume):
+        with processes.noticed(lambda: "nothing had been begun"), settled(config) as (experiment, resume):
             try:
-                experiment.run(resume=resume)
+                # Training says by itself where there is a checkpoint.
+                with processes.noticed(lambda: _kept(experiment.folder)):
+                    experiment.run(resume=resume)
             except Interrupted as stop:
                 if not stop.told:
                     print(f"{verb}: stopped by {stop.name}; {_kept(experiment.folder)}", file=sys.stderr)
@@ -69,6 +72,8 @@ def _kept(folder: RunFolder) -> str:
     kept = [name for name, path in (("pairs", folder.pairs("test")), ("teacher", folder.teacher)) if path.exists()]
     kept += [f"stage {stage.path.name!r}" for stage in folder.stages() if stage.training.exists()]
     kept += ["checkpoint"] if folder.last.exists() else []
+    # The first process gives a folder back in which there is nothing else.
+    kept += ["configuration"] if processes.rank() and folder.config.exists() else []
     if not kept:
         return "nothing had been begun, and nothing is left behind"
     return f"kept in {folder}: {', '.join(kept)}; go on with: {folder.command('train', resume=folder)}"

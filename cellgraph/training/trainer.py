@@ -131,7 +131,7 @@ def fit(module: UpdateModule, trainer: lightning.Trainer, *, resume_from: Path |
     begun = _Begun()
     trainer.callbacks.append(begun)  # type: ignore[attr-defined]
     try:
-        with quiet(), processes.noticed(_kept(trainer)), deterministic(enabled=module.settings.deterministic):
+        with quiet(), processes.noticed(lambda: _kept(trainer)), deterministic(enabled=module.settings.deterministic):
             # A validation is one call of the lesson's.
             checked = [0] if module.lesson.validates else None
             trainer.fit(module, module.lesson.batches(), checked, ckpt_path=resume_from)
@@ -172,7 +172,8 @@ def _kept(trainer: lightning.Trainer) -> str:
     if not stop.keep:
         return "nothing is kept"
     hint = f"; go on with: {stop.go_on}" if stop.go_on else ""
-    return f"{stop.checkpoint.folder.last} is the last checkpoint{hint}"
+    last = stop.checkpoint.folder.last
+    return f"{last} is the last checkpoint{hint}" if last.exists() else f"there is no checkpoint yet{hint}"
 
 
 def _precision(precision: str, accelerator: str) -> str:

@@ -16,6 +16,7 @@ from cellgraph import processes
 from cellgraph.files import write_atomically
 from cellgraph.folder import RunFolder
 from cellgraph.numbers import plain_numbers
+from cellgraph.training.interruption import GracefulStop
 from cellgraph.training.meter import Meter
 from cellgraph.training.optimizer import make_optimizer
 from cellgraph.training.schedule import parameter_groups, warmup_decay
@@ -191,13 +192,16 @@ class UpdateModule(lightning.LightningModule):
     def _stop_at(self, term: str, value: float) -> None:
         step = self.trainer.global_step + 1
         told = f"update {step}: the term {term!r} is {value}"
-        if not self.trainer.loggers and processes.rank() == 0:
+        if not any(each.keep for each in self.trainer.callbacks if isinstance(each, GracefulStop)):  # type: ignore[attr-defined]
             # Without a folder of its own a run leaves nothing behind.
             raise NonFiniteError(f"{told}; train with a folder to have the batch saved there")
-        if processes.rank():
-            raise NonFiniteError(told)
-        path = RunFolder(self.trainer.default_root_dir).nonfinite(step)
+        # All processes see the same loss and gradient, but each has its share of the batch only, and saves it by
+        # itself: one that waited for the others would wait for ever, if they saw something else.
+        path = RunFolder(self.trainer.default_root_dir).nonfinite(step, processes.rank())
         saved = f"the batch is saved in {path}"
+        if processes.world() > 1:
+            beside = "" if processes.rank() else ", those of the other processes are beside it"
+            saved = f"this process's share of the batch is saved in {path}{beside}"
         try:
             named = self._batch.tensors() if self._batch is not None else {}
             tensors = {name: x.detach().cpu().contiguous() for name, x in named.items()}

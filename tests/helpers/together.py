@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +80,8 @@ def on_pairs(folder: Path, options: dict[str, Any], signum: int = 0, at: int = 0
     cell = GMLPCell(Lattice((2, 3, 3)), 8, hidden=8, heads=2, fire_rate=0.7, memory_channels=2)
     model = CellGraph(cell, in_features=6, surface_channels=1, num_steps=(2, 4))
     question, answer = torch.randn(39, 6), torch.randn(39, 6)
+    # A row that is far too large for its square.
+    question[options.pop("spoilt", [])] = 1e30
     pairs = EmbeddedPairs(question, answer, dialogue=[str(row // 3) for row in range(39)])
     settings = {"max_steps": 8, "batch_size": 5, "accumulate": 2, "ema": 0.9, "lr": 0.02, "warmup_steps": 2}
     settings |= {"val_every": 4, "checkpoint_every": 2, "log_every": 1, "accelerator": "cpu", "compile": False}
@@ -122,6 +126,69 @@ def on_states(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         progress=False,
     )
     return result.to_dict()
+
+
+def by_command(folder: Path, arguments: list[str], lost: int, where: str) -> None:
+    """A run by the command line; one of the processes is killed where a method of the task is called."""
+    from cellgraph import processes
+    from cellgraph.cli import main
+    from cellgraph.retrieval import QuestionAnswering
+
+    method = getattr(QuestionAnswering, where)
+
+    def killed(*given: Any) -> Any:
+        if int(os.environ["RANK"]) == lost:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return method(*given)
+
+    setattr(QuestionAnswering, where, killed)
+    os.chdir(folder)
+    sys.argv = ["cellgraph", "train", *arguments]
+    assert processes.launched() > 1
+    main()
+
+
+def gradients_of_rows(query: torch.Tensor, key: torch.Tensor) -> list[list[list[float]]]:
+    """The gradients of this process's rows of both sides, by a loss of its own rows against those of all processes."""
+    from cellgraph import processes
+    from cellgraph.retrieval.contrast import contrast
+
+    processes.join()
+    with processes.sharing(len(query)):
+        part = processes.share(len(query))
+        own = [x[part].clone().requires_grad_() for x in (query, key)]
+        queries, keys = map(processes.gathered, own)
+        contrast(queries @ keys.T).backward()
+        return [(x.grad / processes.world()).tolist() for x in own]
+
+
+def second_derivatives() -> list[str]:
+    """What is said of second derivatives through each exchange between processes."""
+    from cellgraph import processes
+    from cellgraph.parallel.halo import Exchange, Line, Sides, Total
+
+    processes.join()
+    said = []
+
+    def attempt(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        x = torch.ones(1, 3, 2, dtype=torch.float64, requires_grad=True)
+        (grad,) = torch.autograd.grad(function(x).square().sum(), x, create_graph=True)
+        try:
+            grad.sum().backward()
+            said.append("nothing")
+        except RuntimeError as error:
+            said.append(str(error))
+
+    def exchanged(x: torch.Tensor) -> torch.Tensor:
+        line = Line(processes.rank(), processes.world(), periodic=True)
+        exchange = Exchange(line, Sides(1, 1), Sides(1, 1))
+        return torch.cat(exchange.end(exchange.begin(x)))
+
+    attempt(exchanged)
+    attempt(lambda x: Total.apply(x, None))
+    with processes.sharing(processes.world()):
+        attempt(processes.gathered)
+    return said
 
 
 def contrasted(query: torch.Tensor, key: torch.Tensor) -> list[list[float]]:

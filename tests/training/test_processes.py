@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import pytest
 import torch
 from checkpoints import differences
 from processes import environment
-from together import contrasted, on_pairs, on_states, together
+from safetensors.torch import load_file
+from together import by_command, contrasted, gradients_of_rows, on_pairs, on_states, second_derivatives, together
 
 from cellgraph import processes
 from cellgraph.cli import train as verb
@@ -113,6 +115,63 @@ def test_a_contrast_of_the_rows_of_all_has_the_closed_form_s_gradient() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_loss_of_all_rows_has_the_closed_form_s_gradient_at_each_process_s_rows(count: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    query, key = (torch.randn(5, 3, dtype=torch.float64, generator=generator) for _ in range(2))
+    parts = together(count, gradients_of_rows, query, key)
+    found = [np.concatenate([np.array(part[side]) for part in parts]) for side in (0, 1)]
+    q, k = query.numpy(), key.numpy()
+    weights = np.exp(q @ k.T)
+    slope = (weights / weights.sum(1, keepdims=True) - np.eye(5)) / 5
+    # A key is a negative of every query, most of which are other processes'.
+    np.testing.assert_allclose(found[0], slope @ k, rtol=1e-12)
+    np.testing.assert_allclose(found[1], slope.T @ q, rtol=1e-12)
+
+
+def test_second_derivatives_between_processes_are_refused() -> None:
+    for said in together(2, second_derivatives):
+        assert len(said) == 3
+        assert all("trying to differentiate twice" in each for each in said), said
+
+
+def test_each_process_saves_its_share_of_a_batch_that_is_not_finite(tmp_path: Path) -> None:
+    first, second = together(2, on_pairs, tmp_path, {"spoilt": list(range(39)), "accumulate": 1}, must_end=False)
+    paths = [tmp_path / f"nonfinite_update_1{name}.safetensors" for name in ("", "_process_1")]
+    share = "this process's share of the batch is saved in"
+    assert first.splitlines()[0].endswith(f"{share} {paths[0]}, those of the other processes are beside it"), first
+    assert second.splitlines()[0].endswith(f"{share} {paths[1]}"), second
+    alone = together(1, on_pairs, tmp_path / "one", {"spoilt": list(range(39)), "accumulate": 1}, must_end=False)
+    assert "the batch is saved in" in alone[0]
+    whole = load_file(tmp_path / "one" / "nonfinite_update_1.safetensors")
+    shares = [load_file(path) for path in paths]
+    for name, tensor in whole.items():
+        assert torch.equal(torch.cat([share[name] for share in shares]), tensor), name
+
+
+@pytest.mark.parametrize(
+    ("lost", "where", "kept"),
+    [
+        (0, "check", "kept in {}: configuration"),
+        (0, "prepare", "kept in {}: configuration"),
+        (1, "check", "kept in {}: pairs, teacher"),
+        # The first process is by then in its first update, or about to be.
+        (1, "build", r"(there is no checkpoint yet|kept in {}: pairs, teacher, .*)"),
+    ],
+)
+def test_a_process_that_is_lost_before_training_is_told_in_a_line(
+    tmp_path: Path, lost: int, where: str, kept: str
+) -> None:
+    write_pairs(tmp_path)
+    found = together(2, by_command, tmp_path, [*PAIRS, "hydra.run.dir=run"], lost, where, must_end=False)
+    assert found[lost] == -signal.SIGKILL
+    process = "" if lost else " (process 1)"
+    told = f"cellgraph train{process}: one of the 2 processes that train together has gone: the others stop; "
+    place = re.escape(str(tmp_path / "run"))
+    go_on = f"; go on with: torchrun --nproc-per-node 2 -m cellgraph train resume={place}"
+    assert re.fullmatch(f"SystemExit: {re.escape(told)}{kept.format(place)}{go_on}", found[1 - lost]), found
+
+
 def test_a_lost_process_ends_the_run_and_as_many_go_on_to_the_bit(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     together(2, on_pairs, whole, {})
@@ -121,7 +180,7 @@ def test_a_lost_process_ends_the_run_and_as_many_go_on_to_the_bit(tmp_path: Path
     told = first.splitlines()[0]
     last = broken / "checkpoints" / "last.ckpt"
     assert told == (
-        "LostProcessError: one of the 2 processes that trained together has gone: the others stop; "
+        "LostProcessError: one of the 2 processes that train together has gone: the others stop; "
         f"{last} is the last checkpoint; go on with: go on"
     )
     assert read_checkpoint(last)["global_step"] == 4
@@ -181,15 +240,19 @@ PAIRS = (
 )
 
 
-@pytest.mark.slow
-def test_torchrun_trains_judges_and_writes_once(tmp_path: Path) -> None:
+def write_pairs(folder: Path) -> None:
     rows = [
         {"question": f"Where does the {animal} {verb} by the {place}?", "answer": f"the {animal} {verb} at the {place}"}
         for animal in ("heron", "otter", "badger", "falcon", "beetle")
         for place in ("river", "forest", "meadow", "desert")
         for verb in ("eat", "sleep", "hide")
     ]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.slow
+def test_torchrun_trains_judges_and_writes_once(tmp_path: Path) -> None:
+    write_pairs(tmp_path)
 
     def run(count: int, *arguments: str) -> subprocess.CompletedProcess[str]:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "cellgraph"]
