@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cellgraph import nn
 from cellgraph.cone import LightCone
 from cellgraph.ends import Ends
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell, Surface
+from cellgraph.nn.kinds import built_cell
 from cellgraph.nn.surface import Places
 from cellgraph.nn.transported import Transported
 from cellgraph.numbers import integer, plain_numbers, span
@@ -289,25 +289,3 @@ class CellGraph(Ends):
             return most
         device = generator.device if generator is not None else "cpu"
         return int(torch.randint(least, most + 1, (), generator=generator, device=device))
-
-
-def built_cell(lattice: Lattice, config: Mapping[str, Any]) -> Cell:
-    """A new cell from its configuration, without looking for code that has not been imported.
-
-    Args:
-        lattice: Its lattice.
-        config: Its arguments, and its ``kind``, see :attr:`Cell.kinds <cellgraph.nn.Cell.kinds>`; the gated cell's by
-            default.
-
-    Raises:
-        ValueError: If no such kind of cell is known.
-    """
-    options = dict(config)
-    kind = options.pop("kind", "GMLPCell")
-    if kind in nn.__all__:
-        # The library's own cells are imported, and known, when they are first asked for.
-        getattr(nn, kind)
-    if kind not in Cell.kinds:
-        module = str(kind).rpartition(".")[0] or "it"
-        raise ValueError(f"the network's cell is a {kind}, which is not known: import {module} before it is loaded")
-    return Cell.kinds[kind](lattice, **options)

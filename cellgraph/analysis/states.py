@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from cellgraph.model import CellGraph, built_cell
+from cellgraph.model import CellGraph
+from cellgraph.nn.kinds import built_cell
 from cellgraph.unroll import rollout
 
 #: Values of the states that take a step together, those of two samples of the default cube: more do not fit a CPU's

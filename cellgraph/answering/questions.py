@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cellgraph.answering.bank import AnswerBank
+from cellgraph.answering.categories import RULES, categorise, nearest_cosine, order, similarity_threshold
 from cellgraph.answering.confidence import Confidence, reliability, score_features
 from cellgraph.answering.relevance import relevant
 from cellgraph.answering.run import FinishedRun
@@ -27,21 +25,7 @@ from cellgraph.teacher import TokenStates
 from cellgraph.texts import escaped_markdown, markdown_table
 
 KS = (1, 5, 10)
-SIMILAR, EVERYDAY, TECHNICAL, GENERAL = "similar to training", "everyday", "hard technical", "general"
 ALL = "all"
-#: A term in fewer than this share of the training questions is a rare one.
-RARE = 0.01
-#: Rare terms in a hard technical question.
-RARE_TERMS = 2
-RULES = (
-    f"{SIMILAR}: the nearest training question has at least the cosine that a quarter of the validation questions "
-    f"reach; else {EVERYDAY}: speaks of I, you or we and names nothing spelt like code; else {TECHNICAL}: at least "
-    f"{RARE_TERMS} terms that fewer than {RARE:.0%} of the training questions have; else {GENERAL}"
-)
-_PERSONS = frozenset(("i", "i'm", "me", "my", "mine", "you", "you're", "your", "yours", "we", "us", "our", "ours"))
-#: Underscores, dots, digits or capitals inside a word, as in max_norm, np.fft, conv2d and DataLoader.
-_CODE = re.compile(r"\w*_\w*|\w+(?:\.\w+)+|[a-z]+\d\w*|\w*[a-z][A-Z]\w*|\w+\(\)")
-_EDGES = "?!.,;:'\"()[]{}`"
 
 
 @dataclass(frozen=True)
@@ -75,46 +59,6 @@ class QuestionReport:
     rules: str = RULES
 
 
-def similarity_threshold(validation: Tensor, train: Tensor) -> float:
-    """The cosine with their nearest training question that a quarter of the validation questions reach."""
-    return float(nearest_cosine(validation, train).double().quantile(0.75))
-
-
-def nearest_cosine(questions: Tensor, train: Tensor) -> Tensor:
-    """Cosine of each question with the nearest training question, ``[num_questions]``."""
-    unit = F.normalize(train, dim=1).T
-    return torch.cat([(F.normalize(rows, dim=1) @ unit).amax(1) for rows in questions.split(1024)])
-
-
-def categorise(
-    questions: Sequence[str], nearest: Tensor, train_questions: Sequence[str], *, threshold: float
-) -> list[str]:
-    """A category for each question, by :data:`RULES`.
-
-    Args:
-        questions: The questions.
-        nearest: From :func:`nearest_cosine`.
-        train_questions: The training questions, for the terms that are common in them.
-        threshold: From :func:`similarity_threshold`.
-
-    Example:
-        >>> asked = ["How are you?", "What does zeta_reg of kappa do?", "What is it?"]
-        >>> categorise(asked, torch.zeros(3), ["What does it do?", "What is that of?"], threshold=0.9)
-        ['everyday', 'hard technical', 'general']
-    """
-    seen = Counter(term for question in train_questions for term in set(_terms(question)))
-    return [
-        SIMILAR
-        if cosine >= threshold
-        else EVERYDAY
-        if _PERSONS.intersection(_terms(question)) and not any(_CODE.fullmatch(word) for word in _words(question))
-        else TECHNICAL
-        if sum(seen[term] < RARE * len(train_questions) for term in set(_terms(question))) >= RARE_TERMS
-        else GENERAL
-        for question, cosine in zip(questions, nearest.tolist(), strict=True)
-    ]
-
-
 def judge_questions(
     predictions: Mapping[str, Prediction],
     answers: Tensor,
@@ -146,7 +90,7 @@ def judge_questions(
     """
     right = relevant(bank, answers, target, threshold=confidence.equivalence)
     true = torch.zeros_like(right).scatter(1, target[:, None], True)
-    named = list(dict.fromkeys(sorted(categories, key=_order)))
+    named = list(dict.fromkeys(sorted(categories, key=order)))
     members = {name: torch.tensor([category == name for category in categories]) for name in named}
     if len(named) > 1:
         members[ALL] = torch.ones(len(categories), dtype=torch.bool)
@@ -202,7 +146,8 @@ def judge_run(
 
     Args:
         run: The run.
-        asked: The questions with their answers; one without a category is given one, see :func:`categorise`.
+        asked: The questions with their answers; one without a category is given one, see
+            :func:`~.categories.categorise`.
         systems: Gives what each system answers to questions, as the network is given them, and by the numbers of those
             that are the turns of each dialogue.
         trusted: The system that the confidence is about.
@@ -283,19 +228,6 @@ def save_report(report: QuestionReport, folder: Path) -> None:
     """Write ``questions.json`` and ``questions.md``, each whole or not at all."""
     write_json(folder / "questions.json", asdict(report))
     write_atomically(folder / "questions.md", markdown(report).encode())
-
-
-def _order(category: str) -> tuple[int, str]:
-    known = (SIMILAR, GENERAL, TECHNICAL, EVERYDAY)
-    return (known.index(category) if category in known else len(known), category)
-
-
-def _words(question: str) -> list[str]:
-    return [word.strip(_EDGES).removesuffix("'s") for word in question.split()]
-
-
-def _terms(question: str) -> list[str]:
-    return [word.casefold() for word in _words(question) if word]
 
 
 def _names(name: str) -> tuple[str, str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -18,16 +16,15 @@ from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.numbers import plain_numbers
 from cellgraph.retrieval.baselines import closed_forms
-from cellgraph.retrieval.blend import WEIGHTS, Blend
 from cellgraph.retrieval.embedded import EmbeddedPairs
 from cellgraph.retrieval.evaluation import Evaluation, evaluate
 from cellgraph.retrieval.lexical import BM25
-from cellgraph.retrieval.metrics import distinct_answers
 from cellgraph.retrieval.nearest import nearest_answers
 from cellgraph.retrieval.objectives import Objective
-from cellgraph.retrieval.prediction import Prediction, Scores, predict, predict_closed_forms
+from cellgraph.retrieval.prediction import Prediction, Scores
 from cellgraph.retrieval.settings import TrainSettings
 from cellgraph.retrieval.stages import ADAPTERS_ALONE, NAMES, Stages, Trained
+from cellgraph.retrieval.systems import Embedded, answered, with_words
 from cellgraph.retrieval.table import print_evaluation, save_evaluation
 from cellgraph.retrieval.task import Retrieval
 from cellgraph.retrieval.trials import Trials, check_settings
@@ -205,13 +202,15 @@ class QuestionAnswering(Retrieval):
         """Judge the network on the held-out pairs beside its baselines; write and show the table."""
         assert isinstance(model, CellGraph | SequenceGraph)
         assert self.pairs is not None
+        assert self.validation is not None
         assert self.test is not None
         questions, answers = zip(*((pair.question, pair.answer) for pair in self.texts.test), strict=True)
         networks = self._networks(model, job, training["seconds"])
-        predictions = self._answers(networks, self.test.question, self.test.dialogues)
+        predictions = answered(networks, self.pairs, self.test.question, self.test.dialogues)
         words = Scores(BM25(answers).scores(questions))
+        parts = Embedded(self.texts.validation, self.validation), Embedded(self.texts.test, self.test)
         both = {
-            f"{name} + {WORDS}": self._with_words(networks[name], predictions[name], words)
+            f"{name} + {WORDS}": with_words(networks[name], predictions[name], words, *parts)
             for name in (ADAPTERS_ALONE, LATTICE)
         }
         systems: dict[str, Prediction | Scores] = {WORDS: words, **both, **predictions}
@@ -248,7 +247,8 @@ class QuestionAnswering(Retrieval):
             dialogues: Numbers of the questions that are the turns of each dialogue, if they are.
             seconds_train: Time that training the network took.
         """
-        return self._answers(self._networks(model, job, seconds_train), question, dialogues)
+        assert self.pairs is not None
+        return answered(self._networks(model, job, seconds_train), self.pairs, question, dialogues)
 
     def stages(self, job: Job) -> Stages:
         """What is trained beside the network."""
@@ -275,51 +275,12 @@ class QuestionAnswering(Retrieval):
         trained = baselines | {LATTICE: Trained(model, seconds_train, float("nan"))}
         return {name: one._replace(seconds=first + one.seconds) for name, one in trained.items()}
 
-    def _answers(
-        self, networks: Mapping[str, Trained], question: Tensor | TokenStates, dialogues: Sequence[Sequence[int]] | None
-    ) -> dict[str, Prediction]:
-        """What the closed forms and networks answer to questions, the latter as turns of dialogues where these are."""
-        assert self.pairs is not None
-        pooled, some = question.pooled() if isinstance(question, TokenStates) else question, self.pairs.some()
-        closed = predict_closed_forms(some.pooled, some.answer, pooled)
-        return closed | {name: _predicted(one, question, dialogues) for name, one in networks.items()}
-
-    def _with_words(self, network: Trained, found: Prediction, words: Scores) -> Scores:
-        """What a network and the words say together, the words' weight being the best on the validation pairs."""
-        assert self.validation is not None
-        assert self.test is not None
-        begin = time.perf_counter()
-        questions, answers = zip(*((pair.question, pair.answer) for pair in self.texts.validation), strict=True)
-        candidates, target = distinct_answers(self.validation.answer, answers)
-        asked = self.validation.question, self.validation.dialogues
-        known = _predicted(network, *asked).cosines(self.validation.answer[candidates])
-        blend = Blend.fit(known, BM25(answers).scores(questions)[:, candidates], target)
-        seconds = time.perf_counter() - begin
-        candidates, target = distinct_answers(self.test.answer, [pair.answer for pair in self.texts.test])
-        scores = blend(found.cosines(self.test.answer[candidates]), words.scores[:, candidates])
-        return Scores(
-            scores[:, target],
-            parameters=found.parameters + 1,
-            seconds_train=found.seconds_train + seconds,
-            trials=len(WEIGHTS),
-        )
-
     def _new_model(self, make: Callable[..., Any], settings: TrainSettings) -> tuple[Any, dict[str, float]]:
         assert self.pairs is not None
         lightning.seed_everything(settings.seed, verbose=False)
         # A copy: what makes it holds a cell, which another network must not share.
         model = copy.deepcopy(make)(in_features=self.teacher.width)
         return model, model.fit_adapters(self.pairs.question, self.pairs.answer, start=self.start)
-
-
-def _predicted(
-    trained: Trained, question: Tensor | TokenStates, dialogues: Sequence[Sequence[int]] | None
-) -> Prediction:
-    """What something trained answers to questions."""
-    # Batches of any size, each once, are not worth a compilation.
-    with torch.compiler.set_stance("force_eager"):
-        found = predict(trained.model, question, dialogues=dialogues, seconds_train=trained.seconds)
-    return dataclasses.replace(found, trials=trained.trials)
 
 
 def _checked_parts(pairs: Split) -> Split:

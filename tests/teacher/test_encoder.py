@@ -185,8 +185,8 @@ def test_the_model_is_frozen_and_leaves_no_trace(folders: dict[str, Path], capfd
     assert transformers.utils.logging.get_verbosity() == level
     assert not embedding.is_inference()
     assert not embedding.requires_grad
-    assert not teacher._model.training
-    assert not any(parameter.requires_grad for parameter in teacher._model.parameters())
+    assert not teacher._network._model.training
+    assert not any(parameter.requires_grad for parameter in teacher._network._model.parameters())
     torch.testing.assert_close(embedding, TransformersTeacher(folders["bert"], max_length=64).encode(TEXTS))
     assert capfd.readouterr() == ("", "")
 
@@ -514,7 +514,7 @@ def test_a_model_spread_by_accelerate_gives_the_same(folders: dict[str, Path], k
     expected = whole.encode(TEXTS)
     torch.testing.assert_close(spread.encode(TEXTS), expected)
     torch.testing.assert_close(on_disk.encode(TEXTS), expected)
-    assert "disk" in on_disk._model.hf_device_map.values()
+    assert "disk" in on_disk._network._model.hf_device_map.values()
     # Where weights lie changes no embedding, so it does not change its name.
     assert whole.fingerprint == spread.fingerprint == on_disk.fingerprint
 
