@@ -40,7 +40,10 @@ REGISTERED = frozenset(
         *("teacher.LSATeacher", "teacher.TransformersTeacher", "teacher.minilm_teacher"),
         *("teacher.StaticTeacher", "teacher.TfidfTeacher"),
         *("automata.AutomatonSettings", "automata.Curriculum", "automata.SamplePool"),
-        *(f"automata.tasks.{task}" for task in ("Arc1D", "Growing", "Life", "Majority", "Passage")),
+        *(
+            f"automata.tasks.{task}"
+            for task in ("Arc1D", "Arc1DDemonstrations", "Growing", "Life", "Majority", "Passage")
+        ),
         *("automata.tasks.SelfClassification", "automata.tasks.Voronoi"),
     )
 )

@@ -164,7 +164,9 @@ class AutomatonLesson(Lesson):
         count, losses, x = self.settings.supervise, [], batch.x
         for part in range(count):
             x = walked(x, steps * (part + 1) // count - steps * part // count)
-            losses.append(processes.gathered(task.loss(x, batch)).mean())
+            loss = task.loss(x, batch)
+            losses.append(processes.gathered(loss).mean())
+        task.notice(batch, loss.detach())
         terms = {"task": torch.stack(losses).mean()}
         if self.settings.overflow:
             terms["overflow"] = processes.gathered(overflow(x, self.settings.bound)).mean()

@@ -98,6 +98,14 @@ class Task(nn.Module, BaseTask):
     def loss(self, x: Tensor, batch: Batch) -> Tensor:
         """The loss of each sample, ``[size]``, at states ``x`` ``[size, num_nodes, channels]``."""
 
+    def notice(self, batch: Batch, loss: Tensor) -> None:
+        """Hear how hard the samples of an update were, before the next are drawn; here nothing is made of it.
+
+        Args:
+            batch: The samples, where several processes train together this one's share of them.
+            loss: Their losses at the last state, ``[size]``, without a gradient.
+        """
+
     def damage(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Samples as an accident leaves them, for a pool that trains regeneration: here a ball of cells is emptied.
 

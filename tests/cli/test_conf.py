@@ -27,7 +27,12 @@ CHOICES = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml")
 
 #: What only automata choose from, and what they choose where the choice leaves something open.
 AUTOMATON = {"task", "perception", "update", "pool", "curriculum"}
-OPEN = {"size": ["curriculum.shapes={0.5: [15]}"], "arc1d": ["cell.channels=64"], "voronoi": ["perception=stencil"]}
+OPEN = {
+    "size": ["curriculum.shapes={0.5: [15]}"],
+    "arc1d": ["cell.channels=64"],
+    "arc1d_demonstrations": ["cell.channels=64"],
+    "voronoi": ["perception=stencil"],
+}
 
 
 AUTOMATA_ONLY = (("training", "automaton"), ("cell", "nca"), ("kind", "automaton"))

@@ -1,4 +1,5 @@
 from .arc1d import Arc1D
+from .arc1d_demonstrations import Arc1DDemonstrations
 from .growing import Growing
 from .life import Life
 from .majority import Majority
@@ -7,4 +8,14 @@ from .rule import RuleTask
 from .self_classification import SelfClassification
 from .voronoi import Voronoi
 
-__all__ = ["Arc1D", "Growing", "Life", "Majority", "Passage", "RuleTask", "SelfClassification", "Voronoi"]
+__all__ = [
+    "Arc1D",
+    "Arc1DDemonstrations",
+    "Growing",
+    "Life",
+    "Majority",
+    "Passage",
+    "RuleTask",
+    "SelfClassification",
+    "Voronoi",
+]

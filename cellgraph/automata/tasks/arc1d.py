@@ -10,43 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cellgraph.automata.animation import save_picture
 from cellgraph.automata.task import Batch, Task
 from cellgraph.automata.tasks.arc1d_pairs import COLOURS, RowPair, read_arc1d, renumber
+from cellgraph.automata.tasks.arc1d_picture import save_blocks
+from cellgraph.automata.tasks.arc1d_rows import OUTSIDE
+from cellgraph.automata.tasks.arc1d_table import table_of_kinds
 from cellgraph.files import write_atomically
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
-from cellgraph.texts import escaped_markdown, markdown_table
 
-#: Accuracy in per cent of GPT-4 and of a neural cellular automaton, by kind (table 2 of arXiv 2410.02651).
-PUBLISHED: dict[str, tuple[int, int]] = {
-    "1d_move_1p": (66, 100),
-    "1d_move_2p": (26, 100),
-    "1d_move_3p": (24, 100),
-    "1d_move_dp": (22, 12),
-    "1d_move_2p_dp": (34, 98),
-    "1d_fill": (66, 66),
-    "1d_padded_fill": (26, 28),
-    "1d_hollow": (56, 98),
-    "1d_flip": (70, 28),
-    "1d_mirror": (20, 6),
-    "1d_denoising_1c": (36, 100),
-    "1d_denoising_mc": (60, 58),
-    "1d_pcopy_1c": (36, 100),
-    "1d_pcopy_mc": (38, 100),
-    "1d_recolor_oe": (32, 0),
-    "1d_recolor_cnt": (28, 0),
-    "1d_recolor_cmp": (20, 0),
-    "1d_scale_dp": (88, 88),
-}
-#: The mean over the kinds that the same table gives.
-PUBLISHED_MEAN = (41.56, 60.12)
 ENCODINGS = ("learned", "fixed")
 JUDGED = ("test", "validation")
-#: Usual colours of the ARC's symbols, red, green and blue, and a grey for what lies outside of a row.
-PALETTE = ("000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be", "ff851b", "7fdbff", "870c25", "404040")
-OUTSIDE = COLOURS
 
 
 class Arc1D(Task):
@@ -209,24 +184,14 @@ class Arc1D(Task):
         colours = torch.cat([source[None], colours[1:]]).where(source != OUTSIDE, OUTSIDE)
         gap = torch.full_like(target, OUTSIDE)
         blocks = torch.cat([colours, gap[None], target[None], gap[None], gap[None]])
-        palette = torch.tensor([[int(code[i : i + 2], 16) / 255 for i in (0, 2, 4)] for code in PALETTE])
-        # Three columns of blocks.
-        columns = [blocks[:, part].transpose(0, 1).flatten(0, 1) for part in torch.arange(len(first)).chunk(3)]
-        picture = save_picture(palette[torch.cat(columns, dim=1).cpu()], folder / "arc1d.png", scale=4)
+        picture = save_blocks(blocks, folder / "arc1d.png")
         table = folder / "arc1d.md"
         write_atomically(table, self.table(self.evaluate(cell, num_steps=num_steps)).encode())
         return [picture, table]
 
     def table(self, figures: dict[str, float]) -> str:
         """The figures of :meth:`evaluate` in per cent beside the published ones, in Markdown."""
-        rows = []
-        for kind in self.kinds:
-            gpt4, automaton = PUBLISHED.get(kind, ("-", "-"))
-            name = escaped_markdown(kind.removeprefix("1d_"))
-            rows.append([name, f"{100 * figures[kind]:.0f}", str(automaton), str(gpt4)])
-        mean = 100 * sum(figures[kind] for kind in self.kinds) / len(self.kinds)
-        rows.append(["mean over kinds", f"{mean:.2f}", str(PUBLISHED_MEAN[1]), str(PUBLISHED_MEAN[0])])
-        return "\n".join(markdown_table(["kind", "this automaton", "published NCA", "GPT-4"], rows)) + "\n"
+        return table_of_kinds(self.kinds, figures)
 
     def _tensors(self, pairs: Sequence[RowPair]) -> tuple[Tensor, Tensor, Tensor]:
         """Rows and targets, ``[num_pairs, width]``, in the middle of the lattice, and numbers of the kinds."""

@@ -27,7 +27,20 @@ class RowPair:
     target: tuple[int, ...]
 
 
-def read_arc1d(path: str | Path) -> tuple[list[RowPair], list[RowPair], list[RowPair]]:
+@dataclass(frozen=True)
+class RowTask:
+    """A task: pairs that show a rule, and pairs to judge what was learned of it.
+
+    Attributes:
+        demonstrations: The pairs that show it.
+        tests: The pairs that judge.
+    """
+
+    demonstrations: tuple[RowPair, ...]
+    tests: tuple[RowPair, ...]
+
+
+def read_tasks(path: str | Path) -> list[RowTask]:
     """Read the 1-D ARC (`Xu et al. 2024 <https://arxiv.org/abs/2305.18354>`_) from JSON lines.
 
     A line is a task: ``{"task": kind, "train": [{"input": [[...]], "output": [[...]]}, ...], "test": [...]}``.
@@ -35,22 +48,18 @@ def read_arc1d(path: str | Path) -> tuple[list[RowPair], list[RowPair], list[Row
     Args:
         path: The file.
 
-    Returns:
-        The training pairs without those set aside; those set aside for validation, the last of every third task; and
-        the test pairs.
-
     Raises:
         ValueError: If a line is no such task.
         OSError: If the file cannot be read.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no 1-D ARC at {path}: CELLGRAPH_DATA must name the folder with 1d-arc/1d_arc.jsonl")
-    training, validation, test = [], [], []
+    tasks = []
     for number, line in enumerate(Path(path).read_text().splitlines()):
         try:
             task = json.loads(line)
             pairs = {
-                part: [RowPair(task["task"], tuple(p["input"][0]), tuple(p["output"][0])) for p in task[part]]
+                part: tuple(RowPair(task["task"], tuple(p["input"][0]), tuple(p["output"][0])) for p in task[part])
                 for part in ("train", "test")
             }
         except (ValueError, KeyError, IndexError, TypeError) as error:
@@ -61,10 +70,23 @@ def read_arc1d(path: str | Path) -> tuple[list[RowPair], list[RowPair], list[Row
                     f"line {number + 1} of {path}: rows must be as long as their targets, "
                     f"got {len(pair.source)} and {len(pair.target)}"
                 )
-        kept = len(pairs["train"]) - (number % 3 == 0)
-        training += pairs["train"][:kept]
-        validation += pairs["train"][kept:]
-        test += pairs["test"]
+        tasks.append(RowTask(pairs["train"], pairs["test"]))
+    return tasks
+
+
+def read_arc1d(path: str | Path) -> tuple[list[RowPair], list[RowPair], list[RowPair]]:
+    """Read the pairs of the 1-D ARC alone, see :func:`read_tasks`.
+
+    Returns:
+        The training pairs without those set aside; those set aside for validation, the last of every third task; and
+        the test pairs.
+    """
+    training, validation, test = [], [], []
+    for number, task in enumerate(read_tasks(path)):
+        kept = len(task.demonstrations) - (number % 3 == 0)
+        training += task.demonstrations[:kept]
+        validation += task.demonstrations[kept:]
+        test += task.tests
     return training, validation, test
 
 

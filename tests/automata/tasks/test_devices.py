@@ -13,7 +13,16 @@ from elsewhere import DEVICE, Elsewhere
 from cellgraph.automata import AutomatonSettings
 from cellgraph.automata.automaton import Automaton
 from cellgraph.automata.task import Task
-from cellgraph.automata.tasks import Arc1D, Growing, Life, Majority, Passage, SelfClassification, Voronoi
+from cellgraph.automata.tasks import (
+    Arc1D,
+    Arc1DDemonstrations,
+    Growing,
+    Life,
+    Majority,
+    Passage,
+    SelfClassification,
+    Voronoi,
+)
 from cellgraph.nn import NCACell
 from cellgraph.testing import randomise
 
@@ -24,8 +33,15 @@ def arc1d(folder: Path) -> Task:
     return Arc1D(folder / "tasks.jsonl", width=6, channels=12, kind_channels=3)
 
 
+def arc1d_demonstrations(folder: Path) -> Task:
+    arc1d(folder)
+    sizes = {"channels": 12, "vector_channels": 3, "reader_channels": 8, "reader_steps": 2}
+    return Arc1DDemonstrations(folder / "tasks.jsonl", width=6, narrow=3, **sizes)
+
+
 TASKS: dict[str, Callable[[Path], Task]] = {
     "arc1d": arc1d,
+    "arc1d_demonstrations": arc1d_demonstrations,
     "growing": lambda folder: Growing(size=8, damages=2, long_run=3),
     "life": lambda folder: Life((17, 17), size=2, horizon=2),
     "majority": lambda folder: Majority(7, channels=4, size=3),
@@ -40,7 +56,7 @@ def automaton(kind: str, folder: Path) -> Automaton:
     task = TASKS[kind](folder)
     batch = task.sample(2, torch.Generator().manual_seed(0))
     told = 0 if batch.context is None else batch.context.size(-1)
-    perception = "stencil" if kind in ("voronoi", "arc1d") else "filters"
+    perception = "stencil" if kind in ("voronoi", "arc1d", "arc1d_demonstrations") else "filters"
     cell = NCACell(task.lattice, batch.x.size(-1), perception=perception, context_channels=told, fire_rate=0.5)
     randomise(cell, std=0.1)
     return Automaton(cell, task)

@@ -1,0 +1,285 @@
+"""1-D ARC from demonstrations: rows of colours to be transformed as a few pairs show, judged by exact match."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cellgraph import processes
+from cellgraph.automata.task import Batch, Task
+from cellgraph.automata.tasks.arc1d_copying import CopyingReadout
+from cellgraph.automata.tasks.arc1d_picture import save_blocks
+from cellgraph.automata.tasks.arc1d_reader import SYMBOLS, DemonstrationReader, cut_to
+from cellgraph.automata.tasks.arc1d_rows import OUTSIDE, appearance, by_width, mirrored, moved, numbered
+from cellgraph.automata.tasks.arc1d_shown import JUDGED, Queries, ShownTasks
+from cellgraph.automata.tasks.arc1d_table import table_of_kinds
+from cellgraph.files import write_atomically
+from cellgraph.lattice import Lattice
+from cellgraph.nn import Cell
+from cellgraph.numbers import plain_numbers
+from cellgraph.unroll import Rollout
+
+
+@dataclass(frozen=True)
+class ShownBatch(Batch):
+    """Rows with what was read in their tasks' demonstrations.
+
+    Attributes:
+        source: The rows' colours, ``[size, width]``.
+        keys: States of the demonstrations' cells, ``[size, num_keys, key_channels]``.
+        colours: What those cells have become, ``[size, num_keys]``; where nothing is shown it is no colour.
+        number: Numbers of their tasks among those learned from, ``[size]``, where they are drawn from these.
+    """
+
+    source: Tensor = None  # type: ignore[assignment]
+    keys: Tensor = None  # type: ignore[assignment]
+    colours: Tensor = None  # type: ignore[assignment]
+    number: Tensor | None = None
+
+
+class Arc1DDemonstrations(Task):
+    r"""The 1-D ARC (`Xu et al. 2024 <https://arxiv.org/abs/2305.18354>`_) learned from demonstrations: the automaton is
+    told no kind, only the two or three pairs of rows that each task shows.
+
+    A second automaton, the reader, runs on each demonstration. What it comes to, in the mean of a task's, is the vector
+    that all cells of the row in question are told at every step, beside the row; and a colour that the row has not is
+    copied from a cell of a demonstration, see :class:`~cellgraph.automata.tasks.arc1d_copying.CopyingReadout`. Both
+    know colours by their order of appearance, so nothing hangs on which colours they are.
+
+    Training leaves one out: each demonstration of a task is to be told from its others. Test pairs are not looked at
+    but to judge. A target's colour that neither the row nor the demonstrations have cannot be known and is not asked
+    for.
+
+    Args:
+        path: The data, see :func:`~cellgraph.automata.tasks.arc1d_pairs.read_tasks`.
+        width: Cells of the lattice; rows begin at its first.
+        narrow: Rows no wider than this run on so many cells only; 0 runs all on the whole lattice.
+        channels: Channels of the state.
+        offsets: Offsets of the neighbourhood, of the reader's too.
+        vector_channels: Width of the vector that the reader makes.
+        reader_channels: Channels of the reader's state.
+        reader_hidden: Hidden width of the reader's cell.
+        reader_steps: Steps of the reader.
+        reader_step_size: The factor of the reader's updates.
+        move: Whether what is drawn moves along the rows in training.
+        mirror: Share of tasks that are mirrored in training.
+        by_loss: Whether tasks are drawn by what they have cost of late, the square root of it and a twentieth; else all
+            alike.
+        kind_given: Whether the automaton is told the kind as well, by a learned vector.
+        judged: ``"test"``: all tasks are trained on and their test pairs judged; ``"new"``: every sixth task is set
+            aside whole, and its test pairs are judged; ``"validation"``: likewise, but its demonstrations are, each by
+            the others, to choose settings.
+
+    Attributes:
+        kinds: Names of the kinds, for the table.
+        context_channels: Width of the context that a cell must take.
+
+    Raises:
+        ValueError: If a name is unknown, a number out of range, a row wider than the lattice or a task has not two
+            demonstrations.
+    """
+
+    cost: Tensor
+
+    @plain_numbers
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        width: int = 96,
+        narrow: int = 34,
+        channels: int = 64,
+        offsets: Sequence[int] = (-1, 1),
+        vector_channels: int = 32,
+        reader_channels: int = 48,
+        reader_hidden: int = 128,
+        reader_steps: int = 8,
+        reader_step_size: float = 0.25,
+        move: bool = True,
+        mirror: float = 0.0,
+        by_loss: bool = True,
+        kind_given: bool = False,
+        judged: str = "test",
+    ) -> None:
+        lattice = Lattice((width,), [(offset,) for offset in offsets])
+        super().__init__(lattice)
+        if judged not in JUDGED:
+            raise ValueError(f"judged must be one of {JUDGED}, got {judged!r}")
+        if not 0 <= narrow <= width or not 0 <= mirror <= 1:
+            raise ValueError(f"narrow must be 0 to {width} and mirror 0 to 1, got {narrow} and {mirror}")
+        self.narrow, self.move, self.mirror, self.by_loss = narrow, move, mirror, by_loss
+        self.learned, self.judged_tasks, self.kinds = ShownTasks.read(path, width, judged)
+        # In the checkpoint, as what is drawn next hangs on it.
+        self.register_buffer("cost", torch.ones(len(self.learned)))
+        self.leaves_one_out = judged == "validation"
+        self.context_channels = SYMBOLS + vector_channels
+        self.reader = DemonstrationReader(
+            lattice,
+            vector_channels,
+            channels=reader_channels,
+            hidden=reader_hidden,
+            num_steps=reader_steps,
+            step_size=reader_step_size,
+        )
+        self.kind_vector = nn.Embedding(len(self.kinds), vector_channels) if kind_given else None
+        self.start = nn.Linear(SYMBOLS, channels)
+        self.readout = CopyingReadout(channels, reader_channels)
+
+    def sample(self, size: int, generator: torch.Generator) -> ShownBatch:
+        """Draw demonstrations that others of their tasks are to tell."""
+        weight = self.cost.cpu().sqrt() + 0.05 if self.by_loss else torch.ones(len(self.learned))
+        drawn = torch.multinomial(weight, size, replacement=True, generator=generator)
+        # What a demonstration says is read once for all the others of its task.
+        tasks = self.learned.select(drawn[: self.learned.enough(drawn, size)])
+        pairs = tasks.pairs.flatten(0, 1)
+        if self.mirror:
+            turned = torch.rand(len(tasks), generator=generator) < self.mirror
+            turned = turned.repeat_interleave(tasks.pairs.size(1))
+            pairs = torch.where(turned[:, None, None], mirrored(pairs), pairs)
+        if self.move:
+            pairs = moved(pairs, generator)
+        tasks = tasks.with_pairs(pairs)
+        queries = tasks.left_out().select(slice(size))
+        return replace(self.batch(tasks, queries), number=drawn[queries.owner])
+
+    @torch.no_grad()
+    def notice(self, batch: Batch, loss: Tensor) -> None:
+        """Keep what the tasks of a batch cost, by halves with what they did before."""
+        assert isinstance(batch, ShownBatch)
+        assert batch.number is not None
+        number, loss = processes.gathered(batch.number.to(loss.device)), processes.gathered(loss).float()
+        seen, place, count = number.unique(return_inverse=True, return_counts=True)
+        mean = torch.zeros_like(count, dtype=loss.dtype).index_add(0, place, loss) / count
+        self.cost[seen] = (self.cost[seen] + mean.to(self.cost)) / 2
+
+    def batch(self, tasks: ShownTasks, queries: Queries) -> ShownBatch:
+        """Start states and contexts of rows, and what was read in the demonstrations.
+
+        Args:
+            tasks: The tasks.
+            queries: The rows, and which demonstrations of their tasks they are shown.
+        """
+        # Reading takes the reader's weights.
+        tasks, queries = tasks.to(self.start.weight.device), queries.to(self.start.weight.device)
+        states, summaries = self._read(tasks.pairs.flatten(0, 1))
+        many = tasks.pairs.shape[:2]
+        states, summaries = states.unflatten(0, many), summaries.unflatten(0, many)
+        owner, shown, source = queries.owner, queries.shown, queries.source
+        vector = self.reader.together(summaries[owner], shown)
+        kind = tasks.kind[owner]
+        if self.kind_vector is not None:
+            vector = vector + self.kind_vector(kind)
+        row = F.one_hot(numbered(source, appearance(source)), SYMBOLS).to(vector.dtype)
+        told = vector[:, None].expand(-1, row.size(1), -1)
+        return ShownBatch(
+            self.start(row),
+            queries.target,
+            torch.cat([row, told], dim=-1),
+            kind,
+            source=source,
+            keys=states[owner].flatten(1, 2),
+            colours=tasks.pairs[owner, :, 1].masked_fill(~shown[..., None], OUTSIDE).flatten(1),
+        )
+
+    def run(self, cell: Cell, batch: Batch, *, num_steps: int, **options: Any) -> Rollout:
+        """As of every task, short rows on a lattice that is cut to them."""
+        assert isinstance(batch, ShownBatch)
+        assert batch.context is not None
+        parts = by_width(batch.source, self.narrow)
+        ended = []
+        for index, cells in parts:
+            part = batch.select(index)
+            assert part.context is not None
+            part = replace(part, x=part.x[:, :cells], context=part.context[:, :cells])
+            ended.append(super().run(cut_to(cell, cells), part, num_steps=num_steps, **options))
+        back = torch.cat([index for index, _ in parts]).argsort()
+
+        def together(states: list[Tensor | None]) -> Tensor | None:
+            known = [x for x in states if x is not None]
+            # Cells that a cut lattice has not stay at zero.
+            padded = [F.pad(x, (0, 0, 0, batch.x.size(1) - x.size(-2))) for x in known]
+            return torch.cat(padded, dim=-3).index_select(-3, back) if padded else None
+
+        x = together([end.x for end in ended])
+        assert x is not None
+        memory, trajectory = together([end.memory for end in ended]), together([end.trajectory for end in ended])
+        return Rollout(x, memory, num_steps, trajectory)
+
+    def logits(self, x: Tensor, batch: Batch) -> Tensor:
+        """Logarithms of the colours' probabilities, ``[size, num_nodes, 10]``, in states of a batch."""
+        assert isinstance(batch, ShownBatch)
+        x = F.rms_norm(x, x.shape[-1:])
+        return self.readout(x, batch.source, batch.keys, batch.colours)
+
+    def loss(self, x: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of the cells, averaged over a row's own whose colour can be known."""
+        assert isinstance(batch, ShownBatch)
+        assert batch.target is not None
+        there = torch.cat([batch.source, batch.colours], dim=1)
+        known = F.one_hot(there, SYMBOLS).amax(1).gather(1, batch.target)
+        asked = (batch.target != OUTSIDE) & (known > 0)
+        target = batch.target.where(batch.target != OUTSIDE, 0)
+        losses = F.nll_loss(self.logits(x, batch).transpose(1, 2).float(), target, reduction="none")
+        return (losses * asked).sum(1) / asked.sum(1).clamp(min=1)
+
+    @torch.no_grad()
+    def predict(self, cell: Cell, batch: ShownBatch, *, num_steps: int) -> Tensor:
+        """Colours that the automaton comes to, ``[size, width]``; outside of rows they mean nothing."""
+        return self.logits(self.run(cell, batch, num_steps=num_steps).x, batch).argmax(-1)
+
+    @torch.no_grad()
+    def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
+        """Exact match on what is judged, by kind and in the mean over the rows."""
+        right, kind = [], []
+        for index in torch.arange(len(self.judged_tasks)).split(32):
+            tasks = self.judged_tasks.select(index)
+            batch = self.batch(tasks, tasks.left_out() if self.leaves_one_out else tasks.tests())
+            found = self.predict(cell, batch, num_steps=num_steps)
+            right.append(((found == batch.target) | (batch.target == OUTSIDE)).all(1))
+            kind.append(batch.kind)
+        exact, kinds = torch.cat(right).double(), torch.cat(kind)
+        # Of few tasks set aside some kind may have none.
+        of_kind = {self.kinds[number]: exact[kinds == number] for number in kinds.unique().tolist()}
+        return {"accuracy": float(exact.mean()), **{name: float(some.mean()) for name, some in of_kind.items()}}
+
+    @torch.no_grad()
+    def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
+        """Draw a judged task of each kind, and write the table of kinds.
+
+        In ``arc1d_demonstrations.png`` a block is a kind, in the order of the table: the demonstrations, each row above
+        what it becomes; then the row that is asked for, the automaton's colours after each step, and the target under a
+        gap.
+        """
+        kind = self.judged_tasks.kind
+        first = torch.stack([(kind == number).nonzero()[0, 0] for number in kind.unique()])
+        tasks = self.judged_tasks.select(first)
+        tests = tasks.tests()
+        batch = self.batch(tasks, tests.select((tests.owner[:, None] == torch.arange(len(tasks))).int().argmax(0)))
+        states = self.run(cell, batch, num_steps=num_steps, trajectory=True)
+        assert states.trajectory is not None
+        assert batch.target is not None
+        source, target = batch.source, batch.target
+        steps = torch.stack([self.logits(x, batch).argmax(-1) for x in states.trajectory[1:]])
+        gap = torch.full_like(source, OUTSIDE)[None]
+        shown = [rows for pairs in tasks.pairs.to(source.device).unbind(1) for rows in (pairs.transpose(0, 1), gap)]
+        steps = steps.where(source != OUTSIDE, OUTSIDE)
+        blocks = torch.cat([*shown, source[None], steps, gap, target[None], gap, gap])
+        picture = save_blocks(blocks, folder / "arc1d_demonstrations.png")
+        table = folder / "arc1d_demonstrations.md"
+        figures = self.evaluate(cell, num_steps=num_steps)
+        write_atomically(table, table_of_kinds(list(figures)[1:], figures, told=True).encode())
+        return [picture, table]
+
+    def _read(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """The reader's states and summaries of pairs, short ones on a lattice that is cut to them."""
+        width, parts = pairs.size(2), by_width(pairs[:, 0], self.narrow)
+        read = [self.reader(pairs[index, :, :cells]) for index, cells in parts]
+        back = torch.cat([index for index, _ in parts]).argsort()
+        states = torch.cat([F.pad(states, (0, 0, 0, width - states.size(1))) for states, _ in read])
+        return states[back], torch.cat([summaries for _, summaries in read])[back]

@@ -1,0 +1,85 @@
+"""Rows: colours of many rows at once, numbered by their appearance, moved and mirrored."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cellgraph.automata.tasks.arc1d_pairs import COLOURS
+
+#: What stands in the cells of a lattice beyond the end of a row, which begins at the first cell.
+OUTSIDE = COLOURS
+
+
+def appearance(*rows: Tensor) -> Tensor:
+    """Numbers of the colours by their first appearance, as :func:`~cellgraph.automata.tasks.arc1d_pairs.renumber` has
+    them, of many rows at once.
+
+    What is read in these numbers is the same whatever the colours are: only the background is known by its own.
+
+    Args:
+        rows: Colours, ``[size, width]``, in the order in which they are looked at.
+
+    Returns:
+        The number of each colour in each row, ``[size, 10]``.
+
+    Example:
+        >>> appearance(torch.tensor([[7, 0, 3]]), torch.tensor([[3, 0, 1]]))[0, [0, 7, 3, 1]]
+        tensor([0, 1, 2, 3])
+    """
+    line = torch.cat(rows, dim=1)
+    colours = torch.arange(COLOURS, device=line.device)
+    found = line[..., None] == colours
+    # Colours that are not there follow in their own order.
+    first = torch.where(found.any(1), found.float().argmax(1), line.size(1) + colours)
+    first[:, 0] = -1
+    return first.argsort(1).argsort(1)
+
+
+def numbered(rows: Tensor, numbers: Tensor) -> Tensor:
+    """Rows ``[size, width]`` with numbers ``[size, 10]`` in the place of the colours."""
+    return torch.where(rows == OUTSIDE, OUTSIDE, numbers.gather(1, rows.clamp(max=COLOURS - 1)))
+
+
+def moved(pairs: Tensor, generator: torch.Generator) -> Tensor:
+    """Pairs of rows, in each of which all that is not background has moved along the row, both rows alike.
+
+    It moves as far as there is room, to each place with equal probability; one pair of four stays as it is. A rule
+    that does not hang on places is the same rule then.
+
+    Args:
+        pairs: Colours, ``[size, 2, width]``.
+        generator: Source of the places, on the CPU.
+    """
+    size, width = len(pairs), pairs.size(2)
+    inside = pairs[:, 0] != OUTSIDE
+    length = inside.sum(1)
+    drawn = ((pairs != 0) & inside[:, None]).any(1)
+    first = drawn.float().argmax(1)
+    last = width - 1 - drawn.flip(1).float().argmax(1)
+    room = first + length - last
+    chance = torch.rand(2, size, generator=generator).to(pairs.device)
+    by = torch.where(drawn.any(1) & (chance[0] < 0.75), (chance[1] * room).long() - first, 0)
+    # What leaves at one end is background, and comes in at the other.
+    place = (torch.arange(width, device=pairs.device) - by[:, None]) % length.clamp(min=1)[:, None]
+    return torch.where(inside[:, None], pairs.gather(2, place[:, None].expand_as(pairs)), pairs)
+
+
+def mirrored(pairs: Tensor) -> Tensor:
+    """Pairs of rows ``[size, 2, width]`` from their ends to their beginnings: a rule of its own, as consistent."""
+    length = (pairs[:, 0] != OUTSIDE).sum(1, keepdim=True)
+    own = torch.arange(pairs.size(2), device=pairs.device)
+    place = torch.where(own < length, length - 1 - own, own)
+    return pairs.gather(2, place[:, None].expand_as(pairs))
+
+
+def by_width(rows: Tensor, narrow: int) -> list[tuple[Tensor, int]]:
+    """The numbers of the rows that are no wider, and of the others, each with the cells that they need.
+
+    Args:
+        rows: Colours, ``[size, width]``.
+        narrow: Cells that are enough for the first; at 0 there are none.
+    """
+    short = ((rows != OUTSIDE).sum(1) <= narrow) & (narrow > 0)
+    parts = [(short.nonzero()[:, 0], narrow), ((~short).nonzero()[:, 0], rows.size(1))]
+    return [(index, cells) for index, cells in parts if len(index)]
