@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cellgraph import processes
+from cellgraph.automata.lesson import AutomatonLesson
+from cellgraph.automata.settings import AutomatonSettings
 from cellgraph.automata.task import Batch, Task
 from cellgraph.automata.tasks.arc1d_copying import CopyingReadout
 from cellgraph.automata.tasks.arc1d_picture import save_blocks
@@ -157,6 +159,16 @@ class Arc1DDemonstrations(Task):
         seen, place, count = number.unique(return_inverse=True, return_counts=True)
         mean = torch.zeros_like(count, dtype=loss.dtype).index_add(0, place, loss) / count
         self.cost[seen] = (self.cost[seen] + mean.to(self.cost)) / 2
+
+    def lesson(self, settings: AutomatonSettings) -> AutomatonLesson:
+        """A new training by these settings.
+
+        Raises:
+            ValueError: If there is a pool: rows and what is read for them are given once.
+        """
+        if self.pool is not None:
+            raise ValueError(f"{type(self).__name__} draws each sample anew, a pool is of no use to it: leave it out")
+        return super().lesson(settings)
 
     def batch(self, tasks: ShownTasks, queries: Queries) -> ShownBatch:
         """Start states and contexts of rows, and what was read in the demonstrations.

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cellgraph.automata import AutomatonSettings, on_lattice, train_automaton
+from cellgraph.automata import AutomatonSettings, SamplePool, on_lattice, train_automaton
 from cellgraph.automata.tasks.arc1d_copying import CopyingReadout
 from cellgraph.automata.tasks.arc1d_demonstrations import Arc1DDemonstrations
 from cellgraph.automata.tasks.arc1d_pairs import read_tasks, renumber
@@ -321,6 +321,39 @@ def test_reading_together_is_the_mean_of_those_there_are():
     x = reader(padded)[0][0, :5]
     features = torch.relu(reader.features(x))
     torch.testing.assert_close(one, torch.cat([features.mean(0), features.amax(0)]))
+
+
+def test_tasks_are_drawn_by_what_they_cost(path):
+    task, _ = made(path)
+    batch = task.sample(6, torch.Generator().manual_seed(0))
+    # What moves along a row keeps its colours.
+    for number, source in zip(batch.number, batch.source, strict=True):
+        assert (task.learned.pairs[number, :, 0].sort(1).values == source.sort().values).all(1).any()
+    batch = replace(batch, number=torch.tensor([4, 4, 7, 7, 7, 2]))
+    task.notice(batch, torch.tensor([1.0, 2.0, 0.1, 0.2, 0.6, 5.0]))
+    expected = torch.ones(12)
+    expected[[4, 7, 2]] = torch.tensor([(1 + 1.5) / 2, (1 + 0.3) / 2, (1 + 5.0) / 2])
+    torch.testing.assert_close(task.cost, expected)
+    task.cost.zero_()[7] = 0.3025
+    # A root of 0.55 and the twentieth: six parts for this one, and half a one for each of the eleven others.
+    generator = torch.Generator().manual_seed(0)
+    seen = torch.cat([task.sample(40, generator).number for _ in range(10)])
+    assert (seen == 7).float().mean() == pytest.approx(6 / (6 + 5.5), abs=0.1)
+    task.by_loss = False
+    seen = torch.cat([task.sample(40, generator).number for _ in range(10)])
+    assert (seen == 7).float().mean() == pytest.approx(1 / 12, abs=0.05)
+
+
+def test_training_notices(path):
+    task, cell = made(path)
+    train_automaton(cell, task, AutomatonSettings(max_steps=1, batch_size=4, num_steps=2), progress=False)
+    assert 2 <= (task.cost != 1).sum() <= 4
+
+
+def test_refuses_a_pool(path):
+    task, cell = made(path)
+    with pytest.raises(ValueError, match="pool"):
+        train_automaton(cell, task, AutomatonSettings(max_steps=1, num_steps=2), pool=SamplePool(8), progress=False)
 
 
 @pytest.mark.parametrize("kind_given", [False, True])
