@@ -37,7 +37,7 @@ def group_pairs(pairs: Sequence[QAPair]) -> list[list[int]]:
     """Groups pairs that must not be parted: the connected components over equal question, answer, topic, dialogue.
 
     Texts are compared by :func:`normalise_text`; an empty topic or dialogue connects nothing, nor does the question of
-    a later turn of a dialogue, such as "Why?".
+    a later turn of a dialogue, such as "Why?". The first turn is that of the lowest number.
 
     Args:
         pairs: The pairs.
@@ -54,10 +54,9 @@ def group_pairs(pairs: Sequence[QAPair]) -> list[list[int]]:
 
     first: dict[tuple[str, str], int] = {}
     rows, columns = [], []
-    for index, pair in enumerate(pairs):
+    for index, (pair, asked) in enumerate(zip(pairs, _asked_first(pairs), strict=True)):
         for field, text in (
-            # What a later turn asks is known from those before it alone.
-            ("question", "" if pair.dialogue and pair.turn else normalise_text(pair.question)),
+            ("question", asked),
             ("answer", normalise_text(pair.answer)),
             ("topic", normalise_text(pair.topic)),
             ("dialogue", pair.dialogue),
@@ -129,7 +128,8 @@ def split_pairs(
             f"{len(pairs)} pairs cannot give {wanted['test']} for test and {wanted['validation']} for validation "
             "and leave some for training"
         )
-    groups = sorted(group_pairs(pairs), key=lambda group: _draw(seed, [pairs[i] for i in group]))
+    asked = _asked_first(pairs)
+    groups = sorted(group_pairs(pairs), key=lambda group: _draw(seed, [asked[i] for i in group]))
     largest = max(map(len, groups))
     parts: dict[str, list[QAPair]] = {}
     for name, size in wanted.items():
@@ -151,6 +151,8 @@ def split_pairs(
 def train_on_more(split: Split, more: Sequence[QAPair]) -> Split:
     """The split with more pairs to train on, of which those that a held-out part knows are left out.
 
+    A dialogue that bears the name of one in training is another one, and gets a name of its own.
+
     Args:
         split: The parts.
         more: Pairs of any source: what shares a question, answer, topic or dialogue with a held-out pair, or with what
@@ -163,7 +165,16 @@ def train_on_more(split: Split, more: Sequence[QAPair]) -> Split:
     """
     held = [*split.validation, *split.test]
     free = [i - len(held) for group in group_pairs([*held, *more]) if group[0] >= len(held) for i in group]
-    return replace(split, train=[*split.train, *(more[i] for i in sorted(free))])
+    taken = {pair.dialogue for pair in split.train} - {""}
+    renamed: dict[str, str] = {}
+    for name in sorted({pair.dialogue for pair in more}):
+        own = name
+        while own in taken:
+            own = f"{own} (more)"
+        renamed[name] = own
+        taken.add(own)
+    added = (more[i] for i in sorted(free))
+    return replace(split, train=[*split.train, *(replace(pair, dialogue=renamed[pair.dialogue]) for pair in added)])
 
 
 def _at_most(size: int | float, groups: list[list[int]]) -> list[list[int]]:
@@ -199,9 +210,20 @@ def _part(size: float, total: int, name: str) -> int:
     return round(share * total)
 
 
-def _draw(seed: int, members: Sequence[QAPair]) -> bytes:
+def _asked_first(pairs: Sequence[QAPair]) -> list[str]:
+    """Returns the words of each question, none of a later turn: what that asks is known from those before it alone."""
+    first: dict[str, int] = {}
+    for pair in pairs:
+        first[pair.dialogue] = min(pair.turn, first.get(pair.dialogue, pair.turn))
+    return [
+        "" if pair.dialogue and pair.turn > first[pair.dialogue] else normalise_text(pair.question) for pair in pairs
+    ]
+
+
+def _draw(seed: int, asked: Sequence[str]) -> bytes:
     """Returns the place of a group in the draw: a hash, which unlike a generator is the same in every version."""
-    name = min(normalise_text(pair.question) for pair in members)  # no other group has this question
+    # No other group has this question. One that many dialogues have, as those of later turns, would draw them together.
+    name = min(filter(None, asked), default="")
     return hashlib.sha256(f"{seed}\n{name}".encode()).digest()
 
 

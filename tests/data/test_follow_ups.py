@@ -6,10 +6,11 @@ import json
 import os
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cellgraph.data import follow_up_pairs, split_pairs, train_on_more
+from cellgraph.data import QAPair, follow_up_pairs, group_pairs, split_pairs, train_on_more
 
 MEDQUAD = Path(os.environ.get("CELLGRAPH_DATA", "data")) / "medquad" / "medquad.jsonl"
 
@@ -55,6 +56,31 @@ def test_equal_follow_ups_of_different_dialogues_do_not_tie_them_together(tmp_pa
     assert (len(split.test), len(split.validation)) == (8, 4)
     parts = [{pair.topic for pair in part} for part in (split.train, split.validation, split.test)]
     assert sum(map(len, parts)) == len(parts[0] | parts[1] | parts[2])
+
+
+def test_dialogues_are_drawn_by_what_they_ask_first_whatever_their_order_and_later_questions(tmp_path: Path) -> None:
+    rows = [(f"{word} {topic}?", f"{word} {topic}!", topic) for topic in map("t{}".format, range(60)) for word in "ab"]
+    path = write(tmp_path, rows)
+    sizes: dict[str, Any] = {"test": 20, "validation": 10, "seed": 0}
+    pairs = follow_up_pairs(path)
+    split = split_pairs(pairs, **sizes)
+    turned = split_pairs(pairs[::-1], **sizes)
+    assert {*turned.test} == {*split.test}
+    assert {*turned.validation} == {*split.validation}
+    # With the names left in, the same dialogues are held out.
+    full = split_pairs(follow_up_pairs(path, full=True), **sizes)
+    assert {pair.dialogue for pair in full.test} == {pair.dialogue for pair in split.test}
+
+
+def test_dialogues_may_be_numbered_from_any_turn() -> None:
+    asked = {"a": ("What is tin?", "Why?"), "b": ("what is tin", "Why?"), "c": ("What is gold?", "Why?")}
+    for first in (0, 1, 5):
+        pairs = [
+            QAPair(question, f"{name} {turn}", dialogue=name, turn=first + turn)
+            for name, turns in asked.items()
+            for turn, question in enumerate(turns)
+        ]
+        assert group_pairs(pairs) == [[0, 1, 2, 3], [4, 5]]
 
 
 def test_a_file_without_dialogues_is_refused(tmp_path: Path) -> None:
@@ -104,3 +130,20 @@ def test_more_to_train_on_is_nothing_that_a_held_out_part_knows(tmp_path: Path) 
     # No dialogue of the one is one of the other.
     sizes = Counter(pair.dialogue for pair in grown.train)
     assert {*sizes.values()} == {4}
+
+
+def test_more_dialogues_of_one_name_stay_two(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, [(f"What is metal{i} {j}?", f"Answer {i} {j}.", f"metal{i}") for i in range(9) for j in range(4)]
+    )
+    split = split_pairs(follow_up_pairs(path, seed=1), test=8, validation=4, seed=0)
+    # Of the same seed, the first order is the same, and so are its names.
+    grown = train_on_more(split, follow_up_pairs(path, orders=2, seed=1))
+    turns: dict[str, list[int]] = {}
+    for pair in grown.train:
+        turns.setdefault(pair.dialogue, []).append(pair.turn)
+    assert len(turns) == 3 * len(split.train) // 4
+    assert all(each == [0, 1, 2, 3] for each in turns.values())
+    assert [pair.question for pair in grown.train[len(split.train) :]][:4] == [
+        pair.question for pair in split.train[:4]
+    ]
