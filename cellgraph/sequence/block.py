@@ -32,6 +32,9 @@ class Block(nn.Module):
     Attributes:
         capacity: The longest sequence that it takes; ``None`` where any.
         stride: How many places of the sequence become one.
+
+    Raises:
+        ValueError: If the width, or an option that is a whole number, is not positive.
     """
 
     #: The kinds of blocks by name.
@@ -47,6 +50,10 @@ class Block(nn.Module):
 
     @plain_numbers
     def __init__(self, width: int, **options: Any) -> None:
+        # Counts and sizes all of them: without this a layer fails in its own way, or at the first call.
+        for name, value in {"width": width, **options}.items():
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"{name} of a block {self.kind} must be positive, got {value}")
         super().__init__()
         self.width, self.options = width, options
 

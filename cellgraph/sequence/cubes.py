@@ -157,6 +157,8 @@ class StreamCube(_Cube):
             out_std=out_std,
             surface_channels=surface_channels,
         )
+        if surface_channels > width:
+            raise ValueError(f"surface_channels must be at most the width {width}, got {surface_channels}")
         lattice = self.cell.lattice
         self.front = Surface(lattice, "front", channels=surface_channels)
         self.back = Surface(lattice, "back", channels=width)

@@ -81,6 +81,8 @@ class SequenceGraph(Pretrained):
         super().__init__()
         if over not in OVER:
             raise ValueError(f"over must be one of {OVER}, got {over!r}")
+        if width < 1:
+            raise ValueError(f"width must be positive, got {width}")
         self.over, self.key_kind, self.width = over, key, width
         self.path = LinearPath(in_features, key=key)
         surface = min(in_features, SURFACE) if surface_width is None else surface_width
@@ -209,7 +211,9 @@ class SequenceGraph(Pretrained):
             blocks: The chain.
             width: Its width, by default the same.
         """
-        other = SequenceGraph.from_config({**self.config(), "blocks": blocks, "width": width or self.width})
+        other = SequenceGraph.from_config(
+            {**self.config(), "blocks": blocks, "width": self.width if width is None else width}
+        )
         own = {name: value for name, value in self.state_dict().items() if name.split(".")[0] in _ENDS}
         other.load_state_dict(own, strict=False)
         return other
@@ -241,6 +245,14 @@ class SequenceGraph(Pretrained):
         return cls(**config)
 
     def _answer_turn(self, question: Tensor, memory: Tensor | None) -> CellGraphOutput:
+        if not torch.compiler.is_compiling():
+            width = self.in_features
+            if question.dim() != 2 or question.size(-1) != width:
+                raise ValueError(f"over turns a question must be [batch, {width}], got {list(question.shape)}")
+            if memory is not None and (memory.dim() != 3 or memory.shape[::2] != question.shape):
+                raise ValueError(
+                    f"memory must be [{len(question)}, turns before, {width}] here, got {list(memory.shape)}"
+                )
         history = question[:, None] if memory is None else torch.cat([memory.to(question.dtype), question[:, None]], 1)
         if self.capacity is not None:
             history = history[:, -self.capacity :]

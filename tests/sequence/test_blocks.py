@@ -148,6 +148,14 @@ def test_gradients_reach_the_first_token_of_a_stream() -> None:
         ([{"kind": "transformer", "heads": 3}], "heads must divide the width 8, got 3"),
         ([{"kind": "cube", "shape": [5, 2, 2], "num_steps": 2}], "num_steps=2 cannot carry a signal over the 4 steps"),
         ("cct", "blocks must be a list of mappings"),
+        ([{"kind": "transformer", "layers": 0}], "layers of a block transformer must be positive, got 0"),
+        ([{"kind": "transformer", "max_length": -1}], "max_length of a block transformer must be positive, got -1"),
+        ([{"kind": "perceptron", "hidden": -1}], "hidden of a block perceptron must be positive, got -1"),
+        ([{"kind": "convolution", "hidden": 0}], "hidden of a block convolution must be positive, got 0"),
+        ([{"kind": "mamba", "layers": 0}], "layers of a block mamba must be positive, got 0"),
+        ([{"kind": "mamba", "state": -1}], "state of a block mamba must be positive, got -1"),
+        ([{"kind": "cube", "num_steps": 0}], "num_steps of a block cube must be positive, got 0"),
+        ([{"kind": "stream", "surface_channels": 9}], "surface_channels must be at most the width 8, got 9"),
     ],
 )
 def test_what_is_wrong_is_told(blocks: Any, told: str) -> None:

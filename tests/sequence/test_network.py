@@ -75,9 +75,18 @@ def test_padding_and_neighbours_in_the_batch_change_nothing() -> None:
 
 
 def test_a_shortened_sequence_weighs_all_the_tokens_that_it_stands_for() -> None:
-    model = stirred(network(blocks=[{"kind": "cct", "stride": 3}]))
+    model = stirred(network(blocks=[{"kind": "cct", "stride": 3}])).double()
+    x = torch.randn(1, 8, 12, dtype=torch.float64)
     with torch.no_grad():
-        assert model(tokens().padded()).query.shape == (6, 12)
+        # The readout silent, the path alone is left, of the tokens as they are weighed.
+        model.readout.weight.zero_()
+        scaled = model.embed((x - model.token_mean) / model.token_scale)
+        places, _ = model.blocks[0](scaled, torch.ones(1, 8, dtype=torch.bool))
+        logits = model.gate(model.norm(places))[0, :, 0].numpy()  # type: ignore[misc]
+        # Three places stand for the tokens 0 to 2, 3 to 5, and 6 and 7.
+        share = np.exp(logits)[[0, 0, 0, 1, 1, 1, 2, 2]]
+        read = torch.from_numpy(share / share.sum() @ x[0].numpy())
+        torch.testing.assert_close(model(x).query[0], model.path(model.path.question(read)), rtol=1e-6, atol=1e-6)
 
 
 def test_gradients_reach_every_part() -> None:
@@ -150,6 +159,31 @@ def test_another_chain_has_the_same_path_and_scales() -> None:
 def test_what_does_not_fit_is_refused(wrong: torch.Tensor, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         network()(wrong)
+
+
+@pytest.mark.parametrize(
+    ("question", "memory", "told"),
+    [
+        ((2, 3, 12), None, r"over turns a question must be \[batch, 12\], got \[2, 3, 12\]"),
+        ((2, 7), None, r"over turns a question must be \[batch, 12\], got \[2, 7\]"),
+        ((2, 12), (3, 1, 12), r"memory must be \[2, turns before, 12\] here, got \[3, 1, 12\]"),
+        ((2, 12), (2, 12), r"memory must be \[2, turns before, 12\] here, got \[2, 12\]"),
+    ],
+)
+def test_over_turns_what_does_not_fit_is_refused(
+    question: tuple[int, ...], memory: tuple[int, ...] | None, told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        network(over="turns")(torch.randn(question), None if memory is None else torch.randn(memory))
+
+
+def test_a_width_must_be_positive() -> None:
+    model = network(blocks=[])
+    for width in (0, -1):
+        with pytest.raises(ValueError, match=f"width must be positive, got {width}"):
+            network(width=width)
+        with pytest.raises(ValueError, match=f"width must be positive, got {width}"):
+            model.with_blocks([], width=width)
 
 
 def test_an_empty_question_gives_numbers() -> None:
