@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,10 +58,11 @@ def label(setting: Mapping[str, Any], reference: Mapping[str, Any] | None = None
     told = setting
     if reference is not None and len(setting) > ALL_TOLD:
         told = {key: value for key, value in setting.items() if value != reference[key]}
-    short = {key: _named(key) for key in told}
+    # Among all the keys: another setting may tell one of those that are left out here.
+    short = Counter(map(_named, setting))
     parts = []
     for key, value in told.items():
-        name = short[key] if list(short.values()).count(short[key]) == 1 else key
+        name = _named(key) if short[_named(key)] == 1 else key
         # The class of a part says enough without its module.
         parts.append(f"{name}={str(value).rsplit('.', 1)[-1] if key.endswith(CLASS) else value}")
     return ", ".join(parts) or ("the reference" if setting else "all alike")

@@ -94,6 +94,19 @@ def test_of_many_keys_a_setting_tells_what_differs_from_the_reference() -> None:
     assert names == ["the reference", "a=2", "b=2", "c=2", "d=Two"]
 
 
+def test_settings_that_differ_in_keys_of_one_ending_have_names_of_their_own() -> None:
+    base = {"cell": {"width": 1}, "front": {"width": 1}, "b": 1, "c": 1}
+    changed = [
+        base,
+        {**base, "cell": {"width": 2}},
+        {**base, "front": {"width": 2}},
+        {**base, "b": 2},
+        {**base, "c": 2},
+    ]
+    names = [one.name for one in compare([run(0.5, seed=0, **config) for config in changed]).settings]
+    assert names == ["the reference", "cell.width=2", "front.width=2", "b=2", "c=2"]
+
+
 def test_a_value_in_a_mapping_that_is_empty_elsewhere_is_one_key() -> None:
     runs = [run(0.5, seed=0, rates={}), run(0.5, seed=0, rates={"readout": 0.0})]
     assert differing(runs) == [{"rates.readout": None}, {"rates.readout": 0.0}]
