@@ -148,7 +148,7 @@ def split_pairs(
     return Split(train=learned, validation=parts["validation"], test=parts["test"])
 
 
-def train_on_more(split: Split, more: Sequence[QAPair]) -> Split:
+def train_on_more(split: Split, more: Sequence[QAPair], *, left_out: Sequence[QAPair] = ()) -> Split:
     """The split with more pairs to train on, of which those that a held-out part knows are left out.
 
     A dialogue that bears the name of one in training is another one, and gets a name of its own.
@@ -157,13 +157,15 @@ def train_on_more(split: Split, more: Sequence[QAPair]) -> Split:
         split: The parts.
         more: Pairs of any source: what shares a question, answer, topic or dialogue with a held-out pair, or with what
             does (:func:`group_pairs`), is not taken.
+        left_out: Pairs that are not trained on, though they are in no other part: what shares something with them is
+            not taken either.
 
     Example:
         >>> split = Split([QAPair("a", "1")], [], [QAPair("b", "2", topic="t")])
         >>> [pair.question for pair in train_on_more(split, [QAPair("c", "3"), QAPair("d", "4", topic="T")]).train]
         ['a', 'c']
     """
-    held = [*split.validation, *split.test]
+    held = [*split.validation, *split.test, *left_out]
     free = [i - len(held) for group in group_pairs([*held, *more]) if group[0] >= len(held) for i in group]
     taken = {pair.dialogue for pair in split.train} - {""}
     renamed: dict[str, str] = {}

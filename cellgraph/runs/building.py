@@ -99,9 +99,15 @@ def build_objective(node: Mapping[str, Any]) -> Any:
 def make_split(data: Mapping[str, Any]) -> Split:
     """The pairs that the part ``data`` of a configuration names, split by group."""
     seed = integer("data.seed", data["seed"])
-    sizes = {"test": data["test"], "validation": data["validation"], "train": data.get("train")}
-    split = split_pairs(build(data["source"])(), **sizes, seed=seed)
-    return train_on_more(split, build(data["more"])()) if data.get("more") else split
+    pairs, train = build(data["source"])(), data.get("train")
+    sizes = {"test": data["test"], "validation": data["validation"], "seed": seed}
+    split = split_pairs(pairs, **sizes, train=train)
+    if not data.get("more"):
+        return split
+    # Of few pairs to train on, more does not bring back what they leave.
+    trained = {*split.train}
+    left_out = [] if train is None else [pair for pair in split_pairs(pairs, **sizes).train if pair not in trained]
+    return train_on_more(split, build(data["more"])(), left_out=left_out)
 
 
 def _question_answering(config: Mapping[str, Any], folder: RunFolder) -> Experiment:

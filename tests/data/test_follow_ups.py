@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cellgraph.data import QAPair, follow_up_pairs, group_pairs, split_pairs, train_on_more
+from cellgraph.runs.building import make_split
 
 MEDQUAD = Path(os.environ.get("CELLGRAPH_DATA", "data")) / "medquad" / "medquad.jsonl"
 
@@ -147,3 +148,17 @@ def test_more_dialogues_of_one_name_stay_two(tmp_path: Path) -> None:
     assert [pair.question for pair in grown.train[len(split.train) :]][:4] == [
         pair.question for pair in split.train[:4]
     ]
+
+
+def test_of_fewer_pairs_to_train_on_more_brings_no_others_back(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, [(f"What is metal{i} {j}?", f"Answer {i} {j}.", f"metal{i}") for i in range(9) for j in range(4)]
+    )
+    source = {"_target_": "cellgraph.data.follow_up_pairs", "_partial_": True, "path": str(path)}
+    data = {"source": source, "more": {**source, "orders": 2, "seed": 1}, "test": 8, "validation": 4, "seed": 0}
+    few, whole = make_split({**data, "train": 0.5}), make_split(data)
+    assert (few.test, few.validation) == (whole.test, whole.validation)
+    # Three of six topics, each in three orders.
+    topics = Counter(pair.topic for pair in few.train)
+    assert [*topics.values()] == [12] * 3
+    assert topics.keys() < {pair.topic for pair in whole.train}
