@@ -37,7 +37,10 @@ class DecoderSettings:
         weight_decay: Its weight decay.
         noise: Norm of the noise on the unit embeddings, so that the decoder bears with embeddings that are near a true
             one only.
-        seed: Seed of the order and the noise.
+        seed: Seed of the order; the noise comes from PyTorch's own generator.
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     max_epochs: int = 40
@@ -50,6 +53,12 @@ class DecoderSettings:
 
     def __post_init__(self) -> None:
         settle_numbers(self)
+        for name in ("max_epochs", "patience", "batch_size", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("weight_decay", "noise"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
 def fit_decoder(

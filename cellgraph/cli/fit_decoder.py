@@ -23,6 +23,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--max-epochs", type=int, default=fitting.DecoderSettings.max_epochs, help="most passes")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
+    settings = fitting.DecoderSettings(max_epochs=given.max_epochs, seed=given.seed)
     run = FinishedRun.load(given.run)
     folder = run.folder.decoder
     if (folder / "config.json").exists():
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
             (embeddings["train"], decoder.tokens(texts["train"])),
             (embeddings["validation"], decoder.tokens(texts["validation"])),
             folder=folder,
-            settings=fitting.DecoderSettings(max_epochs=given.max_epochs, seed=given.seed),
+            settings=settings,
         )
     questions = run.read([pair.question for pair in run.pairs.test])
     sources = {

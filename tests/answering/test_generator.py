@@ -102,6 +102,15 @@ def test_an_interrupted_fit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "config.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_epochs", 0), ("max_epochs", -1), ("patience", 0), ("batch_size", 0), ("lr", 0.0), ("noise", -1.0)],
+)
+def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"{name} must (be positive|not be negative), got {value}"):
+        DecoderSettings(**{name: value})  # type: ignore[arg-type]
+
+
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no generative decoder"):
         GenerativeDecoder.from_pretrained(tmp_path)
