@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from cellgraph.files import expanded
-from cellgraph.reading import read_json
+from cellgraph.reading import first_line, read_json
 
 #: Files at the top of a model folder that no embedding depends on.
 _UNRELATED = {
@@ -48,7 +48,7 @@ def locate_model(name_or_path: str, *, revision: str | None = None) -> Path:
     folder = expanded(name_or_path)
     if folder is not None and folder.is_dir():
         return folder
-    reason: Exception | None = None
+    reason = Exception()
     for weights, cached in (("*.safetensors", True), ("*.safetensors", False), ("pytorch_model*.bin", False)):
         snapshot = _snapshot(name_or_path, revision, weights, cached=cached)
         if isinstance(snapshot, Path):
@@ -80,16 +80,6 @@ def _snapshot(name: str, revision: str | None, weights: str, *, cached: bool) ->
     except Exception as error:
         return error
     return folder
-
-
-def first_line(error: Exception | None) -> str:
-    r"""What an error says first, for messages of one line.
-
-    Example:
-        >>> first_line(ValueError("no such key\n  in line 3"))
-        'no such key'
-    """
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def weight_files(folder: Path) -> list[Path]:

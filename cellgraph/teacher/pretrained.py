@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from cellgraph.teacher.hub import first_line, weight_files
+from cellgraph.reading import first_line
+from cellgraph.teacher.hub import weight_files
 
 QUANTIZATIONS = ("8bit", "4bit")
 
