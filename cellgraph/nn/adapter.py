@@ -214,7 +214,9 @@ class AutoencoderAdapter(LinearAdapter):
         super().fit(embeddings)
         # Adam's small steps are lost on half precision.
         kept, used = self.dtype, torch.promote_types(self.dtype, torch.float32)
-        self.to(used)
+        # What is frozen in the training to come is fitted here all the same.
+        trained = [parameter.requires_grad for parameter in self.parameters()]
+        self.to(used).requires_grad_(True)
         optimizer = torch.optim.Adam(self.parameters(), lr=self.lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.updates)
         generator = torch.Generator().manual_seed(0)
@@ -230,7 +232,9 @@ class AutoencoderAdapter(LinearAdapter):
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-        self.to(kept).requires_grad_(True).zero_grad()
+        self.to(kept).zero_grad()
+        for parameter, was in zip(self.parameters(), trained, strict=True):
+            parameter.requires_grad_(was)
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments as plain types."""

@@ -56,6 +56,19 @@ def test_an_autoencoder_learns_to_reconstruct() -> None:
     assert float(made.encode(x).square().mean()) == pytest.approx(1.0, abs=0.3)
 
 
+@pytest.mark.parametrize("frozen", ["encoder", "decoder", "encoder and decoder"])
+def test_an_autoencoder_is_fitted_whatever_of_it_is_not_trained_later(frozen: str) -> None:
+    # Points on a plane, which two values say all of.
+    x = torch.randn(200, 2) @ torch.randn(2, 12) + 0.3
+    made = AutoencoderAdapter(12, 2, hidden=32, updates=300, lr=1e-2)
+    for part in frozen.split(" and "):
+        getattr(made, part).requires_grad_(False)
+    made.fit(x)
+    assert made.reconstruction_error(x) < 0.1
+    for part in ("encoder", "decoder"):
+        assert all(p.requires_grad == (part not in frozen) and p.grad is None for p in getattr(made, part).parameters())
+
+
 def test_regression_is_scikit_learns_ridge() -> None:
     x = embeddings()
     target = torch.tanh(x @ torch.randn(12, 7) * 3)
