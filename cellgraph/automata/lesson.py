@@ -14,7 +14,7 @@ from cellgraph.automata.automaton import Automaton
 from cellgraph.automata.batch import Batch
 from cellgraph.automata.curriculum import Curriculum
 from cellgraph.automata.penalties import drift, overflow
-from cellgraph.automata.resizing import on_lattice
+from cellgraph.automata.resizing import on_lattice, share_weights
 from cellgraph.automata.settings import AutomatonSettings
 from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
@@ -140,7 +140,8 @@ class AutomatonLesson(Lesson):
         if self._small is None or shape != self._small_shape:
             device = cell.device
             task = self.task.resized(shape).to(device)
-            # The weights are those of the cell, and saved with it.
+            # The weights are those of the cell and the task, and saved with them.
+            share_weights(self.task, task)
             self._small, self._small_shape = (on_lattice(cell, task.lattice), task), shape
         return self._small
 

@@ -93,7 +93,8 @@ class SamplePool:
             The places in the pool, for :meth:`put`, and the samples.
 
         Raises:
-            ValueError: If the pool is too small.
+            ValueError: If the pool is too small, or keeps whole samples and new ones hang on what the task learns, of
+                which nothing would be learned.
         """
         if size > self.size or self.reseed + self.damage > size:
             raise ValueError(
@@ -101,10 +102,10 @@ class SamplePool:
                 f"{self.damage} that start anew and are damaged, got {size}"
             )
         if self.samples is None:
-            self.samples = _detached(task.sample(self.size, generator)).to(self.device)
+            self.samples = self._new(task, self.size, generator).to(self.device)
         index = torch.randperm(self.size, generator=generator)[:size]
         if self.memory_channels:
-            return index, self._with_memory(_detached(task.sample(size, generator)), index).to(device)
+            return index, self._with_memory(task.sample(size, generator), index).to(device)
         rank = self._ranked(task, index, device)
         damaged = index[rank[size - self.damage :]]
         if len(damaged):
@@ -113,7 +114,7 @@ class SamplePool:
         too_old[rank[: self.reseed]] = True
         renewed = index[too_old]
         if len(renewed):
-            self._write(renewed, _detached(task.sample(len(renewed), generator)))
+            self._write(renewed, self._new(task, len(renewed), generator))
             self.age[renewed] = 0
         return index, self.samples.select(index).to(device)
 
@@ -144,6 +145,17 @@ class SamplePool:
             raise ValueError(f"the pool has {self.size} samples, the saved one {len(state['age'])}")
         self.age = state["age"].clone()
         self.samples = None if state["samples"] is None else _detached(Batch(**state["samples"])).to(self.device)
+
+    def _new(self, task: Task, size: int, generator: torch.Generator) -> Batch:
+        batch = task.sample(size, generator)
+        learned = [name for name, tensor in batch.tensors().items() if tensor.requires_grad]
+        if learned and not self.memory_channels:
+            raise ValueError(
+                f"a pool keeps samples without gradient, so that {type(task).__name__} would learn nothing of what its "
+                f"{' and '.join(learned)} is made of: train it without a pool, or keep the memory alone "
+                f"(memory_channels)"
+            )
+        return _detached(batch)
 
     def _ranked(self, task: Task, index: Tensor, device: torch.device | str) -> Tensor:
         """Places in the batch from the greatest loss to the least; a loss that is not a number counts as greatest."""

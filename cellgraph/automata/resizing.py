@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cellgraph.graph import Graph
 from cellgraph.nn import Cell
@@ -29,13 +29,28 @@ def on_lattice(cell: AnyCell, lattice: Graph) -> AnyCell:
         (1024, True)
     """
     other = cell.on(lattice)
-    shared = dict(cell.named_parameters())
-    for name, parameter in list(other.named_parameters()):
-        if parameter.shape != shared[name].shape:
+    share_weights(cell, other)
+    return other
+
+
+def share_weights(source: Any, target: Any) -> None:
+    """Put the very parameters of a module in the place of those of its like on another lattice, which may lack some.
+
+    Args:
+        source: A cell or a task.
+        target: The other one.
+
+    Raises:
+        ValueError: If a weight belongs to the lattice that it is on.
+    """
+    shared = dict(source.named_parameters())
+    for name, parameter in list(target.named_parameters()):
+        if name not in shared or parameter.shape != shared[name].shape:
+            there = list(shared[name].shape) if name in shared else "missing"
+            kind = "task" if hasattr(source, "sample") else "cell"
             raise ValueError(
-                f"a cell moves to another lattice if all share its weights, but {name} is {list(shared[name].shape)} "
-                f"on {cell.lattice} and {list(parameter.shape)} on {lattice}"
+                f"a {kind} moves to another lattice if all share its weights, but {name} is {there} "
+                f"on {source.lattice} and {list(parameter.shape)} on {target.lattice}"
             )
         path, _, last = name.rpartition(".")
-        setattr(other.get_submodule(path), last, shared[name])
-    return other
+        setattr(target.get_submodule(path), last, shared[name])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import pickle
 import shlex
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import lightning
 import torch
@@ -96,7 +97,7 @@ class RunCheckpoint(Checkpoint):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Save the best, and the last where due."""
         score = pl_module.validation.get(self.monitor) if self.monitor else None
-        if score is not None and (self.best_score is None or score > self.best_score):
+        if is_better(score, self.best_score):
             self.best_score, self.best_step = float(score), trainer.global_step
             trainer.save_checkpoint(self.folder.best)
         if self._due(trainer) or trainer.should_stop:
@@ -126,6 +127,11 @@ class RunCheckpoint(Checkpoint):
     def _due(self, trainer: lightning.Trainer) -> bool:
         # Between the batches of one update the gradients so far would be lost: only its last batch counts.
         return trainer.global_step > self._saved and trainer.global_step % self.every == 0
+
+
+def is_better(score: float | None, best: float | None) -> TypeGuard[float]:
+    """Whether a figure that should grow is better than the best so far; what is missing or no number never is."""
+    return score is not None and not math.isnan(score) and (best is None or score > best)
 
 
 def validation_due(trainer: lightning.Trainer) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import lightning
 
 from cellgraph.numbers import plain_numbers
+from cellgraph.training.checkpoint import is_better
 
 
 class Stopping(lightning.Callback):
@@ -44,7 +45,7 @@ class Stopping(lightning.Callback):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Count validations without improvement."""
         score = pl_module.validation.get(self.monitor) if self.monitor else None
-        if score is not None and (self.best is None or score > self.best):
+        if is_better(score, self.best):
             self.best, self.stale = float(score), 0
         else:
             self.stale += 1

@@ -56,6 +56,8 @@ class UpdateModule(lightning.LightningModule):
         self.train_meter = Meter()
         self.validation: dict[str, float] = {}
         self._generator: torch.Generator | None = None
+        #: What a checkpoint says of it: the kind of its device, and its state.
+        self._saved_generator: tuple[str, Tensor] | None = None
         self._configured = False
         self._batch: Samples | None = None
 
@@ -64,6 +66,9 @@ class UpdateModule(lightning.LightningModule):
         """The generator of everything random in an update, on the module's device."""
         if self._generator is None or self._generator.device.type != self.device.type:
             self._generator = torch.Generator(self.device).manual_seed(self.settings.seed)
+            # The state of one kind of device's generator means nothing to another's, which starts from the seed.
+            if self._saved_generator is not None and self._saved_generator[0] == self.device.type:
+                self._generator.set_state(self._saved_generator[1])
         return self._generator
 
     def learning_rate(self, step: int) -> float:
@@ -168,9 +173,8 @@ class UpdateModule(lightning.LightningModule):
         self.lesson.upgrade(checkpoint["state_dict"], [*self.state_dict()])
         self.lesson.load_state_dict(state)
         self.train_meter.load_state_dict(state["meter"])
-        # The state of one kind of device's generator means nothing to another's, which starts from the seed.
-        if state["generator_device"] == self.device.type:
-            self.generator.set_state(state["generator"].cpu())
+        # Lightning moves the module to its device after this: the generator is made where it is first used.
+        self._generator, self._saved_generator = None, (state["generator_device"], state["generator"].cpu())
 
     @property
     def _scaled(self) -> bool:

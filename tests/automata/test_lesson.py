@@ -199,6 +199,41 @@ def test_a_small_lattice_first_shares_the_weights():
         train_automaton(Line(Lattice((3, 3))), Climb(), settings(), curriculum=curriculum, progress=False)
 
 
+def test_what_a_task_learns_is_learned_on_the_small_lattice_too():
+    class Told(Majority):
+        """Cells climb to what the task has learned, which is asked to be one."""
+
+        def __init__(self, width):
+            super().__init__(width, channels=2)
+            self.goal = nn.Parameter(torch.zeros(()))
+
+        def loss(self, x, batch):
+            return (self.goal - 1).square() + 0 * x.mean((1, 2))
+
+        def resized(self, shape):
+            return Told(shape[0])
+
+    task = Told(9)
+    curriculum = Curriculum(shapes={1.0: (5,)})
+    train_automaton(Line(task.lattice, 2), task, settings(max_steps=4), curriculum=curriculum, progress=False)
+    # Of Adam every early step is about as long as the learning rate.
+    assert float(task.goal) > 0.02
+
+
+def test_a_first_figure_that_is_no_number_is_not_the_best_for_ever():
+    class Judge(Climb):
+        monitor = "score"
+
+        def validate(self, cell, *, num_steps):
+            self.seen.append(float(cell.weight.detach()))
+            return {"score": float("nan") if len(self.seen) == 1 else float(len(self.seen))}
+
+    cell, task = Line(Lattice((3, 3))), Judge()
+    result = train_automaton(cell, task, settings(max_steps=4, val_every=1, patience=2), progress=False)
+    assert (result.steps, result.best_step) == (4, 4)
+    assert cell.weight.item() == task.seen[-1]
+
+
 def test_a_monitored_figure_chooses_the_weights():
     class Judge(Climb):
         monitor = "score"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -107,6 +109,31 @@ def test_a_pool_of_memories_keeps_the_last_channels_only():
     assert batch.x[..., :2].eq(0).all()
     assert batch.x[..., 2].eq(1).all()
     assert batch.target.tolist() == [8.0, 9.0, 10.0, 11.0]
+
+
+class Learned(Level):
+    """Its cells are told a number that is learned."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = torch.nn.Parameter(torch.ones(1, 1, 1))
+
+    def sample(self, size, generator):
+        return replace(super().sample(size, generator), context=self.told.expand(size, 1, 1))
+
+
+def test_what_a_task_learns_is_not_lost_in_a_pool():
+    with pytest.raises(ValueError, match="Learned would learn nothing of what its context is made of"):
+        SamplePool(4).draw(Learned(), 4, generator())
+    # New samples of a pool of memories are no older than the update.
+    pool, task = SamplePool(4, reseed=0, memory_channels=1), Learned()
+    for _ in range(2):
+        index, batch = pool.draw(task, 4, generator())
+        task.told.grad = None
+        (batch.x.sum() + batch.context.sum()).backward()
+        assert float(task.told.grad) == 4.0
+        pool.put(index, batch.x, steps=1)
+        assert not pool.samples.x.requires_grad
 
 
 def test_a_saved_pool_goes_on_alike():

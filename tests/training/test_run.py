@@ -346,6 +346,25 @@ def test_progress_names_the_losses(pairs, tmp_path, terminal, shown):
         assert text.count("\n") == 1
 
 
+def test_the_generator_goes_on_where_the_module_is_moved_after_a_checkpoint_is_read(pairs, monkeypatch):
+    first, again = (module(Line(), plain_objective(), *pairs) for _ in range(2))
+    torch.rand(5, generator=first.generator)
+    checkpoint = {
+        "state_dict": first.state_dict(),
+        "update_state": {
+            **first.lesson.state_dict(),
+            "generator": first.generator.get_state(),
+            "generator_device": "cpu",
+            "meter": first.train_meter.state_dict(),
+        },
+    }
+    with monkeypatch.context() as before:
+        # As it is on a GPU: Lightning reads the checkpoint first.
+        before.setattr(type(again), "device", torch.device("meta"))
+        again.on_load_checkpoint(checkpoint)
+    assert torch.equal(torch.rand(5, generator=again.generator), torch.rand(5, generator=first.generator))
+
+
 def test_patience_needs_something_that_should_grow(tmp_path):
     with pytest.raises(ValueError, match="patience=2 needs a validation metric"):
         build_trainer(RunFolder(tmp_path), RunSettings(max_steps=5, patience=2))
