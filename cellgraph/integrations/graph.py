@@ -12,6 +12,7 @@ from torch_geometric.data import Batch, Data
 
 from cellgraph.lattice import BOUNDARIES, NEIGHBOURHOODS, Lattice
 from cellgraph.model import CellGraph, CellGraphOutput
+from cellgraph.nn.perception import AttentionPerception
 
 
 def to_data(model: CellGraph, output: CellGraphOutput, *, edge_influence: Tensor | None = None) -> list[Data]:
@@ -144,7 +145,12 @@ def edge_influence(
 
     Shapes:
         - **output:** ``[batch, num_edges]``
+
+    Raises:
+        ValueError: If cells perceive by attention, which hears neighbours beside the neighbour sums.
     """
+    if any(isinstance(part, AttentionPerception) for part in model.cell.modules()):
+        raise ValueError("edge_influence is of what neighbour sums carry; these cells perceive by attention")
     twin = copy.deepcopy(model).eval().requires_grad_(False)
     twin.cell.backend, twin.tolerance = "scatter", 0.0
     layer, edges = twin.cell.neighbour_sum.edges, twin.cell.edge_index

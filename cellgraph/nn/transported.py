@@ -52,6 +52,8 @@ class Transported(Cell):
             **asdict(cell.dynamics),
         )
         self.inner = cell
+        # One and the same: the backend that is set or measured is that of all sums over neighbours.
+        self.neighbour_sum = cell.neighbour_sum
         self.transport = nn.Parameter(torch.zeros(cell.lattice.num_directions + 1, 1, cell.channels))
         self.rate = nn.Parameter(torch.full((cell.channels,), 1.0 if self._starts_at_zero() else 0.0))
 

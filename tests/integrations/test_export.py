@@ -211,6 +211,19 @@ def test_a_program_that_differs_is_not_written(tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.iterdir())
 
 
+def test_a_program_whose_output_is_no_number_is_not_written(tmp_path: Path) -> None:
+    model = network()
+    inference = export._inference(model, None)
+
+    def program(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        right, *others = inference(*inputs)
+        return (torch.full_like(right, torch.nan), *others)
+
+    with pytest.raises(ValueError, match="differs from the model by nan"):
+        export._write(inference, model, program, b"", tmp_path / "cube.pt2", 1e-5)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_exported_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="num_steps=1 cannot carry"):
         export_torch(network(), tmp_path / "cube.pt2", num_steps=1)

@@ -10,8 +10,9 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.utils import to_networkx
 
-from cellgraph import CellGraph, CellGraphOutput, GMLPCell, Lattice
+from cellgraph import CellGraph, CellGraphOutput, GMLPCell, Lattice, NCACell
 from cellgraph.integrations.graph import edge_influence, from_data, lattice_from_data, to_data
+from cellgraph.ops.edges import EdgeSum
 from cellgraph.testing import randomise
 
 
@@ -105,8 +106,19 @@ def test_graphs_that_are_no_lattice_are_refused(model: CellGraph, output: CellGr
         from_data(Data(x=torch.zeros(2, 2)))
 
 
-def test_edge_influence_is_the_derivative_by_a_factor_on_an_edge(model: CellGraph) -> None:
-    model.double()
+def automaton() -> CellGraph:
+    lattice = Lattice((3, 3, 4), boundary=("open", "periodic", "open"))
+    cell = NCACell(lattice, 6, perception="stencil", backend="scatter")
+    model = CellGraph(cell, in_features=5, surface_channels=1, path="none", num_steps=4).eval()
+    randomise(model, std=0.3)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["gated", "automaton"])
+def test_edge_influence_is_the_derivative_by_a_factor_on_an_edge(
+    model: CellGraph, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = (model if kind == "gated" else automaton()).double()
     question = torch.randn(2, 5, dtype=torch.float64)
     goal = torch.randn(5, dtype=torch.float64)
 
@@ -117,9 +129,9 @@ def test_edge_influence_is_the_derivative_by_a_factor_on_an_edge(model: CellGrap
     plain = edge_influence(model, question)
     factor = torch.ones(model.lattice.num_edges, 1, dtype=torch.float64)
     model.cell.backend = "scatter"
-    edges = model.cell.neighbour_sum.edges
-    message = edges.message
-    edges.message = lambda x_j, weight: factor * message(x_j, weight)  # type: ignore[method-assign]
+    message = EdgeSum.message
+    # Of every sum along edges, whoever has it.
+    monkeypatch.setattr(EdgeSum, "message", lambda self, x_j, weight: factor * message(self, x_j, weight))
 
     def scores() -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -136,3 +148,10 @@ def test_edge_influence_is_the_derivative_by_a_factor_on_an_edge(model: CellGrap
         torch.testing.assert_close(found[:, edge], slopes[0], rtol=1e-6, atol=1e-8)
         torch.testing.assert_close(plain[:, edge], slopes[1], rtol=1e-6, atol=1e-8)
     assert bool((found != 0).any())
+
+
+def test_edge_influence_is_not_told_of_what_goes_by_no_edge() -> None:
+    cell = NCACell(Lattice((3, 3, 4)), 6, perception="attention")
+    model = CellGraph(cell, in_features=5, surface_channels=1, num_steps=4)
+    with pytest.raises(ValueError, match="attention"):
+        edge_influence(model, torch.randn(1, 5))

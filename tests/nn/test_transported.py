@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from cellgraph import Cell, CellGraph, Lattice, NCACell
 from cellgraph.nn.transported import Transported
+from cellgraph.testing import randomise
 
 
 class Mine(Cell):
@@ -68,6 +70,21 @@ def test_the_transport_is_a_sum_of_shifts() -> None:
     for source, target, direction in zip(*lattice.edge_index.tolist(), lattice.edge_direction.tolist(), strict=True):
         wanted[:, target] += weights[direction] * state[:, source]
     np.testing.assert_allclose(cell(x).detach().numpy(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_its_backend_is_the_cell_s_too() -> None:
+    model = CellGraph(Mine(Lattice((3, 4, 4)), hidden=4), in_features=16, surface_channels=1, num_steps=4)
+    randomise(model, std=0.1)
+    cell, x = model.cell, torch.randn(2, 48, 8)
+    expected = cell(x)
+    cell.backend = "scatter"
+    torch.testing.assert_close(cell(x), expected)
+    assert cell.inner.backend == "scatter"
+    # Both sums go along the edges: without what edges carry, neither hears anybody.
+    alone = copy.deepcopy(cell)
+    alone.neighbour_sum.edges.register_message_forward_hook(lambda _, inputs, message: 0 * message)
+    weight = alone.transport[-1] * x + alone.rate * alone.inner.network(torch.cat([x, x], dim=-1))
+    torch.testing.assert_close(alone(x), x + weight)
 
 
 def test_a_cell_nobody_has_imported_is_refused_by_name() -> None:
