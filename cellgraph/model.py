@@ -215,7 +215,8 @@ class CellGraph(Ends):
             cone=cone,
         )
         cells = run.x if cone is not None else run.x.index_select(1, self.read_index)
-        embedding, extracted, query = self.decode(cells, question, num_steps=run.num_steps)
+        # At a fixed point, where fewer steps were taken, the states are those after all of them.
+        embedding, extracted, query = self.decode(cells, question, num_steps=num_steps)
         return CellGraphOutput(
             embedding=embedding,
             surface=extracted,

@@ -73,11 +73,13 @@ def rollout(
         lent: With a cone, the state of its first lent cells, ``[len(cone.lent[0]), channels]``; zero when absent.
 
     Raises:
-        ValueError: If ``num_steps`` or ``remat_every`` is negative, the memory does not fit the cell, or the cone
-            does not fit the rest.
+        ValueError: If ``num_steps`` or ``remat_every`` is negative, the memory or the context does not fit the cell, or
+            the cone does not fit the rest.
     """
     if not torch.compiler.is_compiling():
         num_steps, remat_every = integer("num_steps", num_steps), integer("remat_every", remat_every)
+        # Ways to take several steps at once do not ask for it.
+        cell.check_context(x, context)
     if cone is not None:
         looks_at_all = trajectory or tolerance > 0 or memory is not None
         _check_cone(cell, cone, x, num_steps, context, clamped, looks_at_all=looks_at_all)
@@ -110,7 +112,7 @@ def rollout(
         else:
             x = _walk(cell, x, steps, part, context, clamped, injected, states if trajectory else None)
         done += steps
-        if stops_early and float((x - before).abs().max()) <= tolerance:
+        if stops_early and bool(((x - before).abs() <= tolerance).all()):
             break
     return Rollout(
         x=x,

@@ -123,6 +123,30 @@ def test_surfaces_that_no_shift_joins_still_get_the_signal(surfaces: dict) -> No
     assert model(torch.randn(2, 9)).surface.abs().min() > 0
 
 
+@pytest.mark.parametrize("size", [0.0, 1.0])
+def test_an_answer_at_a_fixed_point_is_that_of_all_the_steps(size: float) -> None:
+    cell = GMLPCell(Lattice((3, 3, 3)), 8, hidden=8)
+    model = CellGraph(cell, in_features=9, surface_channels=1, path="none", injection="clamped", num_steps=20).eval()
+    # All of the state moves on in a step: two steps later nothing changes any more.
+    cell.set_conveyor(model.conveyor.direction, 1.0)
+    question = size * torch.randn(2, 9)
+    with torch.no_grad():
+        expected = model(question)
+        model.tolerance = 1e-6
+        found = model(question)
+        assert model(question[:0]).embedding.shape == (0, 9)
+    assert found.num_steps < expected.num_steps == 20
+    torch.testing.assert_close(found.embedding, expected.embedding)
+
+
+def test_cells_that_want_a_context_are_refused_in_the_cone_too() -> None:
+    model = CellGraph(GMLPCell(Lattice((3, 3, 3)), 8, hidden=8, context_channels=2), in_features=9, num_steps=3)
+    assert model.cone(3) is not None
+    for states in (False, True):
+        with pytest.raises(ValueError, match=r"context must be \[batch, 1 or 27, 2\], got none"):
+            model(torch.randn(2, 9), states=states)
+
+
 def test_memory_goes_in_and_comes_out() -> None:
     model = small(cell={"memory_channels": 2})
     first = model(torch.randn(2, 9))

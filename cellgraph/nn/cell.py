@@ -148,7 +148,7 @@ class Cell(Rebuildable):
                 ``[batch or 1, num_nodes, context_channels]``.
         """
         if not torch.compiler.is_compiling():
-            self._check_context(x, context)
+            self.check_context(x, context)
             self.settle(x, context=context is not None)
         for share in self._shares(x, update_mask):
             change = self.update(x, self.perceive(x, context), context)
@@ -159,6 +159,26 @@ class Cell(Rebuildable):
     def alive(self, x: Tensor) -> Tensor:
         """Whether each cell, or a neighbour, is above the threshold, ``[batch, num_nodes, 1]``."""
         return self.dynamics.alive(x, self.edge_index)
+
+    def check_context(self, x: Tensor, context: Tensor | None) -> None:
+        """Refuse a context that does not fit.
+
+        Args:
+            x: State of all the cells or of some, ``[batch, ..., channels]``.
+            context: See :meth:`forward`, for all the cells.
+
+        Raises:
+            ValueError: If it is missing, is not wanted, or has another shape.
+        """
+        num_nodes = self.lattice.num_nodes
+        if context is None:
+            if self.context_channels:
+                raise ValueError(f"context must be [batch, 1 or {num_nodes}, {self.context_channels}], got none")
+            return
+        fits = context.dim() == 3 and context.size(0) in (1, x.size(0)) and context.size(1) in (1, num_nodes)
+        if not fits or context.size(2) != self.context_channels:
+            wanted = [x.size(0), f"1 or {num_nodes}", self.context_channels]
+            raise ValueError(f"context must be {wanted}, got {list(context.shape)}")
 
     @property
     def updates_at_random(self) -> bool:
@@ -180,13 +200,3 @@ class Cell(Rebuildable):
         else:
             for mask in self.colour_masks:
                 yield mask.to(x.dtype) * share
-
-    def _check_context(self, x: Tensor, context: Tensor | None) -> None:
-        if context is None:
-            if self.context_channels:
-                raise ValueError(f"context must be [batch, 1 or {x.size(1)}, {self.context_channels}], got none")
-            return
-        fits = context.dim() == 3 and context.size(0) in (1, x.size(0)) and context.size(1) in (1, x.size(1))
-        if not fits or context.size(2) != self.context_channels:
-            wanted = [x.size(0), f"1 or {x.size(1)}", self.context_channels]
-            raise ValueError(f"context must be {wanted}, got {list(context.shape)}")

@@ -32,6 +32,7 @@ class WholeSteps(Cell):
     def forward(self, x: Tensor, update_mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """One step of all the cells at once, see :meth:`Cell.forward`."""
         if not torch.compiler.is_compiling():
+            self.check_context(x, context)
             self.settle(x, context=context is not None)
         if context is None and self.fuses(x) and not (update_mask is not None and update_mask.requires_grad):
             return self.walk(x, None if update_mask is None else update_mask[None], num_steps=1)[0]
