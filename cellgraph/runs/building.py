@@ -28,6 +28,9 @@ PARTIAL, WEIGHT = "_partial_", "weight"
 #: What a configuration must have, of question answering and of an automaton, and what it may.
 NEEDED = {False: ("data", "teacher", "objective", "training"), True: ("task", "cell", "training")}
 OPTIONAL = ("front", "pool", "curriculum", "model")
+#: What else it must have, of each kind, and what its pairs.
+VALUES = {False: ("seed", "start", "adapters_first"), True: ("seed",)}
+SPLIT = ("source", "test", "validation", "seed")
 
 
 def build_experiment(config: Mapping[str, Any], folder: str | Path | RunFolder, *, own: bool = False) -> Experiment:
@@ -46,16 +49,14 @@ def build_experiment(config: Mapping[str, Any], folder: str | Path | RunFolder, 
     if not own:
         admit(config, RunFolder(folder))
     needed = NEEDED[is_automaton(config)]
+    _require(config, *needed, *VALUES[is_automaton(config)])
     for group in (*needed, *OPTIONAL):
-        node = config[group] if group in needed and group in config else config.get(group) or {}
+        node = config[group] if group in needed else config.get(group) or {}
         if not isinstance(node, Mapping):
             raise ValueError(f"{group} must be settings by name, got {node!r:.80}")
     torch.manual_seed(integer("seed", config["seed"]))
     make = _automaton if is_automaton(config) else _question_answering
-    try:
-        return make(config, RunFolder(folder))
-    except KeyError as error:
-        raise ValueError(f"the configuration lacks {error.args[0]!r}") from error
+    return make(config, RunFolder(folder))
 
 
 def is_automaton(config: Mapping[str, Any]) -> bool:
@@ -97,7 +98,12 @@ def build_objective(node: Mapping[str, Any]) -> Any:
 
 
 def make_split(data: Mapping[str, Any]) -> Split:
-    """The pairs that the part ``data`` of a configuration names, split by group."""
+    """The pairs that the part ``data`` of a configuration names, split by group.
+
+    Raises:
+        ValueError: If it lacks something.
+    """
+    _require(data, *SPLIT, within="data.")
     seed = integer("data.seed", data["seed"])
     pairs, train = build(data["source"])(), data.get("train")
     sizes = {"test": data["test"], "validation": data["validation"], "seed": seed}
@@ -113,6 +119,8 @@ def make_split(data: Mapping[str, Any]) -> Split:
 def _question_answering(config: Mapping[str, Any], folder: RunFolder) -> Experiment:
     # In this order: what draws its first weights does so from one stream.
     front = config.get("front") or {}
+    if not front.get("network"):
+        _require(config, "model")
     teacher, model = check_teacher(build(config["teacher"])), build(front.get("network") or config["model"])
     task = QuestionAnswering(
         functools.partial(make_split, config["data"]),
@@ -141,6 +149,12 @@ def _automaton(config: Mapping[str, Any], folder: RunFolder) -> Experiment:
     task.pool = build(config["pool"]) if config.get("pool") else None
     task.curriculum = build(config["curriculum"]) if config.get("curriculum") else None
     return Experiment(folder, task, Automaton(cell, task), settings)
+
+
+def _require(config: Mapping[str, Any], *names: str, within: str = "") -> None:
+    missing = next((name for name in names if name not in config), None)
+    if missing is not None:
+        raise ValueError(f"the configuration lacks {within + missing!r}")
 
 
 def _term(name: str, node: Any) -> tuple[str, Any, Any]:

@@ -136,6 +136,16 @@ def test_what_does_not_fit_is_refused_first(tmp_path: Path, pairs: Path, overrid
     assert message in said(composed(*FAST, f"data.source.path={pairs}", *overrides), tmp_path / "run")
 
 
+@pytest.mark.parametrize("key", ["seed", "start", "training", "model", "data.seed", "data.validation", "data.source"])
+def test_what_a_configuration_lacks_is_named(tmp_path: Path, pairs: Path, key: str) -> None:
+    config = composed(*FAST, f"data.source.path={pairs}")
+    OmegaConf.resolve(config)
+    OmegaConf.set_struct(config, False)
+    group, _, name = key.rpartition(".")
+    del (config[group] if group else config)[name]
+    assert said(config, tmp_path / "run") == f"the configuration lacks '{key}'"
+
+
 def test_no_first_stage_is_a_setting(tmp_path: Path, pairs: Path) -> None:
     for stage in ({}, {"max_steps": 0}, {"max_steps": None}, None):
         assert said(put(composed(*FAST, f"data.source.path={pairs}"), "adapters_first", stage), tmp_path / "run") == ""
