@@ -96,6 +96,7 @@ def evaluate(
     *,
     answers_train: Tensor,
     to_surface: Callable[[Tensor], Tensor],
+    pairs_train: int | None = None,
     answer_texts: Sequence[str] | None = None,
     groups: Tensor | None = None,
     reference: str | None = None,
@@ -115,6 +116,7 @@ def evaluate(
         answers_train: Answer embeddings of the training pairs, for the centre of the centred cosine.
         to_surface: The answer adapter's ``encode``: gives the surface of the true answers, and that of a prediction
             that comes without one.
+        pairs_train: Number of training pairs, where ``answers_train`` are of some of them.
         answer_texts: Texts of the held-out answers, to find equal ones.
         groups: Number of the group that each held-out pair is of, for the bootstrap; each is one by default.
         reference: Name of the system whose lead over each other is reported.
@@ -139,6 +141,7 @@ def evaluate(
     with torch.no_grad():
         surfaces = checked("surfaces of the held-out answers", to_surface(answers), rows=len(answers))
     mean = answers_train.double().mean(0).float()
+    trained_on = len(answers_train) if pairs_train is None else pairs_train
     candidates, target = distinct_answers(answers, answer_texts)
 
     rows: list[Row] = []
@@ -173,7 +176,8 @@ def evaluate(
             row |= dict.fromkeys((f"mrr{suffix}", f"mrr_low{suffix}", f"mrr_high{suffix}"))
             columns.append(reciprocal_ranks(found[""] if ranked is None else ranked))
         row["parameters"] = int(prediction.parameters)
-        row["pairs_train"], row["pairs_test"] = len(answers_train), len(answers)
+        row["pairs_train"] = trained_on if prediction.pairs_train is None else prediction.pairs_train
+        row["pairs_test"] = len(answers)
         row["seconds_train"], row["trials"] = float(prediction.seconds_train), int(prediction.trials)
         rows.append(row)
 
@@ -188,7 +192,7 @@ def evaluate(
     return Evaluation(
         rows=rows,
         differences=[] if reference is None else _differences(by_name, reference, reranked, options),
-        pairs_train=len(answers_train),
+        pairs_train=trained_on,
         pairs_test=len(answers),
         candidates=len(candidates),
         groups=len(answers) if groups is None else len(groups.unique()),

@@ -31,6 +31,7 @@ class Prediction:
         seconds_train: Wall-clock time of doing so.
         trials: Settings that were tried, of which this is the best by validation, or of a closed form by
             cross-validation; 0 where there is nothing to try.
+        pairs_train: Training pairs that it was fitted to, where these may not be all.
     """
 
     embedding: Tensor
@@ -40,6 +41,7 @@ class Prediction:
     parameters: int = 0
     seconds_train: float = 0.0
     trials: int = 0
+    pairs_train: int | None = None
 
     def __post_init__(self) -> None:
         if self.query is None:
@@ -56,13 +58,14 @@ class Scores:
 
     Attributes:
         scores: How well the answer of each held-out pair fits each question, ``[num_pairs, num_pairs]``.
-        parameters, seconds_train, trials: As of a :class:`Prediction`.
+        parameters, seconds_train, trials, pairs_train: As of a :class:`Prediction`.
     """
 
     scores: Tensor
     parameters: int = 0
     seconds_train: float = 0.0
     trials: int = 0
+    pairs_train: int | None = None
 
 
 def predict_closed_forms(
@@ -91,7 +94,11 @@ def predict_closed_forms(
         seconds = time.perf_counter() - start
         embedding = baseline.predict(question_test)
         predictions[name] = Prediction(
-            embedding, parameters=baseline.num_parameters, seconds_train=seconds, trials=baseline.trials
+            embedding,
+            parameters=baseline.num_parameters,
+            seconds_train=seconds,
+            trials=baseline.trials,
+            pairs_train=len(question_train),
         )
     return predictions
 

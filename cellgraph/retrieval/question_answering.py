@@ -218,6 +218,7 @@ class QuestionAnswering(Retrieval):
             systems,
             self.test.answer,
             answers_train=self.pairs.some().answer,
+            pairs_train=len(self.pairs),
             to_surface=model.target_surface,
             answer_texts=answers,
             groups=torch.from_numpy(group_numbers(self.texts.test)),

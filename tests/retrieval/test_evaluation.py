@@ -88,6 +88,26 @@ def test_rows_carry_all_figures_in_the_order_given(evaluation):
             assert recalls == sorted(recalls)
 
 
+def test_closed_forms_of_some_pairs_say_of_how_many(data):
+    systems: dict[str, Prediction | Scores] = dict(
+        predict_closed_forms(data["question_train"], data["answer_train"], data["question_test"])
+    )
+    systems |= {"trained": Prediction(data["question_test"]), "words": Scores(torch.eye(TEST))}
+    found = evaluate(
+        systems,
+        data["answer_test"],
+        answers_train=data["answer_train"],
+        to_surface=to_surface,
+        pairs_train=1_000_000,
+        num_resamples=10,
+    )
+    assert found.pairs_train == 1_000_000
+    of = {row["name"]: row["pairs_train"] for row in found.rows}
+    assert of["trained"] == of["words"] == 1_000_000
+    assert of["ridge"] == of["mean answer"] == TRAIN
+    assert "1,000,000 training pairs" in markdown(found)
+
+
 def test_figures_match_sklearn(evaluation, data):
     prediction = predict_closed_forms(data["question_train"], data["answer_train"], data["question_test"])["ridge"]
     predicted, answers = prediction.embedding.numpy(), data["answer_test"].numpy()
