@@ -175,7 +175,8 @@ class StreamCube(_Cube):
         state = entering.new_zeros(len(x), lattice.num_nodes, self.width)
         heard = []
         # Behind the last token of the longest sequence there is nothing to read.
-        longest = max(int(mask.any(0).sum()), 1)
+        there = mask.any(0).nonzero()
+        longest = int(there[-1]) + 1 if len(there) else 1
         for surface in entering[:, :longest].unbind(1):
             state = state + self.front.inject(surface, num_channels=self.width)
             state = rollout(self.cell, state, num_steps=self.num_steps).x

@@ -75,11 +75,6 @@ class TokenStates:
         """Of all of them, padded."""
         return len(self), self.longest, self.width
 
-    @property
-    def cut(self) -> int:
-        """How many sequences are longer than what is given of them."""
-        return int((self.lengths > self.longest).sum())
-
     def padded(self) -> Tensor:
         """All of them, ``[num_sequences, longest, width]``, float32."""
         return self[torch.arange(len(self))]

@@ -129,6 +129,18 @@ def test_a_stream_may_be_of_any_length_and_a_surface_not() -> None:
             cube(x, mask)
 
 
+def test_a_stream_reads_on_behind_a_gap() -> None:
+    x, _ = sequence(5, 5)
+    mask = torch.tensor([[True, True, False, True, True]])
+    x = x * mask[..., None]
+    made = block("stream")
+    with torch.no_grad():
+        found, longer = made(x, mask)[0], made(torch.cat([x, x]), torch.cat([mask, ~mask]))[0]
+    # Beside a sequence that has something at every place, nothing of this one is different.
+    torch.testing.assert_close(found[0], longer[0])
+    assert found[0, 4].any()
+
+
 def test_gradients_reach_the_first_token_of_a_stream() -> None:
     stream = StreamCube(8, shape=[2, 2, 2], hidden=8, heads=1, surface_channels=2)
     x, mask = sequence(12, 12)
