@@ -63,7 +63,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 def measure(variant: Variant, *, seed: int, updates: int, width: int) -> dict[str, float]:
-    """Train one variant; the share of 500 unseen rings on which all cells are right, at each horizon."""
+    """Train one variant; the share of 500 rings of another draw on which all cells are right, at each horizon."""
     torch.manual_seed(seed)
     task = Majority(width, channels=16)
     cell = NCACell(task.lattice, 16, **{"update": {"name": "mlp", "hidden": 64}, **variant.cell})

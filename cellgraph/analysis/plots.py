@@ -1,4 +1,4 @@
-"""Plots: loss and similarity curves of a run, from the ``metrics.csv`` that Lightning's CSVLogger writes."""
+"""Plots: loss and similarity curves of a run, from its ``metrics.csv``, or one that Lightning's CSVLogger wrote."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ _SIMILARITY_WORDS = ("cosine", "mrr", "recall", "similarity")
 def read_metrics(path: str | os.PathLike[str]) -> dict[str, Curve]:
     """Read the curves from a ``metrics.csv``.
 
-    Lightning leaves a cell empty where a quantity was not logged; empty cells, NaN and infinities are left out. Where
-    Lightning split a name into ``_step`` and ``_epoch``, the curve of the steps is kept under the plain name.
+    A cell is empty where a quantity was not logged; empty cells, NaN and infinities are left out. Where Lightning's own
+    logger split a name into ``_step`` and ``_epoch``, the curve of the steps is kept under the plain name.
 
     Args:
         path: The file.

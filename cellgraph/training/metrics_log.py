@@ -51,8 +51,10 @@ class CSVLog(Logger):
         self._columns, kept = ["step"], []
         if step > 0 and self.path.is_file():
             with self.path.open(newline="") as file:
-                # A line cut off by a crash has no number or too few cells; what it said comes again.
-                rows = [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
+                # A line cut off by a crash has no number or too few cells, one that was added to such a line too many;
+                # what it said comes again. Of a file that is no log nothing is kept.
+                whole = (row for row in csv.DictReader(file) if None not in row and None not in row.values())
+                rows = [row for row in whole if row.get("step", "").isdigit()]
             kept = [row for row in rows if int(row["step"]) <= step]
             self._columns = [*rows[0]] if rows else self._columns
         self._write_all(kept)

@@ -231,3 +231,14 @@ def test_the_log_goes_on_where_the_run_does(tmp_path):
     ]
     CSVLog(path).start(step=0)
     assert read(path) == []
+
+
+@pytest.mark.parametrize("damage", ["", "a,b\n1,2\n", "step,a\n1,2.0\n2,3,4,5.0\n"])
+def test_a_damaged_log_is_no_end_of_a_run(tmp_path, damage):
+    path = tmp_path / "metrics.csv"
+    path.write_text(damage)
+    log = CSVLog(path)
+    log.start(step=5)
+    log.log_metrics({"a": 1.0}, 6)
+    kept = [{"step": "1", "a": "2.0"}] if damage.startswith("step") else []
+    assert read(path) == [*kept, {"step": "6", "a": "1.0"}]
