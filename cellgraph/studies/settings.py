@@ -21,7 +21,8 @@ def differing(runs: Sequence[StudiedRun]) -> list[dict[str, Any]]:
     """The values that each run has for the keys in which any two differ, the seed aside.
 
     A choice may change many values at once, as another cell does, and one value may stand in several places, as the
-    lattice's shape does in the cell. Of keys that part the runs alike the one nearest to the root stands for all.
+    lattice's shape does in the cell. Of keys that part the runs alike the one nearest to the root stands for all, and
+    what a part of another class does not have goes with its class.
 
     Args:
         runs: The runs.
@@ -43,6 +44,8 @@ def differing(runs: Sequence[StudiedRun]) -> list[dict[str, Any]]:
         if key in NOT_SETTINGS:
             continue
         parting = tuple(_parting([leaves.get(key) for leaves in flat]))
+        if not all(key in leaves for leaves in flat) and _goes_with_a_class(key, parting, flat):
+            continue
         if len(set(parting)) > 1 and not (key.endswith(".seed") and parting == repeated):
             by_parting.setdefault(parting, key)
     return [{key: leaves.get(key) for key in by_parting.values()} for leaves in flat]
@@ -72,6 +75,16 @@ def _parting(values: Sequence[Any]) -> list[int]:
     """For each value the place of the first that equals it."""
     told = [json.dumps(value, sort_keys=True, default=str) for value in values]
     return [told.index(each) for each in told]
+
+
+def _goes_with_a_class(key: str, parting: tuple[int, ...], flat: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the class of a part above tells runs apart at least as far as the key does."""
+    parts = key.split(".")
+    for length in range(1, len(parts)):
+        classes = _parting([leaves.get(".".join([*parts[:length], CLASS])) for leaves in flat])
+        if key != ".".join([*parts[:length], CLASS]) and len({*zip(classes, parting, strict=True)}) == len({*classes}):
+            return True
+    return False
 
 
 def _named(key: str) -> str:

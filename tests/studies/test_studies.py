@@ -107,6 +107,19 @@ def test_settings_that_differ_in_keys_of_one_ending_have_names_of_their_own() ->
     assert names == ["the reference", "cell.width=2", "front.width=2", "b=2", "c=2"]
 
 
+def test_what_another_class_does_not_have_goes_with_the_class() -> None:
+    teachers = [
+        {"_target_": "a.Lsa", "ngram": 1, "least": 2},
+        {"_target_": "a.Tfidf", "ngram": 1, "b": 0.75},
+        {"_target_": "a.Encoder", "pooling": "mean"},
+    ]
+    runs = [run(0.5, seed=0, teacher=teacher) for teacher in teachers]
+    assert differing(runs) == [{"teacher._target_": one["_target_"]} for one in teachers]
+    # Of one class, or with two values, it tells them apart.
+    runs.append(run(0.5, seed=0, teacher={**teachers[1], "b": 0.5}))
+    assert [one["teacher.b"] for one in differing(runs)] == [None, 0.75, None, 0.5]
+
+
 def test_a_value_in_a_mapping_that_is_empty_elsewhere_is_one_key() -> None:
     runs = [run(0.5, seed=0, rates={}), run(0.5, seed=0, rates={"readout": 0.0})]
     assert differing(runs) == [{"rates.readout": None}, {"rates.readout": 0.0}]
