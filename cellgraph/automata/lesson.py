@@ -67,11 +67,20 @@ class AutomatonLesson(Lesson):
     Args:
         task: What it is trained for, with its pool and curriculum.
         settings: How.
+
+    Raises:
+        ValueError: If the curriculum starts with fewer steps than there are states that the loss is taken at.
     """
 
     def __init__(self, task: Task, settings: AutomatonSettings) -> None:
         self.task, self.settings = task, settings
         self.pool, self.curriculum = task.pool, task.curriculum or Curriculum()
+        least = self.curriculum.steps(0.0, settings.steps)[0]
+        if settings.supervise > least:
+            raise ValueError(
+                f"training setting supervise must be 1 to {least}, the least number of steps that the curriculum has, "
+                f"got {settings.supervise}"
+            )
         self._small: tuple[Cell, Task] | None = None
         self._small_shape: tuple[int, ...] | None = None
         # Samples are drawn on the CPU, so that they are the same on every device.

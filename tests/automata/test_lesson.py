@@ -279,6 +279,14 @@ def test_numbers_out_of_range_are_refused(options):
         train_automaton(Line(Lattice((3, 3))), Climb(), settings(**options), progress=False)
 
 
+def test_a_curriculum_has_steps_for_every_state_that_is_supervised():
+    task = Climb()
+    task.curriculum = Curriculum(num_steps=3)
+    AutomatonLesson(task, settings(num_steps=8, supervise=3))
+    with pytest.raises(ValueError, match=r"supervise must be 1 to 3, .* got 4"):
+        AutomatonLesson(task, settings(num_steps=8, supervise=4))
+
+
 def test_words_for_numbers_are_refused():
     for options in ({"drift": "much"}, {"num_steps": "many"}):
         with pytest.raises(ValueError, match="must be"):
