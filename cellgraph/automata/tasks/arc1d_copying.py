@@ -1,4 +1,4 @@
-"""The copying: colours of a row's cells, its own by number or what a like cell of a demonstration has become."""
+"""The copying: colours of a row's cells, the row's own by number or what a like cell of a demonstration has become."""
 
 from __future__ import annotations
 

@@ -282,7 +282,8 @@ class Arc1DDemonstrations(Task):
         shown = [rows for pairs in tasks.pairs.to(source.device).unbind(1) for rows in (pairs.transpose(0, 1), gap)]
         steps = steps.where(source != OUTSIDE, OUTSIDE)
         blocks = torch.cat([*shown, source[None], steps, gap, target[None], gap, gap])
-        picture = save_blocks(blocks, folder / "arc1d_demonstrations.png")
+        cells = int((blocks != OUTSIDE).any(0).any(0).nonzero().max()) + 1
+        picture = save_blocks(F.pad(blocks[..., :cells], (0, 2), value=OUTSIDE), folder / "arc1d_demonstrations.png")
         table = folder / "arc1d_demonstrations.md"
         figures = self.evaluate(cell, num_steps=num_steps)
         write_atomically(table, table_of_kinds(list(figures)[1:], figures, told=True).encode())

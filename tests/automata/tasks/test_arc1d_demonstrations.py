@@ -390,7 +390,10 @@ def test_judges_and_draws(path, tmp_path, judged):
     picture, table = task.draw(cell, tmp_path, num_steps=2)
     kinds = len(figures) - 1
     # Each kind has three demonstrations of two rows and a gap; a row, two steps, a gap, the target and two gaps.
-    assert Image.open(picture).size == (min(kinds, 3) * 8 * 4, (3 * 3 + 7) * 4)
+    first = [(task.judged_tasks.kind == kind).nonzero()[0, 0] for kind in task.judged_tasks.kind.unique()]
+    shown = task.judged_tasks.select(torch.stack(first))
+    widest = (torch.cat([shown.pairs, shown.judges], 1) != OUTSIDE).sum(-1).max().item()
+    assert Image.open(picture).size == (kinds * (widest + 2) * 4, (3 * 3 + 7) * 4)
     assert table.read_text().count("\n") == 2 + kinds + 1
 
 
