@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cellgraph.automata.tasks.arc1d_pairs import COLOURS
 from cellgraph.automata.tasks.arc1d_rows import OUTSIDE, appearance
+from cellgraph.numbers import plain_numbers
 
 #: The least probability of a colour: the loss of what cannot be known stays finite.
 LEAST = 1e-7
@@ -33,6 +34,7 @@ class CopyingReadout(nn.Module):
         width: Width of queries and keys.
     """
 
+    @plain_numbers
     def __init__(self, channels: int, key_channels: int, *, width: int = 32) -> None:
         super().__init__()
         self.own = nn.Linear(channels, COLOURS)

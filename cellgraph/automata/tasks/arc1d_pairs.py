@@ -81,7 +81,9 @@ def read_arc1d(path: str | Path) -> tuple[list[RowPair], list[RowPair], list[Row
         The training pairs without those set aside; those set aside for validation, the last of every third task; and
         the test pairs.
     """
-    training, validation, test = [], [], []
+    training: list[RowPair] = []
+    validation: list[RowPair] = []
+    test: list[RowPair] = []
     for number, task in enumerate(read_tasks(path)):
         kept = len(task.demonstrations) - (number % 3 == 0)
         training += task.demonstrations[:kept]

@@ -10,6 +10,7 @@ from cellgraph.automata.resizing import on_lattice
 from cellgraph.automata.tasks.arc1d_rows import OUTSIDE, appearance, numbered
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell, NCACell
+from cellgraph.numbers import plain_numbers
 from cellgraph.unroll import rollout
 
 SYMBOLS = OUTSIDE + 1
@@ -37,6 +38,7 @@ class DemonstrationReader(nn.Module):
         ValueError: If a width or the number of steps is not positive.
     """
 
+    @plain_numbers
     def __init__(
         self,
         lattice: Lattice,
