@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from cellgraph.numbers import plain_numbers
 from cellgraph.teacher.batches import right_padded
 from cellgraph.teacher.bert import BertEncoder
 from cellgraph.teacher.encoder import DTYPES, TransformersTeacher
@@ -42,6 +43,7 @@ class MiniLMNetwork:
         ValueError: If the tokens are more than the model has positions, or none beside the special ones.
     """
 
+    @plain_numbers
     def __init__(self, tokenizer: Path, encoder: BertEncoder, *, name: str, max_length: int) -> None:
         if not SPECIAL < max_length <= POSITIONS:
             raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from cellgraph.numbers import plain_numbers
 from cellgraph.teacher.batches import right_padded
 from cellgraph.teacher.pretrained import Dispatch, read_model, read_tokenizer, special_token
 
@@ -44,6 +45,7 @@ class TransformersNetwork:
         ValueError: At first use: if the files cannot be read, or the tokens are more than the model has positions.
     """
 
+    @plain_numbers
     def __init__(
         self,
         folder: Path,
