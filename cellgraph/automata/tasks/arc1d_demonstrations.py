@@ -252,6 +252,8 @@ class Arc1DDemonstrations(Task):
         for index in torch.arange(len(self.judged_tasks)).split(32):
             tasks = self.judged_tasks.select(index)
             batch = self.batch(tasks, tasks.left_out() if self.leaves_one_out else tasks.tests())
+            assert batch.target is not None
+            assert batch.kind is not None
             found = self.predict(cell, batch, num_steps=num_steps)
             right.append(((found == batch.target) | (batch.target == OUTSIDE)).all(1))
             kind.append(batch.kind)
