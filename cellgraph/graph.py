@@ -53,6 +53,9 @@ class Graph:
     ) -> None:
         if not _has_numbers(edge_index, 2) or edge_index.size(0) != 2:
             raise ValueError(f"edge_index must be integers [2, num_edges], got {_told(edge_index)}")
+        for name, count in (("num_nodes", num_nodes), ("num_directions", num_directions)):
+            if count is not None and count > _MOST:
+                raise ValueError(f"{name} must be at most {_MOST}, got {count}")
         edges = edge_index.size(1)
         most = int(edge_index.max()) + 1 if edges else 0
         #: Number of cells.
@@ -83,7 +86,8 @@ class Graph:
         if isinstance(edge_weight, str):
             if edge_weight != "mean":
                 raise ValueError(f"edge_weight must be numbers or 'mean', got {edge_weight!r}")
-            kind = self.edge_index[1] * self.num_directions + self.edge_direction
+            # Directions by the number that is used, not by the number that there may be: the product must fit.
+            kind = self.edge_index[1] * least + self.edge_direction
             self.edge_weight = 1.0 / kind.bincount()[kind].to(torch.get_default_dtype())
         #: ``[num_nodes, dim]`` places of the cells.
         self.positions: Tensor = torch.empty(self.num_nodes, 0) if positions is None else positions
@@ -175,6 +179,10 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"Graph(num_nodes={self.num_nodes}, num_edges={self.num_edges}, num_directions={self.num_directions})"
+
+
+#: As many cells or directions as there may be: their numbers are those of tensors' rows, with room for a product.
+_MOST = 2**31 - 1
 
 
 def _has_numbers(value: Any, dim: int, *, whole: bool = True) -> bool:

@@ -17,6 +17,7 @@ import torch
 from huggingface_hub import constants
 
 from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph.teacher.hub import locate_model
 from cellgraph.testing import randomise
 
 COMMIT = "c0ffee" + "0" * 34
@@ -126,6 +127,31 @@ def test_a_network_goes_to_the_hub_and_comes_back(hub: type[Hub], network: CellG
     fetched = {path.split("/")[-1] for path, _, _ in hub.requests if "/resolve/" in path}
     assert fetched == {"config.json", "model.safetensors"}
     assert {path.name for path in (tmp_path / "cache").rglob("snapshots/*/*")} == fetched
+
+
+def test_what_a_stranger_has_put_on_the_hub_stays_where_it_is(
+    hub: type[Hub], network: CellGraph, tmp_path: Path
+) -> None:
+    network.save_pretrained(tmp_path / "network")
+    whole = {name: (tmp_path / "network" / name).read_bytes() for name in ("config.json", "model.safetensors")}
+    names = ["../config.json", "../../escaped.json", "/escaped.json", "sub/../../escaped.json", "tricks.py"]
+    hub.files |= whole | dict.fromkeys(names, b"{}")
+    assert isinstance(CellGraph.from_pretrained("me/cube"), CellGraph)
+    assert {path.split("/")[-1] for path, *_ in hub.requests if "/resolve/" in path} == {*whole}
+    # A teacher's small files are fetched by their suffixes, and none that lies in a folder.
+    hub.files["tokenizer.json"] = b"{}"
+    hub.requests.clear()
+    locate_model("me/cube")
+    fetched = [path.partition("/resolve/")[2].partition("/")[2] for path, *_ in hub.requests if "/resolve/" in path]
+    assert {*fetched} <= {*whole, "tokenizer.json"}
+    assert not [*tmp_path.rglob("*escaped*"), *tmp_path.rglob("*tricks*")]
+
+
+@pytest.mark.parametrize("planted", [b"\x80\x04cos\nsystem\n", b"\xff" * 8 + b"{}", b""])
+def test_weights_on_the_hub_that_are_none_are_refused(hub: type[Hub], network: CellGraph, planted: bytes) -> None:
+    hub.files |= {"config.json": json.dumps(network.config()).encode(), "model.safetensors": planted}
+    with pytest.raises(ValueError, match="is damaged"):
+        CellGraph.from_pretrained("me/cube")
 
 
 def test_the_card_says_what_it_is_and_a_card_by_hand_is_kept(hub: type[Hub], network: CellGraph) -> None:

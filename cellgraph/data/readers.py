@@ -267,6 +267,7 @@ def _parquet_records(path: Path, columns: Mapping[str, str | None]) -> Iterator[
             wanted = {field if name is None else name for field, name in columns.items()}
             number = itertools.count(1)
             for batch in file.iter_batches(batch_size=4096, columns=[name for name in there if name in wanted]):
+                batch.validate(full=True)
                 for row in batch.to_pylist():
                     # A value that repeats takes no room in the file, and here as much as any other.
                     most -= sum(len(cell) for cell in row.values() if isinstance(cell, (str, bytes))) + 1

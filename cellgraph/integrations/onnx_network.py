@@ -14,6 +14,7 @@ from cellgraph.integrations.export import NUM_STEPS
 from cellgraph.integrations.inference import Inference
 from cellgraph.model import CellGraph, CellGraphOutput
 from cellgraph.nn import LinearPath
+from cellgraph.reading import first_line
 
 #: Largest difference of an output to the network's own, relative to the output's largest value where that is above one:
 #: what is exported differs by at most 1e-5 where it is written, other processors sum in other orders.
@@ -52,10 +53,12 @@ class OnnxNetwork(nn.Module):
         content = Path(path).read_bytes()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        # What is wrong is told in a line, not by its log.
+        options.log_severity_level = 4
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has many kinds, with nothing in common
-            raise ValueError(f"{path} is no model that onnxruntime can read: {error}") from None
+            raise ValueError(f"{path} is no model that onnxruntime can read: {first_line(error)}") from None
         steps = self._session.get_modelmeta().custom_metadata_map.get(NUM_STEPS, "")
         self.inference = Inference(copy.deepcopy(model).float(), num_steps=int(steps) if steps.isdecimal() else None)
         self._check(path)
@@ -115,7 +118,7 @@ class OnnxNetwork(nn.Module):
         try:
             said = self(*inputs)
         except Exception as error:
-            raise ValueError(f"{path} is not this network's: {error}") from None
+            raise ValueError(f"{path} is not this network's: {first_line(error)}") from None
         given = {"embedding": said.embedding, "surface": said.surface, "query": said.query, "next_memory": said.memory}
         for name, tensor in zip(self.inference.outputs, expected, strict=True):
             scale = max(1.0, float(tensor.abs().max()))

@@ -98,6 +98,8 @@ class QuestionAnswering(Retrieval):
         check_settings(self.adapters_first, "adapters_first")
         self.control_trials = Trials({} if control_trials is None else control_trials)
         self.control_trials.check(objective)
+        if not isinstance(front_controls, Mapping | None):
+            raise ValueError(f"front_controls must be chains of blocks by name, got {front_controls!r}")
         self.lattice_controls, self.on_disk = bool(lattice_controls), bool(on_disk)
         self.tokens, self.front_controls = tokens, dict(front_controls or {})
         if self.on_disk and self.tokens:

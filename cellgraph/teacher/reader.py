@@ -110,14 +110,14 @@ class TokenReader:
     def _part(self, texts: list[str], *, progress: bool) -> tuple[Tensor, list[int]]:
         path = None if self.folder is None else self._path(texts)
         if path is not None and path.is_file():
-            kept = self._kept(path)
+            kept = self._kept(path, len(texts))
             if kept is not None:
                 return kept
         states, lengths = self._made(texts, progress=progress)
         if path is not None:
             self._keep(path, states, lengths)
         # From the file, so that memory is free for what comes next.
-        kept = self._kept(path) if path is not None and path.is_file() else None
+        kept = self._kept(path, len(texts)) if path is not None and path.is_file() else None
         return (states, lengths) if kept is None else kept
 
     def _made(self, texts: list[str], *, progress: bool) -> tuple[Tensor, list[int]]:
@@ -156,14 +156,15 @@ class TokenReader:
         except OSError as error:
             logger.warning("token states are not kept, %s cannot be written: %s", path.parent, error.strerror or error)
 
-    def _kept(self, path: Path) -> tuple[Tensor, list[int]] | None:
-        """What a file holds, mapped into memory; ``None`` where it is damaged."""
+    def _kept(self, path: Path, count: int) -> tuple[Tensor, list[int]] | None:
+        """What a file holds of so many texts, mapped into memory; ``None`` where it is damaged."""
         try:
             with safe_open(path, framework="pt") as file:
                 states, lengths = file.get_tensor("states"), file.get_tensor("lengths").tolist()
                 whole = (file.metadata() or {}).get("sha256") == _digest(states)
-                fits = states.size(1) == self.width and states.dtype == KEPT and sum(lengths) == len(states)
-                fits = fits and all(isinstance(length, int) and length >= 0 for length in lengths)
+                fits = states.ndim == 2 and states.size(1) == self.width and states.dtype == KEPT
+                fits = fits and len(lengths) == count and sum(lengths) == len(states)
+                fits = fits and all(type(length) is int and 1 <= length <= self.max_tokens for length in lengths)
         except (SafetensorError, OSError, ValueError, *UNFIT) as error:
             logger.warning("token states %s cannot be read (%s): they are computed again", path, error)
             return None

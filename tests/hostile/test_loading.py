@@ -17,14 +17,16 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+import cellgraph
 from cellgraph import CellGraph, GMLPCell, Lattice, RunFolder, load
 from cellgraph.answering.bank import read_answers
 from cellgraph.answering.confidence import Confidence
 from cellgraph.answering.generator import GenerativeDecoder
 from cellgraph.data import read_pairs, save_pairs, starter_pairs
+from cellgraph.integrations.inference import Inference
 from cellgraph.retrieval.networks import load_network
 from cellgraph.runs import load_experiment
-from cellgraph.teacher import EmbeddingCache, LSATeacher, StoredRows, TransformersTeacher, load_teacher
+from cellgraph.teacher import EmbeddingCache, LSATeacher, StoredRows, TokenReader, TransformersTeacher, load_teacher
 from cellgraph.teacher.hub import weight_files
 from cellgraph.teacher.shards import CorruptShardError
 from cellgraph.training import read_checkpoint
@@ -420,6 +422,87 @@ def test_a_planted_shard_of_the_cache_is_set_aside(tmp_path: Path, mark: Path) -
         assert (place / "planted.safetensors.corrupt").is_file()
 
 
+@pytest.mark.parametrize("kind", ["pickle", "head", "empty", "folder"])
+def test_a_planted_file_of_token_states_is_made_again(tmp_path: Path, mark: Path, kind: str) -> None:
+    class Letters:
+        width, fingerprint = 1, "letters"
+
+        def token_states(self, texts: Any, **options: Any) -> Any:
+            return [torch.tensor([[float(ord(letter))] for letter in text]) for text in texts], 0
+
+    reader = TokenReader(Letters(), folder=tmp_path / "tokens")
+    whole = reader.read(["ab", "c"]).padded()
+    (file,) = (tmp_path / "tokens").iterdir()
+    planted = {"pickle": pickle.dumps(Planted(mark)), "head": struct.pack("<Q", 2**60) + b"{}", "empty": b""}
+    if kind == "folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        file.write_bytes(planted[kind])
+    assert torch.equal(reader.read(["ab", "c"]).padded(), whole)
+
+
+def onnx_model(outputs: tuple[str, ...], *, elsewhere: str = "", unfolds: int = 4) -> bytes:
+    """A file with the inputs and outputs of a network: a weight from another file, a constant of any size."""
+    from onnx import TensorProto, helper
+
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [4], [0.0] * 4)
+    if elsewhere:
+        weight.ClearField("float_data")
+        weight.data_location = TensorProto.EXTERNAL
+        for key, value in {"location": elsewhere, "length": "16"}.items():
+            weight.external_data.add(key=key, value=value)
+    nodes = [
+        helper.make_node("ConstantOfShape", ["size"], ["large"]),
+        helper.make_node("ReduceSum", ["large"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["w", "sum"], ["all"]),
+        *(helper.make_node("Add", ["question", "all"], [name]) for name in outputs),
+    ]
+    wanted = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("question", *outputs)]
+    size = helper.make_tensor("size", TensorProto.INT64, [1], [unfolds])
+    graph = helper.make_graph(nodes, "planted", wanted[:1], wanted[1:], [weight, size])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+def test_an_onnx_file_executes_nothing_and_reads_no_other(
+    tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from cellgraph.integrations.onnx_network import OnnxNetwork
+
+    model = load_network(model_folder(tmp_path / "model"))
+    assert isinstance(model, CellGraph)
+    outputs = Inference(model).outputs
+    (tmp_path / "secret.bin").write_bytes(struct.pack("<4f", 1, 2, 3, 4))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    path = tmp_path / "here" / "planted.onnx"
+
+    def said(content: bytes) -> str:
+        path.write_bytes(content)
+        return refused(lambda: OnnxNetwork(path, model))
+
+    honest = onnx_model(outputs)
+    # Or what is refused below might be refused for another reason.
+    assert "differs by" in said(honest)
+    for content in (pickle.dumps(Planted(mark)), b"", honest[:-9], b"\xff" * 99):
+        assert "is no model that onnxruntime can read" in said(content)
+    for elsewhere in ("../secret.bin", str(tmp_path / "secret.bin"), "../../../../etc/passwd"):
+        assert "is no model that onnxruntime can read" in said(onnx_model(outputs, elsewhere=elsewhere))
+    # More than any memory holds.
+    assert "is not this network's" in said(onnx_model(outputs, unfolds=2**46))
+    assert capfd.readouterr().err == ""
+
+
+def test_no_exported_program_of_others_is_loaded() -> None:
+    # torch.export.load unpickles what it finds: see docs/reliability.md.
+    package = Path(cellgraph.__file__).parent
+    loads = [line for path in package.rglob("*.py") for line in path.read_text().splitlines() if "export.load(" in line]
+    assert loads == ["    program = torch.export.load(io.BytesIO(file.getvalue())).module()"]
+
+
 def test_a_small_table_that_unfolds_is_refused(tmp_path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
@@ -473,5 +556,10 @@ def test_a_folder_of_datasets_names_files_in_it(tmp_path: Path) -> None:
         refused(lambda: read_pairs(tmp_path / "set"))
     arrow = tmp_path / "set" / "data-00000-of-00001.arrow"
     state.write_text(json.dumps(told))
+    # A text that begins far beyond the file's end, which Arrow would look for.
+    whole = arrow.read_bytes()
+    offsets = whole.rindex(struct.pack("<2i", 0, 1))
+    arrow.write_bytes(whole[:offsets] + struct.pack("<2i", 2**30, 2**30 + 1) + whole[offsets + 8 :])
+    assert "damaged or no set of datasets" in refused(lambda: read_pairs(tmp_path / "set"))
     arrow.write_bytes(b"\xff\xff\xff\xff" + struct.pack("<I", 2**31 - 1) + bytes(64))
     refused(lambda: read_pairs(tmp_path / "set"))

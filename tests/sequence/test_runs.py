@@ -115,6 +115,7 @@ def test_other_verbs_say_what_they_are_for(tokens: Path, monkeypatch: pytest.Mon
         (("front=tokens", "lattice_controls=true"), "lattice_controls are of a CellGraph"),
         (("front=tokens", "front.controls.ridge=[]"), "front_controls must have names of their own, got 'ridge'"),
         (("front=tokens", "++front.controls={../../there: []}"), "the name of a baseline must be that of a folder"),
+        (("front=tokens", "++front.controls=true"), "front_controls must be chains of blocks by name, got True"),
         (("front=tokens", "front.controls.x=null"), "blocks must be a list of mappings"),
         (("front=tokens", "front.tokens.level=middle"), "level must be one of ('hidden', 'input'), got 'middle'"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from cellgraph.teacher import LSATeacher, TokenReader, TokenStates
@@ -91,6 +93,41 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureF
             assert torch.equal(reader.read(["abc", "de"]).padded(), whole)
         assert "computed again" in caplog.text
         caplog.clear()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"states": torch.zeros(5, 3, 1)},
+        {"states": torch.zeros(5)},
+        {"states": torch.zeros(5, 4)},
+        {"states": torch.zeros(5, 3, dtype=torch.int64)},
+        {"lengths": torch.tensor([5])},
+        {"lengths": torch.tensor([3, 1, 1])},
+        {"lengths": torch.tensor([5, 0])},
+        {"lengths": torch.tensor([6, -1])},
+        {"lengths": torch.tensor([[3, 2]])},
+        {"lengths": torch.tensor([3.0, 2.0])},
+        {"states": torch.zeros(2, 3), "lengths": torch.tensor([True, True])},
+        {"lengths": torch.empty(0)},
+    ],
+)
+def test_a_planted_file_of_other_shapes_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changed: dict[str, Tensor]
+) -> None:
+    reader = TokenReader(Letters(), folder=tmp_path, max_tokens=4)
+    whole = reader.read(["abc", "de"])
+    file = next(tmp_path.glob("*.safetensors"))
+    planted = {"states": torch.zeros(5, 3), "lengths": torch.tensor([3, 2]), **changed}
+    if planted["states"].is_floating_point():
+        planted["states"] = planted["states"].half()
+    digest = hashlib.sha256(planted["states"].numpy().data).hexdigest()
+    save_file(planted, file, {"sha256": digest})
+    with caplog.at_level(logging.WARNING):
+        found = reader.read(["abc", "de"])
+    assert found.lengths.tolist() == [3, 2]
+    assert torch.equal(found.padded(), whole.padded())
+    assert "computed again" in caplog.text
 
 
 def test_longer_texts_are_cut_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
