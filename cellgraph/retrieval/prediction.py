@@ -58,7 +58,10 @@ class Scores:
 
     Attributes:
         scores: How well the answer of each held-out pair fits each question, ``[num_pairs, num_pairs]``.
-        parameters, seconds_train, trials, pairs_train: As of a :class:`Prediction`.
+        parameters: As of a :class:`Prediction`, like what follows.
+        seconds_train: Likewise.
+        trials: Likewise.
+        pairs_train: Likewise.
     """
 
     scores: Tensor
