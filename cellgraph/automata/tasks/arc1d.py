@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cellgraph.automata.task import Batch, Task
+from cellgraph.automata.batch import Batch
+from cellgraph.automata.tasks.arc1d_judging import RowsTask
 from cellgraph.automata.tasks.arc1d_pairs import COLOURS, RowPair, read_arc1d, renumber
-from cellgraph.automata.tasks.arc1d_picture import save_blocks
 from cellgraph.automata.tasks.arc1d_rows import OUTSIDE
-from cellgraph.automata.tasks.arc1d_table import table_of_kinds
-from cellgraph.files import write_atomically
 from cellgraph.lattice import Lattice
-from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
 
 ENCODINGS = ("learned", "fixed")
 JUDGED = ("test", "validation")
 
 
-class Arc1D(Task):
+class Arc1D(RowsTask):
     r"""The 1-D ARC (`Xu et al. 2024 <https://arxiv.org/abs/2305.18354>`_): 901 tasks of 18 kinds, learned from their
     training pairs, judged on their test pairs: a row counts if all of its cells are right.
 
@@ -55,6 +52,7 @@ class Arc1D(Task):
         ValueError: If a name is unknown, a row is wider than the lattice or the channels are too few.
     """
 
+    title = "arc1d"
     source: Tensor
     target: Tensor
     kind: Tensor
@@ -125,8 +123,8 @@ class Arc1D(Task):
         rest = colour.new_zeros(*colour.shape[:2], self.channels - colour.size(2) - told.size(2))
         return Batch(torch.cat([colour, told, rest], dim=-1), target, None, kind)
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Log-odds of the colours, ``[..., num_nodes, 10]``, in states ``[..., num_nodes, channels]``."""
+    def logits(self, x: Tensor, batch: Batch) -> Tensor:
+        """Log-odds of the colours, ``[size, num_nodes, 10]``, in states of a batch."""
         if self.encoding == "learned":
             return self.readout(F.rms_norm(x, x.shape[-1:]))
         return x[..., -COLOURS:]
@@ -138,60 +136,19 @@ class Arc1D(Task):
         if self.encoding == "fixed":
             inside = torch.ones_like(inside)
         target = batch.target.where(batch.target != OUTSIDE, 0)
-        losses = F.cross_entropy(self.logits(x).transpose(1, 2).float(), target, reduction="none")
+        losses = F.cross_entropy(self.logits(x, batch).transpose(1, 2).float(), target, reduction="none")
         return (losses * inside).sum(1) / inside.sum(1)
 
-    # What runs a few times, and in batches of another size, is not worth a compilation.
-    @torch.compiler.set_stance("force_eager")
-    def validate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
-        """The loss of fresh training samples; the judged pairs stay unseen until the end."""
-        return super().validate(cell, num_steps=num_steps)
+    def judged_batches(self) -> Iterator[Batch]:
+        """The pairs that judge."""
+        parts = (tensor.split(36) for tensor in (self.judged_source, self.judged_target, self.judged_kind))
+        return (self.batch(*part) for part in zip(*parts, strict=True))
 
-    @torch.no_grad()
-    @torch.compiler.set_stance("force_eager")
-    def predict(self, cell: Cell, batch: Batch, *, num_steps: int) -> Tensor:
-        """Colours that the automaton comes to, ``[size, width]``; outside of rows they mean nothing."""
-        return self.logits(self.run(cell, batch, num_steps=num_steps).x).argmax(-1)
-
-    @torch.no_grad()
-    def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
-        """Exact match on the judged pairs, by kind and in the mean over the pairs."""
-        source, target, kind = self.judged_source, self.judged_target, self.judged_kind
-        right = torch.cat(
-            [
-                ((self.predict(cell, self.batch(*part), num_steps=num_steps) == part[1]) | (part[1] == OUTSIDE)).all(1)
-                for part in zip(source.split(36), target.split(36), kind.split(36), strict=True)
-            ]
-        ).double()
-        figures = {name: float(right[kind == number].mean()) for number, name in enumerate(self.kinds)}
-        return {"accuracy": float(right.mean()), **figures}
-
-    @torch.no_grad()
-    @torch.compiler.set_stance("force_eager")
-    def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
-        """Draw a judged pair of each kind over the steps, and write the table of kinds.
-
-        In ``arc1d.png`` a block is a kind, in the order of the table: the row, the automaton's colours after each step,
-        and the target under a gap.
-        """
+    def examples(self) -> tuple[Batch, Tensor]:
+        """A judged pair of each kind, drawn with its row above."""
         first = torch.stack([(self.judged_kind == number).nonzero()[0, 0] for number in range(len(self.kinds))])
-        source, target = self.judged_source[first], self.judged_target[first]
-        states = self.run(
-            cell, self.batch(source, target, self.judged_kind[first]), num_steps=num_steps, trajectory=True
-        )
-        assert states.trajectory is not None
-        colours = self.logits(states.trajectory).argmax(-1)
-        colours = torch.cat([source[None], colours[1:]]).where(source != OUTSIDE, OUTSIDE)
-        gap = torch.full_like(target, OUTSIDE)
-        blocks = torch.cat([colours, gap[None], target[None], gap[None], gap[None]])
-        picture = save_blocks(blocks, folder / "arc1d.png")
-        table = folder / "arc1d.md"
-        write_atomically(table, self.table(self.evaluate(cell, num_steps=num_steps)).encode())
-        return [picture, table]
-
-    def table(self, figures: dict[str, float]) -> str:
-        """The figures of :meth:`evaluate` in per cent beside the published ones, in Markdown."""
-        return table_of_kinds(self.kinds, figures)
+        source = self.judged_source[first]
+        return self.batch(source, self.judged_target[first], self.judged_kind[first]), source[None]
 
     def _tensors(self, pairs: Sequence[RowPair]) -> tuple[Tensor, Tensor, Tensor]:
         """Rows and targets, ``[num_pairs, width]``, in the middle of the lattice, and numbers of the kinds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cellgraph import processes
+from cellgraph.automata.batch import Batch
 from cellgraph.automata.lesson import AutomatonLesson
 from cellgraph.automata.settings import AutomatonSettings
-from cellgraph.automata.task import Batch, Task
 from cellgraph.automata.tasks.arc1d_copying import CopyingReadout
-from cellgraph.automata.tasks.arc1d_picture import save_blocks
+from cellgraph.automata.tasks.arc1d_judging import RowsTask
 from cellgraph.automata.tasks.arc1d_reader import SYMBOLS, DemonstrationReader, cut_to
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE, appearance, by_width, mirrored, moved, numbered
+from cellgraph.automata.tasks.arc1d_rows import OUTSIDE, appearance, by_width, mirrored, moved, numbered, stretched
 from cellgraph.automata.tasks.arc1d_shown import JUDGED, Queries, ShownTasks
-from cellgraph.automata.tasks.arc1d_table import table_of_kinds
-from cellgraph.files import write_atomically
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
 from cellgraph.unroll import Rollout
+
+#: Cells by which pieces grow at most where tasks are stretched.
+MOST_GROWN = 2
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class ShownBatch(Batch):
     number: Tensor | None = None
 
 
-class Arc1DDemonstrations(Task):
+class Arc1DDemonstrations(RowsTask):
     r"""The 1-D ARC (`Xu et al. 2024 <https://arxiv.org/abs/2305.18354>`_) learned from demonstrations: the automaton is
     told no kind, only the two or three pairs of rows that each task shows.
 
@@ -71,6 +72,8 @@ class Arc1DDemonstrations(Task):
         reader_step_size: The factor of the reader's updates.
         move: Whether what is drawn moves along the rows in training.
         mirror: Share of tasks that are mirrored in training.
+        stretch: Share of tasks whose pieces grow by a cell or two in training: lengths that are learned by heart are
+            not enough then, see :func:`~cellgraph.automata.tasks.arc1d_rows.stretched`.
         by_loss: Whether tasks are drawn by what they have cost of late, the square root of it and a twentieth; else all
             alike.
         kind_given: Whether the automaton is told the kind as well, by a learned vector.
@@ -87,6 +90,8 @@ class Arc1DDemonstrations(Task):
             demonstrations.
     """
 
+    title = "arc1d_demonstrations"
+    beside_told = True
     cost: Tensor
 
     @plain_numbers
@@ -105,6 +110,7 @@ class Arc1DDemonstrations(Task):
         reader_step_size: float = 0.25,
         move: bool = True,
         mirror: float = 0.0,
+        stretch: float = 0.0,
         by_loss: bool = True,
         kind_given: bool = False,
         judged: str = "test",
@@ -113,9 +119,12 @@ class Arc1DDemonstrations(Task):
         super().__init__(lattice)
         if judged not in JUDGED:
             raise ValueError(f"judged must be one of {JUDGED}, got {judged!r}")
-        if not 0 <= narrow <= width or not 0 <= mirror <= 1:
-            raise ValueError(f"narrow must be 0 to {width} and mirror 0 to 1, got {narrow} and {mirror}")
-        self.narrow, self.move, self.mirror, self.by_loss = narrow, move, mirror, by_loss
+        if not 0 <= narrow <= width or not 0 <= mirror <= 1 or not 0 <= stretch <= 1:
+            raise ValueError(
+                f"narrow must be 0 to {width} and mirror and stretch 0 to 1, got {narrow}, {mirror} and {stretch}"
+            )
+        self.narrow, self.move, self.by_loss = narrow, move, by_loss
+        self.mirror, self.stretch = mirror, stretch
         self.learned, self.judged_tasks, self.kinds = ShownTasks.read(path, width, judged)
         # In the checkpoint, as what is drawn next hangs on it.
         self.register_buffer("cost", torch.ones(len(self.learned)))
@@ -139,7 +148,11 @@ class Arc1DDemonstrations(Task):
         drawn = torch.multinomial(weight, size, replacement=True, generator=generator)
         # What a demonstration says is read once for all the others of its task.
         tasks = self.learned.select(drawn[: self.learned.enough(drawn, size)])
-        pairs = tasks.pairs.flatten(0, 1)
+        pairs = tasks.pairs
+        if self.stretch:
+            by = torch.randint(1, MOST_GROWN + 1, (len(tasks),), generator=generator)
+            pairs = stretched(pairs, by * (torch.rand(len(tasks), generator=generator) < self.stretch), self.narrow)
+        pairs = pairs.flatten(0, 1)
         if self.mirror:
             turned = torch.rand(len(tasks), generator=generator) < self.mirror
             turned = turned.repeat_interleave(tasks.pairs.size(1))
@@ -240,56 +253,21 @@ class Arc1DDemonstrations(Task):
         losses = F.nll_loss(self.logits(x, batch).transpose(1, 2).float(), target, reduction="none")
         return (losses * asked).sum(1) / asked.sum(1).clamp(min=1)
 
-    @torch.no_grad()
-    def predict(self, cell: Cell, batch: ShownBatch, *, num_steps: int) -> Tensor:
-        """Colours that the automaton comes to, ``[size, width]``; outside of rows they mean nothing."""
-        return self.logits(self.run(cell, batch, num_steps=num_steps).x, batch).argmax(-1)
-
-    @torch.no_grad()
-    def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
-        """Exact match on what is judged, by kind and in the mean over the rows."""
-        right, kind = [], []
+    def judged_batches(self) -> Iterator[ShownBatch]:
+        """The rows that judge."""
         for index in torch.arange(len(self.judged_tasks)).split(32):
             tasks = self.judged_tasks.select(index)
-            batch = self.batch(tasks, tasks.left_out() if self.leaves_one_out else tasks.tests())
-            assert batch.target is not None
-            assert batch.kind is not None
-            found = self.predict(cell, batch, num_steps=num_steps)
-            right.append(((found == batch.target) | (batch.target == OUTSIDE)).all(1))
-            kind.append(batch.kind)
-        exact, kinds = torch.cat(right).double(), torch.cat(kind)
-        # Of few tasks set aside some kind may have none.
-        of_kind = {self.kinds[number]: exact[kinds == number] for number in kinds.unique().tolist()}
-        return {"accuracy": float(exact.mean()), **{name: float(some.mean()) for name, some in of_kind.items()}}
+            yield self.batch(tasks, tasks.left_out() if self.leaves_one_out else tasks.tests())
 
-    @torch.no_grad()
-    def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
-        """Draw a judged task of each kind, and write the table of kinds.
-
-        In ``arc1d_demonstrations.png`` a block is a kind, in the order of the table: the demonstrations, each row above
-        what it becomes; then the row that is asked for, the automaton's colours after each step, and the target under a
-        gap.
-        """
+    def examples(self) -> tuple[ShownBatch, Tensor]:
+        """A judged task of each kind, drawn with its demonstrations above, each row above what it becomes."""
         kind = self.judged_tasks.kind
-        first = torch.stack([(kind == number).nonzero()[0, 0] for number in kind.unique()])
-        tasks = self.judged_tasks.select(first)
+        tasks = self.judged_tasks.select(torch.stack([(kind == number).nonzero()[0, 0] for number in kind.unique()]))
         tests = tasks.tests()
-        batch = self.batch(tasks, tests.select((tests.owner[:, None] == torch.arange(len(tasks))).int().argmax(0)))
-        states = self.run(cell, batch, num_steps=num_steps, trajectory=True)
-        assert states.trajectory is not None
-        assert batch.target is not None
-        source, target = batch.source, batch.target
-        steps = torch.stack([self.logits(x, batch).argmax(-1) for x in states.trajectory[1:]])
-        gap = torch.full_like(source, OUTSIDE)[None]
-        shown = [rows for pairs in tasks.pairs.to(source.device).unbind(1) for rows in (pairs.transpose(0, 1), gap)]
-        steps = steps.where(source != OUTSIDE, OUTSIDE)
-        blocks = torch.cat([*shown, source[None], steps, gap, target[None], gap, gap])
-        cells = int((blocks != OUTSIDE).any(0).any(0).nonzero().max()) + 1
-        picture = save_blocks(F.pad(blocks[..., :cells], (0, 2), value=OUTSIDE), folder / "arc1d_demonstrations.png")
-        table = folder / "arc1d_demonstrations.md"
-        figures = self.evaluate(cell, num_steps=num_steps)
-        write_atomically(table, table_of_kinds(list(figures)[1:], figures, told=True).encode())
-        return [picture, table]
+        tests = tests.select((tests.owner[:, None] == torch.arange(len(tasks))).int().argmax(0))
+        gap = torch.full_like(tests.source, OUTSIDE)[None]
+        shown = [rows for pairs in tasks.pairs.unbind(1) for rows in (pairs.transpose(0, 1), gap)]
+        return self.batch(tasks, tests), torch.cat([*shown, tests.source[None]])
 
     def _read(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """The reader's states and summaries of pairs, short ones on a lattice that is cut to them."""

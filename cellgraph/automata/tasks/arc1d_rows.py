@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cellgraph.automata.tasks.arc1d_pairs import COLOURS
@@ -71,6 +72,39 @@ def mirrored(pairs: Tensor) -> Tensor:
     own = torch.arange(pairs.size(2), device=pairs.device)
     place = torch.where(own < length, length - 1 - own, own)
     return pairs.gather(2, place[:, None].expand_as(pairs))
+
+
+def stretched(pairs: Tensor, by: Tensor, narrow: int) -> Tensor:
+    """Demonstrations whose pieces have grown. A piece is of cells side by side that look alike and become alike, but
+    for background that stays background.
+
+    All pieces of a task grow by as many cells: what is longer stays longer, and what touches still touches. It is a
+    rule of its own, as consistent. Rows grow with their pieces, narrow ones to so many cells at most; beyond that
+    background at their ends gives way. A task of which a row would not fit stays as it is.
+
+    Args:
+        pairs: Colours, ``[num_tasks, num_demonstrations, 2, width]``.
+        by: Cells by which pieces grow, ``[num_tasks]``.
+        narrow: What a row no wider may come to; others may take all the width.
+    """
+    width = pairs.size(3)
+    rows = pairs.flatten(0, 1)
+    inside = rows[:, 0] != OUTSIDE
+    look = rows[:, 0] * (OUTSIDE + 1) + rows[:, 1]
+    drawn = inside & (look != 0)
+    begins = drawn & F.pad(look.diff(dim=1) != 0, (1, 0), value=True)
+    # Where each cell's copies end.
+    ends = (inside + begins * by.repeat_interleave(pairs.size(1))[:, None]).cumsum(1)
+    length, grown = inside.sum(1), ends[:, -1]
+    excess = (grown - torch.where(length <= narrow, narrow, width)).clamp(min=0)
+    ahead = drawn.float().argmax(1)
+    behind = (length - width + drawn.flip(1).float().argmax(1)).clamp(min=0)
+    fits = (excess <= ahead + behind).view(pairs.shape[:2]).all(1)
+    own = torch.arange(width, device=rows.device).expand_as(inside)
+    place = torch.searchsorted(ends, own + (excess - behind).clamp(min=0)[:, None], right=True).clamp(max=width - 1)
+    after = rows.gather(2, place[:, None].expand_as(rows))
+    after = after.where((own < (grown - excess)[:, None])[:, None], OUTSIDE)
+    return torch.where(fits[:, None, None, None], after.view_as(pairs), pairs)
 
 
 def by_width(rows: Tensor, narrow: int) -> list[tuple[Tensor, int]]:

@@ -163,8 +163,8 @@ def test_learns_to_reverse_and_draws(path, tmp_path):
     right = (task.predict(cell, batch, num_steps=4) == task.target) | (task.target == OUTSIDE)
     assert right.all()
     picture, table = task.draw(cell, tmp_path, num_steps=4)
-    # Two kinds, each five rows of cells over the steps, a gap, the target and two gaps, at four pixels a cell.
-    assert Image.open(picture).size == (2 * 6 * 4, 9 * 4)
+    # Two kinds of five cells, two apart: the row, four steps, a gap, the target and two gaps, at four pixels a cell.
+    assert Image.open(picture).size == (2 * (5 + 2) * 4, 9 * 4)
     assert table.read_text().count("\n") == 2 + 2 + 1
 
 

@@ -1,186 +1,21 @@
-"""The 1-D ARC from demonstrations: rows changed alike, read, asked, copied, judged and drawn."""
+"""The 1-D ARC from demonstrations: drawn, asked, told and learned."""
 
 import json
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from arc1d_tasks import READER, SMALL, made, recoloured, stirred, twelve_tasks, write
 
-from cellgraph.automata import AutomatonSettings, SamplePool, on_lattice, train_automaton
-from cellgraph.automata.tasks.arc1d_copying import CopyingReadout
+from cellgraph.automata import AutomatonSettings, SamplePool, train_automaton
 from cellgraph.automata.tasks.arc1d_demonstrations import Arc1DDemonstrations
-from cellgraph.automata.tasks.arc1d_pairs import read_tasks, renumber
-from cellgraph.automata.tasks.arc1d_reader import DemonstrationReader
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE, appearance, by_width, mirrored, moved, numbered
-from cellgraph.automata.tasks.arc1d_shown import ShownTasks
-from cellgraph.lattice import Lattice
-from cellgraph.nn import NCACell
-from cellgraph.testing import randomise
-
-DATA = Path(os.environ.get("CELLGRAPH_DATA", Path(__file__).parents[4] / "shared" / "data")) / "1d-arc" / "1d_arc.jsonl"
-SMALL = {"width": 8, "narrow": 5, "channels": 12, "vector_channels": 6}
-READER = {"reader_channels": 8, "reader_hidden": 8, "reader_steps": 2}
-
-
-def pair(source, target):
-    return {"input": [list(source)], "output": [list(target)]}
-
-
-def recoloured(colour, other, length=5):
-    """A task: what is drawn becomes another colour."""
-    rows = [[0] * start + [colour] * (2 + start) + [0] * (length - 2 * start - 2) for start in (0, 1)]
-    rows.append([0] * (length - 1) + [colour])
-    return [pair(row, [other if c else 0 for c in row]) for row in rows]
-
-
-def write(file, tasks):
-    file.write_text("\n".join(json.dumps({"task": k, "train": t, "test": s}) for k, t, s in tasks))
-    return file
+from cellgraph.automata.tasks.arc1d_rows import OUTSIDE
 
 
 @pytest.fixture
 def path(tmp_path):
-    """Twelve tasks of two kinds, of two demonstrations or three, one of them with two tests."""
-    tasks = []
-    random = np.random.default_rng(0)
-    for number in range(12):
-        colour, other = random.choice(np.arange(1, 10), 2, replace=False).tolist()
-        *shown, asked = recoloured(colour, other, length=5 + number % 4)
-        shown = shown if number % 2 else [*shown, recoloured(colour, other)[2]]
-        tasks.append((f"1d_{'ab'[number % 2]}", shown, [asked] * (1 + (number == 4))))
-    return write(tmp_path / "tasks.jsonl", tasks)
-
-
-def made(path, **options):
-    torch.manual_seed(0)
-    task = Arc1DDemonstrations(path, **SMALL | READER | options)
-    cell = NCACell(
-        task.lattice,
-        12,
-        perception={"name": "stencil", "num_filters": 1},
-        update={"name": "mlp", "hidden": 16},
-        norm="rms",
-        step_size=0.5,
-        context_channels=task.context_channels,
-    )
-    return task, cell
-
-
-def stirred(path, **options):
-    """A task and a cell that does something."""
-    task, cell = made(path, **options)
-    randomise(cell, std=0.3)
-    randomise(task.reader, std=0.3)
-    return task, cell
-
-
-def test_appearance_is_that_of_each_row():
-    rows = torch.randint(0, 10, (50, 7), generator=torch.Generator().manual_seed(0))
-    expected = np.stack([renumber(row) for row in rows.tolist()])
-    assert np.array_equal(appearance(rows).numpy(), expected)
-    assert torch.equal(appearance(rows[:, :3], rows[:, 3:]), appearance(rows))
-
-
-def test_what_is_beyond_a_row_has_no_number():
-    rows = torch.tensor([[0, 7, 3, OUTSIDE]])
-    assert numbered(rows, appearance(rows)).tolist() == [[0, 1, 2, OUTSIDE]]
-
-
-#: Rules that do not hang on places, row to row, and what each is where rows are mirrored.
-def fill(row):
-    drawn = np.flatnonzero(row)
-    return np.where((np.arange(len(row)) > drawn[0]) & (np.arange(len(row)) < drawn[-1]), row[drawn[0]], row)
-
-
-def step_right(row):
-    return np.roll(row, 1)
-
-
-def step_left(row):
-    return np.roll(row, -1)
-
-
-def random_pairs(rule, size, width):
-    """Rows with some cells free at either end, of several lengths."""
-    random = np.random.default_rng(1)
-    pairs = np.full((size, 2, width), OUTSIDE)
-    for pair in pairs:
-        length = random.integers(width - 4, width + 1)
-        row = np.zeros(length, dtype=int)
-        row[2:-2] = random.integers(0, 10, length - 4)
-        row[2] = row[-3] = random.integers(1, 10)
-        pair[:, :length] = row, rule(row)
-    return torch.from_numpy(pairs)
-
-
-def follow(pairs, rule):
-    for source, target in pairs.numpy():
-        inside = source != OUTSIDE
-        assert np.array_equal(inside, target != OUTSIDE)
-        assert np.array_equal(rule(source[inside]), target[inside])
-
-
-@pytest.mark.parametrize("rule", [fill, step_right, step_left])
-def test_moved_pairs_follow_their_rule(rule):
-    pairs = random_pairs(rule, 200, 14)
-    after = moved(pairs, torch.Generator().manual_seed(0))
-    follow(after, rule)
-    changed = (after != pairs).flatten(1).any(1)
-    assert 0.3 < changed.float().mean() < 0.75
-    # All that there is room for, and no colour is lost.
-    assert torch.equal(after.sort(2).values, pairs.sort(2).values)
-    shortest = (pairs[:, 0] != OUTSIDE).sum(1) == 10
-    starts = (after[shortest, 0] != 0).float().argmax(1)
-    assert set(starts.tolist()) == set(range(5 - (rule is not fill)) if rule is not step_left else range(1, 5))
-
-
-def test_an_empty_row_stays():
-    empty = torch.tensor([[[0, 0, OUTSIDE]] * 2, [[OUTSIDE] * 3] * 2])
-    assert torch.equal(moved(empty, torch.Generator().manual_seed(0)), empty)
-
-
-@pytest.mark.parametrize(("rule", "turned"), [(fill, fill), (step_right, step_left), (step_left, step_right)])
-def test_mirrored_pairs_follow_the_mirrored_rule(rule, turned):
-    pairs = random_pairs(rule, 50, 14)
-    follow(mirrored(pairs), turned)
-    assert torch.equal(mirrored(mirrored(pairs)), pairs)
-
-
-def test_rows_by_width():
-    rows = torch.tensor([[1, OUTSIDE, OUTSIDE], [1, 2, 3], [4, 5, OUTSIDE]])
-    parts = by_width(rows, 2)
-    assert [(index.tolist(), cells) for index, cells in parts] == [([0, 2], 2), ([1], 3)]
-    assert [(index.tolist(), cells) for index, cells in by_width(rows, 0)] == [([0, 1, 2], 3)]
-
-
-def test_each_demonstration_is_left_out_once(path):
-    tasks, judged, kinds = ShownTasks.read(path, 8, "test")
-    lines = read_tasks(path)
-    queries = tasks.left_out()
-    assert kinds == ["1d_a", "1d_b"]
-    assert len(queries.owner) == sum(len(line.demonstrations) for line in lines) == 30
-    rest = iter(range(len(queries.owner)))
-    for owner, line in enumerate(lines):
-        for number, own in enumerate(line.demonstrations):
-            row = next(rest)
-            others = [other != number and other < len(line.demonstrations) for other in range(3)]
-            assert queries.owner[row] == owner
-            assert queries.shown[row].tolist() == others
-            assert queries.target[row].tolist() == [*own.target, *[OUTSIDE] * (8 - len(own.target))]
-    tests = judged.tests()
-    assert tests.owner.tolist() == [0, 1, 2, 3, 4, 4, *range(5, 12)]
-    assert tests.shown.sum(1).tolist() == [len(lines[owner].demonstrations) for owner in tests.owner]
-
-
-def test_tasks_are_set_aside_whole(path):
-    learned, judged, _ = ShownTasks.read(path, 8, "new")
-    every, _, _ = ShownTasks.read(path, 8, "test")
-    assert torch.equal(judged.pairs, every.pairs[[5, 11]])
-    assert torch.equal(learned.pairs, every.pairs[[0, 1, 2, 3, 4, 6, 7, 8, 9, 10]])
+    return twelve_tasks(tmp_path / "tasks.jsonl")
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])
@@ -243,26 +78,6 @@ def test_colours_renamed_are_colours_renamed_in_the_answer(path):
         torch.testing.assert_close(after[:, renamed[there]], before[:, there])
 
 
-def test_a_cut_lattice_is_as_good_as_one_of_that_width(path):
-    task, cell = stirred(path, width=9, narrow=6)
-    cut, narrow = stirred(path, width=9, narrow=0), stirred(path, width=9, narrow=0)
-    tasks = task.judged_tasks
-    batch = task.batch(tasks, tasks.tests())
-    x = task.run(cell, batch, num_steps=3, trajectory=True)
-    assert x.trajectory.shape == (4, len(batch), 9, 12)
-    torch.testing.assert_close(x.trajectory[-1], x.x)
-    short = (batch.source != OUTSIDE).sum(1) <= 6
-    assert 0 < short.sum() < len(short)
-    whole = cut[0].run(cut[1], batch, num_steps=3).x
-    torch.testing.assert_close(x.x[~short], whole[~short])
-    small = on_lattice(narrow[1], Lattice((6,), narrow[1].lattice.offsets))
-    alone, context = batch.x[short, :6], batch.context[short, :6]
-    for _ in range(3):
-        alone = small(alone, None, context)
-    torch.testing.assert_close(x.x[short, :6], alone)
-    assert not x.x[short, 6:].any()
-
-
 def test_the_loss_asks_for_what_can_be_known(path):
     task, cell = stirred(path)
     batch = task.sample(6, torch.Generator().manual_seed(1))
@@ -281,46 +96,6 @@ def test_the_loss_asks_for_what_can_be_known(path):
     count = int((target[0] != OUTSIDE).sum())
     without = (expected[0] * count + logits[0, 1, here]) / (count - 1)
     torch.testing.assert_close(task.loss(x, replace(batch, target=target))[0], without)
-
-
-def test_copying_mixes_own_and_shown_colours():
-    torch.manual_seed(0)
-    readout = CopyingReadout(4, 3, width=2).double()
-    x, keys = torch.randn(1, 3, 4).double(), torch.randn(1, 3, 3).double()
-    colours = torch.tensor([[5, 8, OUTSIDE]])
-    rows = torch.tensor([[7, 3, OUTSIDE]])
-    with torch.no_grad():
-        found = readout(x, rows, keys, colours)[0].exp().numpy()
-        own, gate = readout.own(x)[0].numpy(), readout.gate(x)[0].numpy()
-        query, key = readout.query(x)[0].numpy(), readout.key(keys)[0].numpy()
-    for cell in range(3):
-        share = np.exp(own[cell, :3]) / np.exp(own[cell, :3]).sum()
-        alike = np.exp(query[cell] @ key[:2].T / np.sqrt(2))
-        alike /= alike.sum()
-        keep = 1 / (1 + np.exp(-gate[cell, 0]))
-        expected = np.zeros(10)
-        expected[[0, 7, 3]] = keep * share
-        expected[5] += (1 - keep) * alike[0]
-        expected[8] += (1 - keep) * alike[1]
-        assert found[cell] == pytest.approx(expected, abs=2e-7)
-
-
-def test_reading_together_is_the_mean_of_those_there_are():
-    torch.manual_seed(0)
-    reader = DemonstrationReader(Lattice((6,), [(-1,), (1,)]), 4, channels=5, hidden=6, num_steps=2)
-    randomise(reader.cell, std=0.3)
-    pairs = torch.randint(0, 10, (3, 2, 6), generator=torch.Generator().manual_seed(0))
-    states, summaries = reader(pairs)
-    assert states.shape == (3, 6, 5)
-    present = torch.tensor([[True, False, True]])
-    together = reader.together(summaries[None], present)
-    torch.testing.assert_close(together, reader.vector((summaries[:1] + summaries[2:]) / 2))
-    # What stands beyond a row does not count.
-    padded = torch.nn.functional.pad(pairs[..., :5], (0, 1), value=OUTSIDE)
-    _, (one, *_) = reader(padded)
-    x = reader(padded)[0][0, :5]
-    features = torch.relu(reader.features(x))
-    torch.testing.assert_close(one, torch.cat([features.mean(0), features.amax(0)]))
 
 
 def test_tasks_are_drawn_by_what_they_cost(path):
@@ -342,6 +117,23 @@ def test_tasks_are_drawn_by_what_they_cost(path):
     task.by_loss = False
     seen = torch.cat([task.sample(40, generator).number for _ in range(10)])
     assert (seen == 7).float().mean() == pytest.approx(1 / 12, abs=0.05)
+
+
+def test_tasks_are_stretched_whole(path):
+    task, _ = made(path, stretch=1.0, move=False)
+    batch = task.sample(30, torch.Generator().manual_seed(0))
+
+    def drawn(rows):
+        return ((rows != 0) & (rows != OUTSIDE)).sum(-1)
+
+    seen = set()
+    for number, source, colours in zip(batch.number, batch.source, batch.colours.unflatten(1, (3, 8)), strict=True):
+        before, present = drawn(task.learned.pairs[number, :, 0]), task.learned.present[number]
+        # Each row's drawn cells are one piece: of those shown and the one asked for, each has grown by as many.
+        after = sorted([drawn(source).item(), *drawn(colours)[(colours != OUTSIDE).any(1)].tolist()])
+        (more,) = {new - old for new, old in zip(after, before[present].sort().values.tolist(), strict=True)}
+        seen.add(more)
+    assert seen == {1, 2}
 
 
 def test_training_notices(path):
@@ -378,25 +170,6 @@ def test_learns_to_recolour_as_shown(tmp_path):
     assert task.evaluate(cell, num_steps=3) == {"accuracy": 1.0, "1d_a": 1.0}
 
 
-@pytest.mark.parametrize("judged", ["test", "new", "validation"])
-def test_judges_and_draws(path, tmp_path, judged):
-    task, cell = made(path, judged=judged)
-    rows = task.judged_tasks.left_out() if judged == "validation" else task.judged_tasks.tests()
-    batch = task.batch(task.judged_tasks, rows)
-    right = ((task.predict(cell, batch, num_steps=2) == batch.target) | (batch.target == OUTSIDE)).all(1).double()
-    figures = task.evaluate(cell, num_steps=2)
-    assert figures["accuracy"] == pytest.approx(right.mean().item())
-    assert set(figures) == {"accuracy", *(task.kinds[k] for k in task.judged_tasks.kind.unique())}
-    picture, table = task.draw(cell, tmp_path, num_steps=2)
-    kinds = len(figures) - 1
-    # Each kind has three demonstrations of two rows and a gap; a row, two steps, a gap, the target and two gaps.
-    first = [(task.judged_tasks.kind == kind).nonzero()[0, 0] for kind in task.judged_tasks.kind.unique()]
-    shown = task.judged_tasks.select(torch.stack(first))
-    widest = (torch.cat([shown.pairs, shown.judges], 1) != OUTSIDE).sum(-1).max().item()
-    assert Image.open(picture).size == (kinds * (widest + 2) * 4, (3 * 3 + 7) * 4)
-    assert table.read_text().count("\n") == 2 + kinds + 1
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -404,6 +177,7 @@ def test_judges_and_draws(path, tmp_path, judged):
         ({"width": 4, "narrow": 0}, "cells, got 4"),
         ({"narrow": 9}, "0 to 8"),
         ({"mirror": 1.5}, "1.5"),
+        ({"stretch": -0.5}, "-0.5"),
         ({"reader_steps": 0}, "0 steps"),
         ({"vector_channels": 0}, "positive, got 0"),
     ],
@@ -411,25 +185,3 @@ def test_judges_and_draws(path, tmp_path, judged):
 def test_refuses(path, options, message):
     with pytest.raises(ValueError, match=message):
         Arc1DDemonstrations(path, **SMALL | READER | options)
-
-
-@pytest.mark.parametrize(("shown", "asked"), [(1, 1), (3, 0)])
-def test_refuses_a_task_that_shows_too_little(tmp_path, shown, asked):
-    pairs = recoloured(1, 2)
-    with pytest.raises(ValueError, match="line 2 of"):
-        Arc1DDemonstrations(write(tmp_path / "t.jsonl", [("a", pairs, pairs), ("a", pairs[:shown], pairs[:asked])]))
-
-
-def test_nothing_to_set_aside(tmp_path):
-    pairs = recoloured(1, 2)
-    with pytest.raises(ValueError, match="6 or more, got 1"):
-        Arc1DDemonstrations(write(tmp_path / "t.jsonl", [("a", pairs, pairs)]), judged="new")
-
-
-@pytest.mark.skipif(not DATA.is_file(), reason="needs the 1-D ARC in CELLGRAPH_DATA")
-def test_the_corpus_shows_all_colours():
-    """With the demonstrations every test's colours are there."""
-    for task in read_tasks(DATA):
-        shown = {colour for pair in task.demonstrations for colour in pair.target}
-        assert len(task.demonstrations) == 3
-        assert all(set(pair.target) <= {*pair.source, *shown} for pair in task.tests)

@@ -1,0 +1,97 @@
+"""The judging: rows of colours that count if all of their cells are right, kind by kind, drawn and in a table."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cellgraph.automata.batch import Batch
+from cellgraph.automata.task import Task
+from cellgraph.automata.tasks.arc1d_picture import save_blocks
+from cellgraph.automata.tasks.arc1d_rows import OUTSIDE
+from cellgraph.automata.tasks.arc1d_table import table_of_kinds
+from cellgraph.files import write_atomically
+from cellgraph.nn import Cell
+
+
+class RowsTask(Task):
+    """A task on rows of colours, ``[size, width]``, of several kinds: judged by exact match.
+
+    Attributes:
+        kinds: Names of the kinds.
+        title: Name of the picture's and the table's file.
+        beside_told: Whether the table shows the automaton that is told the kind, too.
+    """
+
+    kinds: list[str]
+    title: str
+    beside_told = False
+
+    @abstractmethod
+    def logits(self, x: Tensor, batch: Batch) -> Tensor:
+        """Log-odds of the colours, ``[size, num_nodes, 10]``, in states ``x`` of a batch."""
+
+    @abstractmethod
+    def judged_batches(self) -> Iterator[Batch]:
+        """The rows that judge, a few at a time, with their kinds."""
+
+    @abstractmethod
+    def examples(self) -> tuple[Batch, Tensor]:
+        """A judged row of each kind, and what is drawn above its steps, the row itself last,
+        ``[height, num_kinds, width]``."""
+
+    # What runs a few times, and in batches of another size, is not worth a compilation.
+    @torch.compiler.set_stance("force_eager")
+    def validate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
+        """The loss of fresh training samples; what judges stays unseen until the end."""
+        return super().validate(cell, num_steps=num_steps)
+
+    @torch.no_grad()
+    @torch.compiler.set_stance("force_eager")
+    def predict(self, cell: Cell, batch: Batch, *, num_steps: int) -> Tensor:
+        """Colours that the automaton comes to, ``[size, width]``; outside of rows they mean nothing."""
+        return self.logits(self.run(cell, batch, num_steps=num_steps).x, batch).argmax(-1)
+
+    @torch.no_grad()
+    def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
+        """Exact match on what is judged, in the mean over the rows and by kind."""
+        right, kind = [], []
+        for batch in self.judged_batches():
+            assert batch.target is not None
+            assert batch.kind is not None
+            found = self.predict(cell, batch, num_steps=num_steps)
+            right.append(((found == batch.target) | (batch.target == OUTSIDE)).all(1))
+            kind.append(batch.kind)
+        exact, kinds = torch.cat(right).double(), torch.cat(kind)
+        # Of few tasks set aside some kind may have none.
+        of_kind = {self.kinds[number]: float(exact[kinds == number].mean()) for number in kinds.unique().tolist()}
+        return {"accuracy": float(exact.mean()), **of_kind}
+
+    @torch.no_grad()
+    @torch.compiler.set_stance("force_eager")
+    def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
+        """Draw a judged row of each kind over the steps, and write the table of kinds.
+
+        A block is a kind, in the order of the table: the row under what it is shown, the automaton's colours after each
+        step, and the target under a gap.
+        """
+        batch, above = self.examples()
+        states = self.run(cell, batch, num_steps=num_steps, trajectory=True)
+        assert states.trajectory is not None
+        assert batch.target is not None
+        steps = torch.stack([self.logits(x, batch).argmax(-1) for x in states.trajectory[1:]])
+        above, target = above.to(steps.device), batch.target.to(steps.device)
+        gap = torch.full_like(target, OUTSIDE)[None]
+        blocks = torch.cat([above, steps.where(above[-1] != OUTSIDE, OUTSIDE), gap, target[None], gap, gap])
+        drawn = (blocks != OUTSIDE).any(0).any(0).nonzero()
+        blocks = F.pad(blocks[..., int(drawn.min()) : int(drawn.max()) + 1], (0, 2), value=OUTSIDE)
+        picture = save_blocks(blocks, folder / f"{self.title}.png")
+        table = folder / f"{self.title}.md"
+        figures = self.evaluate(cell, num_steps=num_steps)
+        write_atomically(table, table_of_kinds(list(figures)[1:], figures, told=self.beside_told).encode())
+        return [picture, table]

@@ -1,0 +1,63 @@
+"""Tasks as they are shown: read, left out and set aside."""
+
+import pytest
+import torch
+from arc1d_tasks import DATA, recoloured, twelve_tasks, write
+
+from cellgraph.automata.tasks.arc1d_demonstrations import Arc1DDemonstrations
+from cellgraph.automata.tasks.arc1d_pairs import read_tasks
+from cellgraph.automata.tasks.arc1d_rows import OUTSIDE
+from cellgraph.automata.tasks.arc1d_shown import ShownTasks
+
+
+@pytest.fixture
+def path(tmp_path):
+    return twelve_tasks(tmp_path / "tasks.jsonl")
+
+
+def test_each_demonstration_is_left_out_once(path):
+    tasks, judged, kinds = ShownTasks.read(path, 8, "test")
+    lines = read_tasks(path)
+    queries = tasks.left_out()
+    assert kinds == ["1d_a", "1d_b"]
+    assert len(queries.owner) == sum(len(line.demonstrations) for line in lines) == 30
+    rest = iter(range(len(queries.owner)))
+    for owner, line in enumerate(lines):
+        for number, own in enumerate(line.demonstrations):
+            row = next(rest)
+            others = [other != number and other < len(line.demonstrations) for other in range(3)]
+            assert queries.owner[row] == owner
+            assert queries.shown[row].tolist() == others
+            assert queries.target[row].tolist() == [*own.target, *[OUTSIDE] * (8 - len(own.target))]
+    tests = judged.tests()
+    assert tests.owner.tolist() == [0, 1, 2, 3, 4, 4, *range(5, 12)]
+    assert tests.shown.sum(1).tolist() == [len(lines[owner].demonstrations) for owner in tests.owner]
+
+
+def test_tasks_are_set_aside_whole(path):
+    learned, judged, _ = ShownTasks.read(path, 8, "new")
+    every, _, _ = ShownTasks.read(path, 8, "test")
+    assert torch.equal(judged.pairs, every.pairs[[5, 11]])
+    assert torch.equal(learned.pairs, every.pairs[[0, 1, 2, 3, 4, 6, 7, 8, 9, 10]])
+
+
+@pytest.mark.parametrize(("shown", "asked"), [(1, 1), (3, 0)])
+def test_refuses_a_task_that_shows_too_little(tmp_path, shown, asked):
+    pairs = recoloured(1, 2)
+    with pytest.raises(ValueError, match="line 2 of"):
+        Arc1DDemonstrations(write(tmp_path / "t.jsonl", [("a", pairs, pairs), ("a", pairs[:shown], pairs[:asked])]))
+
+
+def test_nothing_to_set_aside(tmp_path):
+    pairs = recoloured(1, 2)
+    with pytest.raises(ValueError, match="6 or more, got 1"):
+        Arc1DDemonstrations(write(tmp_path / "t.jsonl", [("a", pairs, pairs)]), judged="new")
+
+
+@pytest.mark.skipif(not DATA.is_file(), reason="needs the 1-D ARC in CELLGRAPH_DATA")
+def test_the_corpus_shows_all_colours():
+    """With the demonstrations every test's colours are there."""
+    for task in read_tasks(DATA):
+        shown = {colour for pair in task.demonstrations for colour in pair.target}
+        assert len(task.demonstrations) == 3
+        assert all(set(pair.target) <= {*pair.source, *shown} for pair in task.tests)
