@@ -1,7 +1,8 @@
 """What does each optimiser keep for each number that is learned?
 
 ``python -m cellgraph.benchmarks.optimizers`` makes the network of the main job, gives every optimiser one update of it
-and counts the bytes of its state. That of eight bits needs ``pip install cellgraph[lean]``.
+and counts the bytes of its state. Those of eight bits and without a schedule need
+``pip install cellgraph[lean]``.
 """
 
 from __future__ import annotations

@@ -218,8 +218,10 @@ def model_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """The model's weights in a checkpoint: averaged where they were."""
     prefix = "model."
     weights = {name[len(prefix) :]: x for name, x in checkpoint["state_dict"].items() if name.startswith(prefix)}
-    averages: dict[str, Tensor] = checkpoint.get("callbacks", {}).get("EMA", {}).get("average", {})
-    return {**weights, **averages}
+    callbacks = checkpoint.get("callbacks", {})
+    for kept in ("EMA", "ScheduleFree"):
+        weights |= callbacks.get(kept, {}).get("average", {})
+    return weights
 
 
 def _others(path: Path) -> list[Path]:

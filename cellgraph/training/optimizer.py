@@ -1,4 +1,4 @@
-"""The optimisers: AdamW, AdamW with states of eight bits, and Muon for matrices beside AdamW for the rest."""
+"""The optimisers: AdamW, also with states of eight bits or without a schedule, and Muon for matrices beside it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 #: Of a matrix, whose update by Muon is as large as one by AdamW (Liu et al. 2025, arXiv 2502.16982, section 2.2).
@@ -42,6 +43,41 @@ def _adamw_8bit(groups: Any, lr: float, betas: tuple[float, float], fused: bool)
     except ImportError:
         raise ValueError("optimizer='adamw_8bit' needs bitsandbytes: pip install 'cellgraph[lean]'") from None
     return AdamW8bit(groups, lr=lr, betas=betas)
+
+
+def _schedule_free(groups: Any, lr: float, betas: tuple[float, float], fused: bool) -> Optimizer:
+    try:
+        from schedulefree import AdamWScheduleFree
+    except ImportError:
+        raise ValueError("optimizer='schedule_free' needs schedulefree: pip install 'cellgraph[lean]'") from None
+    optimizer = AdamWScheduleFree(groups, lr=lr, betas=betas)
+    # It stays in this mode: to go into the other and back rounds the weights.
+    optimizer.train()
+    return optimizer
+
+
+def schedule_free_average(optimizer: Optimizer) -> dict[nn.Parameter, Tensor]:
+    r"""What a schedule-free optimiser is to be judged by, computed beside the weights :math:`y` that it trains.
+
+    `Defazio et al. 2024 <https://arxiv.org/abs/2405.15682>`_ take gradients at :math:`y` between a sequence
+    :math:`z` of steps and its average :math:`x`, which is what they validate:
+
+    .. math:: y = (1 - \beta_1) z + \beta_1 x \quad \Rightarrow \quad x = y + (1 - 1 / \beta_1)(z - y)
+
+    Args:
+        optimizer: One of the package schedulefree, in the mode of training.
+
+    Returns:
+        The average of each parameter; one that has had no gradient yet is its own.
+    """
+    averages = {}
+    for group in optimizer.param_groups:
+        beyond = 1 - 1 / group["betas"][0]
+        for parameter in group["params"]:
+            z = optimizer.state.get(parameter, {}).get("z")
+            y = parameter.detach()
+            averages[parameter] = y.clone() if z is None else torch.lerp(y, z, beyond)
+    return averages
 
 
 def _muon(groups: Any, lr: float, betas: tuple[float, float], fused: bool) -> Optimizer:
@@ -116,4 +152,9 @@ class Joined(Optimizer):
             self.state.update(part.state)
 
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": _adamw, "adamw_8bit": _adamw_8bit, "muon": _muon}
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "adamw": _adamw,
+    "adamw_8bit": _adamw_8bit,
+    "muon": _muon,
+    "schedule_free": _schedule_free,
+}

@@ -22,8 +22,10 @@ class RunSettings:
         lr: Learning rate.
         optimizer: ``"adamw"``; ``"adamw_8bit"``, whose states have eight bits (`Dettmers et al. 2021
             <https://arxiv.org/abs/2110.02861>`_, the package bitsandbytes; tensors of less than 4,096
-            numbers keep 32); or ``"muon"`` (`Jordan et al. 2024
-            <https://kellerjordan.github.io/posts/muon/>`_) for matrices, with AdamW for all that is none.
+            numbers keep 32); ``"muon"`` (`Jordan et al. 2024
+            <https://kellerjordan.github.io/posts/muon/>`_) for matrices, with AdamW for all that is none; or
+            ``"schedule_free"`` (AdamW by `Defazio et al. 2024 <https://arxiv.org/abs/2405.15682>`_, the package
+            schedulefree), whose own average is validated and kept: neither ``decay`` nor ``ema`` applies to it.
         weight_decay: Weight decay.
         warmup_steps: Updates until the learning rate is reached.
         min_lr: Share of the learning rate at the end.
@@ -93,6 +95,8 @@ class RunSettings:
             raise ValueError(f"training setting ema must be in [0, 1), got {self.ema}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"training setting betas must be two numbers in [0, 1), got {self.betas}")
+        if self.optimizer == "schedule_free" and self.betas[0] == 0:
+            raise ValueError(f"optimizer='schedule_free' needs a first beta above 0, got {self.betas}")
 
     def require(self, what: str, *names: str) -> None:
         """Refuse numbers that are out of range.

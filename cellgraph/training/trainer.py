@@ -18,6 +18,7 @@ from cellgraph import processes
 from cellgraph.folder import RunFolder
 from cellgraph.reading import UNFIT, first_line
 from cellgraph.training.accelerator import check_accelerator, device_type
+from cellgraph.training.averages import Averages, ScheduleFree
 from cellgraph.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, read_checkpoint
 from cellgraph.training.ema import EMA
 from cellgraph.training.interruption import GracefulStop
@@ -69,7 +70,7 @@ def build_trainer(
     checkpoint = RunCheckpoint(folder, every=every, monitor=monitor)
     writer = MetricsWriter(settings.log_every)
     # In this order: average, note, decide, show; then what may end the run. Checkpoints come last by Lightning's rule.
-    callbacks: list[lightning.Callback] = [EMA(settings.ema)] if settings.ema else []
+    callbacks: list[lightning.Callback] = [*_averages(settings)]
     callbacks += [writer, Stopping(settings.patience, monitor=monitor)]
     callbacks += [TrainingProgress(writer, shown=shown)] if progress and first else []
     callbacks += [GlobalGenerators(), GracefulStop(checkpoint, keep=keep, go_on=go_on), checkpoint]
@@ -157,6 +158,12 @@ class _Begun(lightning.Callback):
         self.yes = True
 
 
+def _averages(settings: RunSettings) -> list[Averages]:
+    if settings.optimizer == "schedule_free":
+        return [ScheduleFree()]
+    return [EMA(settings.ema)] if settings.ema else []
+
+
 def _strategy(sharded: bool) -> ParallelStrategy:
     if sharded:
         # One file, which any number of processes reads.
@@ -196,6 +203,10 @@ def _check_fits(module: UpdateModule, checkpoint: dict[str, Any], path: Path) ->
     if differences:
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
         raise ValueError(f"the checkpoint {path} is of another model: {differences[0]}{more}")
+    # Older ones do not say.
+    before, now = checkpoint.get("update_state", {}).get("optimizer"), module.settings.optimizer
+    if before not in (None, now):
+        raise ValueError(f"the checkpoint {path} has the state of optimizer={before!r}, got optimizer={now!r}")
 
 
 @contextlib.contextmanager

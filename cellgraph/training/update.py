@@ -162,6 +162,7 @@ class UpdateModule(lightning.LightningModule):
             "generator": self.generator.get_state(),
             "generator_device": self.generator.device.type,
             "meter": self.train_meter.state_dict(),
+            "optimizer": self.settings.optimizer,
             # A run that goes on elsewhere computes as it did here.
             "precision": str(self.trainer.precision),
             "processes": processes.world(),
@@ -183,8 +184,10 @@ class UpdateModule(lightning.LightningModule):
 
     def _factor(self, step: int) -> float:
         told = self.settings
+        # An average takes the place of a falling rate.
+        decay = "none" if told.optimizer == "schedule_free" else told.decay
         return warmup_decay(
-            step, warmup_steps=told.warmup_steps, max_steps=told.max_steps, floor=told.min_lr, decay=told.decay
+            step, warmup_steps=told.warmup_steps, max_steps=told.max_steps, floor=told.min_lr, decay=decay
         )
 
     def _check_finite(self, learned: Learned) -> None:
