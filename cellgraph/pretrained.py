@@ -45,9 +45,10 @@ class Pretrained(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder, each in one piece."""
         folder = Path(folder)
-        weights = {name: value.detach().contiguous() for name, value in self.state_dict().items()}
-        write_json(folder / CONFIG, self.config())
-        write_atomically(folder / WEIGHTS, save(weights))
+        config = self.config()
+        write_atomically(folder / WEIGHTS, save(apart(self.state_dict())))
+        # Last: where a new folder has it, it has the weights.
+        write_json(folder / CONFIG, config)
 
     @classmethod
     def from_pretrained(
@@ -141,6 +142,18 @@ class Pretrained(nn.Module):
             f"```python\nfrom cellgraph import {kind}\n\nmodel = {kind}.from_pretrained({name!r})\n```\n\n"
             f"## Configuration\n\n```json\n{_brief_json(self.config())}\n```\n"
         )
+
+
+def apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as safetensors takes them, which keeps no two that share memory: those that a module ties are copied."""
+    taken: set[tuple[torch.device, int]] = set()
+    found = {}
+    for name, value in weights.items():
+        value = value.detach().contiguous()
+        memory = value.device, value.untyped_storage().data_ptr()
+        found[name] = value.clone() if memory in taken else value
+        taken.add(memory)
+    return found
 
 
 def _take_dtypes(module: nn.Module, weights: Mapping[str, Tensor]) -> None:

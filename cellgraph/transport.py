@@ -83,16 +83,33 @@ class Conveyor:
             )
 
     def gain(self, num_steps: int) -> float:
-        """Amplitude at the output after ``num_steps`` steps of what was 1 at the input."""
+        """Amplitude at the output after ``num_steps`` steps of what was 1 at the input.
+
+        Raises:
+            ValueError: If nothing is left there: a signal that was to arrive in the fewest steps has passed.
+        """
         if self.direction is None or self.hops == 0:
             return 1.0
         if self.clamped:
-            return math.fsum(self._binomial(num_steps, n) for n in range(self.hops, num_steps + 1))
-        last = num_steps + 1 if self.turn else self.hops + 1
-        return math.fsum(self._binomial(num_steps, n) for n in range(self.hops, last, self.turn or 1))
+            found = math.fsum(self._binomial(num_steps, n) for n in range(self.hops, num_steps + 1))
+        else:
+            last = num_steps + 1 if self.turn else self.hops + 1
+            found = math.fsum(self._binomial(num_steps, n) for n in range(self.hops, last, self.turn or 1))
+        if not found:
+            raise ValueError(
+                f"after num_steps={num_steps} nothing is left of a signal from {self.route}, of which the share "
+                f"{self.share:g} moves on at each step: take fewer steps, or make the network for as many"
+            )
+        return found
 
     def _binomial(self, num_steps: int, hops: int) -> float:
-        return math.comb(num_steps, hops) * self.share**hops * (1 - self.share) ** (num_steps - hops)
+        stays = num_steps - hops
+        try:
+            return math.comb(num_steps, hops) * self.share**hops * (1 - self.share) ** stays
+        except OverflowError:
+            # More ways than a float can hold, each of next to no amplitude.
+            parts = math.log(math.comb(num_steps, hops)), hops * math.log(self.share), stays * math.log1p(-self.share)
+            return math.exp(math.fsum(parts))
 
 
 def _name(surface: Surface, role: str) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph import Cell, CellGraph, GMLPCell, Lattice
 from cellgraph.lattice import BOUNDARIES
+from cellgraph.testing import randomise
 
 
 def small(num_steps: int = 4, *, cell: dict | None = None, **options: object) -> CellGraph:
@@ -233,3 +235,56 @@ def test_bad_arguments_are_named(options: dict, message: str) -> None:
         small(**options)
     with pytest.raises(ValueError, match="embedding must have 9 features, got 8"):
         small()(torch.zeros(1, 8))
+
+
+def test_a_signal_that_has_passed_is_no_answer() -> None:
+    question = torch.randn(2, 9)
+    # Made for the fewest steps that lead there, all of the signal moves on at each.
+    model = small(2)
+    assert torch.allclose(model(question).embedding, question, atol=1e-5)
+    with pytest.raises(ValueError, match=r"after num_steps=3 nothing is left of a signal .* share 1 moves on"):
+        model(question, num_steps=3)
+    # Beside a path the answer is read without it.
+    assert small(2, path="linear")(question, num_steps=3).embedding.isfinite().all()
+
+
+def test_more_ways_than_a_float_can_count() -> None:
+    cell = GMLPCell(Lattice((600,)), 2, hidden=2, heads=1).double()
+    model = CellGraph(
+        cell,
+        in_features=1,
+        input_nodes="left",
+        output_nodes="right",
+        surface_channels=1,
+        num_steps=1300,
+        path="none",
+        adapter="linear",
+    ).double()
+    question = torch.randn(3, 1, dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.allclose(model(question).embedding, question, rtol=1e-6)
+
+
+class Tied(Cell):
+    """A cell two of whose layers are one, as nobody who ties weights would think of saving them twice."""
+
+    def __init__(self, lattice: Lattice, channels: int = 6, **options: object) -> None:
+        super().__init__(lattice, channels, **options)
+        self.first, self.second = torch.nn.Linear(channels, channels), torch.nn.Linear(channels, channels)
+        self.second.weight = self.first.weight
+
+    def perceive(self, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        return x
+
+    def update(self, x: torch.Tensor, perceived: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        return self.second(self.first(perceived).tanh())
+
+
+def test_tied_weights_are_saved(tmp_path: Path) -> None:
+    model = CellGraph(Tied(Lattice((3, 3, 3))), in_features=9, surface_channels=1, num_steps=3)
+    randomise(model)
+    model.save_pretrained(tmp_path)
+    again = CellGraph.from_pretrained(tmp_path)
+    question = torch.randn(2, 9)
+    assert torch.equal(again(question).embedding, model.eval()(question).embedding)
+    assert again.cell.inner.second.weight is again.cell.inner.first.weight

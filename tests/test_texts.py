@@ -6,10 +6,10 @@ import json
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellgraph.texts import escaped_markdown, one_line, printable, well_formed
+from cellgraph.texts import escaped_markdown, marks, one_line, printable, well_formed, words
 
 anything = st.text(st.characters(exclude_categories=()))
 
@@ -66,3 +66,30 @@ def test_no_markup_is_left(text: str) -> None:
     rendered = html.render(f"- **{escaped_markdown(text)}**")
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     assert rendered == f"<ul>\n<li><strong>{escaped}</strong></li>\n</ul>\n"
+
+
+@given(
+    st.text(
+        st.one_of(st.sampled_from("abé_1 -क\u093fक\u094dा\u0301\u0e31\ufe0f❤\n日"), st.characters(codec="utf-8")),
+        max_size=30,
+    )
+)
+@settings(deadline=None)
+def test_words_are_runs_of_letters_digits_and_their_marks(text: str) -> None:
+    expected, word = [], ""
+    for c in text:
+        mark = unicodedata.category(c).startswith("M") and not (0xFE00 <= ord(c) <= 0xFE0F or ord(c) >= 0xE0100)
+        if c.isalnum() or c == "_" or (mark and word):
+            word += c
+            continue
+        expected, word = [*expected, word], ""
+    expected = [word for word in [*expected, word] if word]
+    assert words(text) == expected
+    assert words(text, single=False) == [word for word in expected if len(word) > 1]
+
+
+def test_all_marks_are_known() -> None:
+    # Whatever Unicode has of them now, but for selectors of variants.
+    every = {chr(code) for code in range(0x110000) if unicodedata.category(chr(code)).startswith("M")}
+    selectors = {*map(chr, range(0xFE00, 0xFE10)), *map(chr, range(0xE0100, 0xE01F0))}
+    assert set(marks()) == every - selectors

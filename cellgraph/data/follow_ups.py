@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 
 from cellgraph.numbers import integer
+from cellgraph.texts import marks
 
 from .pairs import QAPair, normalise_text
 from .readers import read_pairs
@@ -87,4 +88,5 @@ def follow_up_pairs(
 
 
 def _named(topic: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(topic)}(?!\w)", re.IGNORECASE)
+    letter = rf"[\w{marks()}]"
+    return re.compile(rf"(?<!{letter}){re.escape(topic)}(?!{letter})", re.IGNORECASE)

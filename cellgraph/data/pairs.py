@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -12,11 +11,10 @@ from pathlib import Path
 
 from cellgraph.files import write_atomically
 from cellgraph.numbers import integer
-from cellgraph.texts import well_formed
+from cellgraph.texts import well_formed, words
 
 __all__ = ["QAPair", "normalise_text", "save_pairs"]
 
-_WORDS = re.compile(r"\w+")
 _TEXTS = ("question", "answer", "topic", "category", "dialogue")
 
 
@@ -64,9 +62,10 @@ class QAPair:
 
 
 def normalise_text(text: str) -> str:
-    """Returns the words of a text in lower case: two texts that differ in case, spacing or punctuation become equal.
+    """Returns the words of a text in lower case: two texts that differ in case, spacing or signs become equal.
 
-    A text without any word (``"?!"``) keeps its signs, so that such texts do not all become equal to the empty one.
+    Marks on letters belong to words, as the vowels of Hindi do. A text without any word (``"?!"``) keeps its signs, so
+    that such texts do not all become equal to the empty one.
 
     Args:
         text: Any text.
@@ -76,7 +75,7 @@ def normalise_text(text: str) -> str:
         True
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_WORDS.findall(folded)) or " ".join(folded.split())
+    return " ".join(words(folded)) or " ".join(folded.split())
 
 
 def save_pairs(path: str | os.PathLike[str], pairs: Iterable[QAPair]) -> Path:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cellgraph.texts import word_pattern
+
 
 class BM25:
     """Okapi BM25 over the words of answers, as `bm25s <https://arxiv.org/abs/2407.03618>`_ computes it.
@@ -56,4 +58,6 @@ class BM25:
 def _words(texts: Sequence[str]) -> list[list[str]]:
     import bm25s
 
-    return list(bm25s.tokenize(list(texts), stopwords="english", return_ids=False, show_progress=False))
+    # Of texts without such letters its own pattern finds the same.
+    pattern = {} if all(text.isascii() for text in texts) else {"token_pattern": word_pattern(single=False)}
+    return list(bm25s.tokenize(list(texts), stopwords="english", return_ids=False, show_progress=False, **pattern))

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
@@ -101,7 +102,8 @@ class BaseTeacher(ABC):
         digest = hashlib.sha256(json.dumps([self.kind(), _code(type(self)), self._given], sort_keys=True).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            # As bytes: NumPy has no bfloat16.
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

@@ -140,7 +140,11 @@ class EmbeddingCache:
             b"".join(embedding_key(fingerprint, text) for text in checked_texts(texts)), f"S{KEY_BYTES}"
         )
         order = np.argsort(kept, kind="stable")
-        place = order[np.searchsorted(kept, wanted, sorter=order)]
+        found_at = np.searchsorted(kept, wanted, sorter=order).clip(max=max(len(kept) - 1, 0))
+        # What another process has cleared away since would be a stranger's row.
+        if len(wanted) and not (len(kept) and bool((kept[order[found_at]] == wanted).all())):
+            raise OSError(f"embeddings in {self.place(fingerprint)} have gone while they were read: start again")
+        place = order[found_at]
         file = np.repeat(np.arange(len(files)), counts)[place]
         row = place - (np.cumsum(counts) - counts)[file]
         return StoredRows(files, torch.from_numpy(file), torch.from_numpy(row))

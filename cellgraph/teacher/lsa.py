@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from cellgraph.numbers import plain_numbers
 from cellgraph.reading import faults, read_json, read_tensors
 from cellgraph.teacher.protocol import checked_texts
 from cellgraph.teacher.state import checked_options, read_state, write_state
+from cellgraph.texts import words
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -204,6 +206,9 @@ class LSATeacher:
             max_features=self.max_terms,
             stop_words="english" if self.stop_words else None,
             sublinear_tf=True,
+            # Its own pattern, the marks of letters included.
+            tokenizer=functools.partial(words, single=False),
+            token_pattern=None,
             vocabulary=vocabulary,
             dtype=np.float32,
         )

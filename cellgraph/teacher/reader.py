@@ -93,7 +93,7 @@ class TokenReader:
         """The states of the tokens of texts, from disk where they are there.
 
         Raises:
-            OSError: If the disk cannot hold them.
+            ValueError: If the teacher gives states that are not finite, which are not kept.
         """
         texts = checked_texts(texts)
         parts = [texts[start : start + self.shard_texts] for start in range(0, len(texts), self.shard_texts)]
@@ -131,6 +131,9 @@ class TokenReader:
             )
         width = (0, self.width)
         states = torch.cat([part.to(KEPT) for part in found]) if found else torch.empty(width, dtype=KEPT)
+        if not states.isfinite().all():
+            bad = next(text for text, part in zip(texts, found, strict=True) if not part.to(KEPT).isfinite().all())
+            raise ValueError(f"the teacher's token states of a text are not finite in half precision: {bad[:60]!r}")
         return states, [len(part) for part in found]
 
     def _path(self, texts: list[str]) -> Path:

@@ -107,10 +107,8 @@ class StoredRows:
         for start, end in itertools.pairwise(starts):
             first = int(order[start])
             place = int(file[first])
-            handle = _opened(self.files[place])
-            handle.seek(int(self._begin[place]) + int(row[first]) * size)
             wanted = target[first * size : (first + end - start) * size]
-            if handle.readinto(wanted) != len(wanted):  # type: ignore[attr-defined]
+            if _read_at(self.files[place], int(self._begin[place]) + int(row[first]) * size, wanted) != len(wanted):
                 raise CorruptShardError(f"{self.files[place]} ends before its row {int(row[first]) + end - start}")
         return result
 
@@ -134,6 +132,18 @@ class MappedRows:
     def split(self, size: int) -> Iterator[Tensor]:
         """As of a tensor."""
         return (self.function(block) for block in self.rows.split(size))
+
+
+def _read_at(path: Path, place: int, wanted: memoryview) -> int:
+    """Fill memory with the bytes of a file from a place on; number of them."""
+    file = _opened(path)
+    # A place to read at is the file's own, and that of threads and of forked processes which have it open: one would
+    # be given what another has asked for.
+    if hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), [wanted], place)
+    with path.open("rb", buffering=0) as own:
+        own.seek(place)
+        return own.readinto(wanted) or 0  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=OPEN_FILES)

@@ -113,15 +113,16 @@ class StaticTeacher(BaseTeacher):
         if not texts:
             raise ValueError("teacher static needs at least one text to learn from")
         self._learned = {}
-        counts, found = torch.zeros(len(self._table)), torch.zeros(len(self._table))
+        # In float32 a count would stay at 2 ** 24, which the commonest token of a large set passes.
+        counts, found = (torch.zeros(len(self._table), dtype=torch.float64) for _ in range(2))
         for ids, _ in self._blocks(texts if self.weighting != "none" else []):
             for row in ids:
                 counts += torch.bincount(row, minlength=len(counts))
                 found[row] += 1
         if self.weighting == "sif":
-            self._learned["weights"] = self.a / (self.a + counts / counts.sum().clamp_min(1))
+            self._learned["weights"] = (self.a / (self.a + counts / counts.sum().clamp_min(1))).float()
         elif self.weighting == "idf":
-            self._learned["weights"] = ((1 + len(texts)) / (1 + found)).log() + 1
+            self._learned["weights"] = (((1 + len(texts)) / (1 + found)).log() + 1).float()
         if self.remove:
             moment = torch.zeros(self.width, self.width, dtype=torch.float64)
             for ids, _ in self._blocks(texts):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from cellgraph.numbers import plain_numbers
 from cellgraph.teacher.base import BaseTeacher
 from cellgraph.teacher.protocol import checked_texts
+from cellgraph.texts import words
 
 WEIGHTINGS = ("bm25", "tfidf")
 #: Places that terms are hashed into before they are weighted: few of the terms of a set of texts share one.
@@ -161,6 +162,9 @@ class TfidfTeacher(BaseTeacher):
             ngram_range=(1, self.max_ngram),
             stop_words="english" if self.stop_words else None,
             alternate_sign=False,
+            # Its own pattern, the marks of letters included.
+            tokenizer=partial(words, single=False),
+            token_pattern=None,
             norm=None,
             dtype=np.float32,
         )

@@ -162,3 +162,17 @@ def test_of_fewer_pairs_to_train_on_more_brings_no_others_back(tmp_path: Path) -
     topics = Counter(pair.topic for pair in few.train)
     assert [*topics.values()] == [12] * 3
     assert topics.keys() < {pair.topic for pair in whole.train}
+
+
+def test_a_name_within_another_word_stays(tmp_path: Path) -> None:
+    # The heart, and a town whose name begins as the heart does.
+    questions = ("दिल क्या है?", "क्या दिल दिल्ली में है?")
+    path = write(tmp_path, [(text, str(number), "दिल") for number, text in enumerate(questions)])
+    asked = {pair.turn: pair.question for pair in follow_up_pairs(path, seed=1)}
+    assert asked[0] in questions
+    assert asked[1] in ("it क्या है?", "क्या it दिल्ली में है?")
+    assert {text for seed in range(4) for text in (pair.question for pair in follow_up_pairs(path, seed=seed))} == {
+        *questions,
+        "it क्या है?",
+        "क्या it दिल्ली में है?",
+    }

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cellgraph.data import QAPair
+from cellgraph.data import QAPair, group_pairs, normalise_text
 
 
 def test_a_turn_is_a_plain_number() -> None:
@@ -26,3 +26,11 @@ def test_texts(name: str) -> None:
     assert getattr(pair, name) == "cut \N{REPLACEMENT CHARACTER}"
     with pytest.raises(ValueError, match=f"{name} must be text, got NoneType"):
         dataclasses.replace(pair, **{name: None})
+
+
+def test_words_of_all_scripts_keep_what_tells_them_apart() -> None:
+    # Day and alms, and four words of Thai that differ in a vowel or a tone: all marks on the same letters.
+    for one, other in (("दिन", "दान"), ("ปา", "ปี"), ("ไม่", "ไม้"), ("كُتُب", "كَتَبَ")):
+        assert normalise_text(one) != normalise_text(other)
+    assert normalise_text("¡Qué CAFE\u0301!") == normalise_text("qué café")
+    assert group_pairs([QAPair("दिन?", "क"), QAPair("दान?", "ख")]) == [[0], [1]]

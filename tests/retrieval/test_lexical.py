@@ -51,3 +51,8 @@ def test_the_scores_are_those_of_the_formula() -> None:
 def test_where_there_are_no_words_nothing_is_found(corpus: list[str]) -> None:
     assert torch.equal(BM25(corpus).scores(["a heron"]), torch.zeros(1, len(corpus)))
     assert BM25(corpus).scores([]).shape == (0, len(corpus))
+
+
+def test_words_of_all_scripts() -> None:
+    found = BM25(["यह दिन अच्छा है", "दान करना अच्छा है", "plain words"]).scores(["दिन?", "दान", "plain"])
+    assert torch.equal(found > 0, torch.eye(3, dtype=torch.bool))

@@ -117,3 +117,29 @@ def test_what_lacks_something_is_no_teacher() -> None:
 
     with pytest.raises(ValueError, match=r"teacher must have .* lacks fingerprint, fit, save_pretrained"):
         check_teacher(Half())
+
+
+def test_what_was_learned_may_be_of_any_dtype(tmp_path: Path) -> None:
+    class Half(BaseTeacher):
+        width = 2
+
+        def fit(self, texts: list[str]) -> None:
+            self.learned = {"a": torch.full((2, 2), len(texts), dtype=torch.bfloat16).T, "b": torch.ones(()).bool()}
+
+        def encode(self, texts: list[str], *, progress: bool = False) -> torch.Tensor:
+            return torch.ones(len(texts), 1) @ self.learned["a"][:1].float()
+
+        def state_dict(self) -> dict[str, torch.Tensor]:
+            return self.learned
+
+        def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+            self.learned = dict(state)
+
+    teacher, other = Half(), Half()
+    teacher.fit(TEXTS)
+    other.fit(TEXTS[1:])
+    assert teacher.fingerprint != other.fingerprint
+    teacher.save_pretrained(tmp_path)
+    again = load_teacher(tmp_path)
+    assert again.fingerprint == teacher.fingerprint
+    assert torch.equal(again.encode(["a"]), torch.full((1, 2), 3.0))

@@ -163,3 +163,13 @@ def test_bad_arguments_are_refused(fitted: LSATeacher) -> None:
         fitted.encode(["a", None])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="got one str"):
         LSATeacher(2).fit("one text")
+
+
+def test_marks_on_letters_are_parts_of_terms() -> None:
+    teacher = LSATeacher(2, min_texts=1)
+    teacher.fit(["यह दिन अच्छा है", "दान अच्छा है", "पानी"])
+    one, other, both = teacher.encode(["दिन", "दान", "दिन दान"])
+    assert one.norm() > 0.9
+    assert other.norm() > 0.9
+    assert teacher._terms() == sorted(["यह", "दिन", "अच्छा", "है", "दान", "पानी"])
+    assert min(float(both @ one), float(both @ other)) > 0.5

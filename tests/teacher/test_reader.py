@@ -142,3 +142,19 @@ def test_longer_texts_are_cut_with_one_warning(caplog: pytest.LogCaptureFixture)
 def test_a_teacher_without_tokens_is_told_in_one_line() -> None:
     with pytest.raises(ValueError, match="a LSATeacher gives one vector a text"):
         TokenReader(LSATeacher(8))
+
+
+def test_states_that_are_not_finite_are_refused_and_not_kept(tmp_path: Path) -> None:
+    class Large(Letters):
+        def token_states(
+            self, texts: Sequence[str], *, level: str, max_tokens: int, progress: bool
+        ) -> tuple[list[Tensor], int]:
+            rows, cut = super().token_states(texts, level=level, max_tokens=max_tokens, progress=progress)
+            return [1000 * row if "x" in text else row for text, row in zip(texts, rows, strict=True)], cut
+
+    # 1000 times 120 is beyond half precision.
+    reader = TokenReader(Large(), folder=tmp_path)
+    with pytest.raises(ValueError, match="not finite in half precision: 'xy'"):
+        reader.read(["ab", "xy"])
+    assert not list(tmp_path.iterdir())
+    assert reader.read(["ab"]).finite()

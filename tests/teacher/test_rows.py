@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from cellgraph.teacher import EmbeddingCache, StoredRows
+from cellgraph.teacher.rows import _opened
 from cellgraph.teacher.shards import CorruptShardError, write_shard
 
 
@@ -76,3 +79,38 @@ def test_files_that_are_no_shards_are_named(tmp_path: Path) -> None:
         StoredRows.of_files([paths[0], other[0]])
     with pytest.raises(FileNotFoundError):
         StoredRows.of_files([tmp_path / "nothing"])
+
+
+def test_threads_and_forked_processes_read_what_they_ask_for(tmp_path: Path) -> None:
+    paths, table = written(tmp_path, counts=(250,), width=64)
+    rows = StoredRows.of_files(paths)
+
+    def wrong(seed: int) -> int:
+        draw = torch.Generator().manual_seed(seed)
+        asked = [torch.randint(250, (8,), generator=draw) for _ in range(200)]
+        return sum(not torch.equal(rows[index], table[index]) for index in asked)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            assert sum(threads.map(wrong, range(4))) == 0
+    finally:
+        sys.setswitchinterval(before)
+    # Forked processes share the place that a file is at: it is not moved.
+    assert _opened(paths[0]).tell() == 0
+
+
+def test_rows_that_have_gone_are_no_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, teacher = EmbeddingCache(tmp_path), Numbers()
+    cache.embed(teacher, ["1", "2"])
+    keys = cache.keys
+
+    def cleared(fingerprint: str) -> Any:
+        # Between embedding and reading another process clears away what is not the first file.
+        found = keys(fingerprint)
+        return dict([next(iter(found.items()))]) if len(found) > 1 else found
+
+    monkeypatch.setattr(cache, "keys", cleared)
+    with pytest.raises(OSError, match="have gone while they were read"):
+        cache.rows(teacher, ["1", "2", "3"])

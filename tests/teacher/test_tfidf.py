@@ -102,3 +102,11 @@ def test_bad_arguments_are_refused() -> None:
         TfidfTeacher().fit([])
     with pytest.raises(ValueError, match="got 1 texts without any"):
         TfidfTeacher().fit(["?!"])
+
+
+def test_marks_on_letters_are_parts_of_terms() -> None:
+    teacher = TfidfTeacher(256)
+    teacher.fit(["यह दिन अच्छा है", "दान अच्छा है"])
+    day, alms = teacher.encode(["दिन", "दान"])
+    assert torch.allclose(torch.stack([day.norm(), alms.norm()]), torch.ones(2))
+    assert abs(float(day @ alms)) < 1e-6

@@ -58,6 +58,9 @@ def main(arguments: Sequence[str]) -> None:
     settings = _settings(given)
     if given.fix is not None:
         check_format(given.file, given.fix)
+        changes = given.fix.with_name(f"{given.fix.stem}.changes.jsonl")
+        if changes.exists() and given.file.exists() and changes.samefile(given.file):
+            raise ValueError(f"{changes} would be the list of changes, and is the file itself: choose another --fix")
     rows = read(given.file, given)
     needs_teacher = not {"coherence", "neighbours"} <= set(settings.without)
     bar = _progress()
@@ -79,7 +82,6 @@ def main(arguments: Sequence[str]) -> None:
         write_atomically(out / "report.md", inspection_markdown(inspection, name).encode())
     print(f"all findings with their reasons: {out / 'report.md'}, report.json")
     if given.fix is not None:
-        changes = given.fix.with_name(f"{given.fix.stem}.changes.jsonl")
         with writing(given.fix, what="the clean file "):
             # The list first: no clean file without it.
             write_atomically(changes, "".join(change_lines(inspection)).encode())

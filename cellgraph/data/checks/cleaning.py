@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cellgraph.files import write_atomically
+from cellgraph.texts import well_formed
 
 from ..arrow import is_arrow
 from ..pairs import QAPair, save_pairs
@@ -100,7 +101,7 @@ def _lines(source: Path, kept: set[int], texts: dict[int, QAPair], names: tuple[
             continue
         if row in texts:
             record = json.loads(line) | dict(zip(names, (texts[row].question, texts[row].answer), strict=True))
-            line = json.dumps(record, ensure_ascii=False)
+            line = well_formed(json.dumps(record, ensure_ascii=False))
         out.append(line.rstrip("\r\n") + "\n")
     return "".join(out).encode(), len(lines)
 

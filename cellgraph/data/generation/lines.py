@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from cellgraph.files import writing
+from cellgraph.texts import well_formed
 
 __all__ = ["Lines", "json_line"]
 
 
 def json_line(content: Any) -> bytes:
-    """Plain types as a line of JSON."""
-    return json.dumps(content, ensure_ascii=False).encode() + b"\n"
+    """Plain types as a line of JSON; a model may be cut off in the middle of a character."""
+    return well_formed(json.dumps(content, ensure_ascii=False)).encode() + b"\n"
 
 
 class Lines:

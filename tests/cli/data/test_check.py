@@ -138,3 +138,13 @@ def test_a_full_disk_is_said_and_the_old_file_stays(tmp_path: Path, monkeypatch:
 def test_commands_are_listed(tmp_path: Path) -> None:
     assert "cellgraph data check" in run_inside(tmp_path, "data").stdout
     assert "expected one of" in run_inside(tmp_path, "data", "chekc").stderr
+
+
+def test_the_list_of_changes_is_never_written_over_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path / "pairs.changes.jsonl", [*GOOD, *PLANTED])
+    before = file.read_bytes()
+    done = run_inside(tmp_path, "data", "check", file, "--fix", "pairs.jsonl")
+    assert done.returncode == 1
+    assert "would be the list of changes, and is the file itself: choose another --fix" in done.stderr
+    assert file.read_bytes() == before
+    assert not (tmp_path / "pairs.jsonl").exists()

@@ -119,3 +119,11 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no row is left to write"):
         write_clean(source, tmp_path / "clean.csv", inspected(source), question="q", answer="a")
     assert list(tmp_path.iterdir()) == [source]
+
+
+def test_half_a_character_in_another_column(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"question": "Where is the cafÃ©?", "answer": "Here.", "note": "cut \ud83d"}) + "\n")
+    out = write_clean(path, tmp_path / "clean.jsonl", inspect_pairs(read_rows(path), ONLY))
+    record = json.loads(out.read_text(encoding="utf-8"))
+    assert record == {"question": "Where is the café?", "answer": "Here.", "note": "cut \ufffd"}

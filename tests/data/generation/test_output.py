@@ -166,3 +166,12 @@ def test_a_line_that_cannot_be_written_leaves_the_file_as_it_was(
         lines.append(b"three\n")
     monkeypatch.undo()
     assert path.read_bytes() == b"one\n"
+
+
+def test_a_reply_that_was_cut_within_a_character_is_kept(tmp_path: Path) -> None:
+    path, job = tmp_path / "pairs.jsonl", Job(TOPIC, 0)
+    with Output(path).opened() as output:
+        output.asked(job)
+        output.replied(job, Reply("so \ud83d", 1, 2, cut=True))
+    with Output(path).opened() as output:
+        assert output.replies(job) == [Reply("so \ufffd", 1, 2, cut=True)]
