@@ -1,5 +1,6 @@
 from .arc1d import Arc1D
 from .arc1d_demonstrations import Arc1DDemonstrations
+from .arc2d import Arc2D
 from .growing import Growing
 from .life import Life
 from .majority import Majority
@@ -11,6 +12,7 @@ from .voronoi import Voronoi
 __all__ = [
     "Arc1D",
     "Arc1DDemonstrations",
+    "Arc2D",
     "Growing",
     "Life",
     "Majority",

@@ -1,0 +1,280 @@
+"""2-D ARC: coloured grids to be transformed as a few demonstrations show, judged by exact match of two attempts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cellgraph.automata.lesson import AutomatonLesson
+from cellgraph.automata.settings import AutomatonSettings
+from cellgraph.automata.task import Batch, Task
+from cellgraph.automata.tasks.arc2d_attempts import Attempt, Judgement, attempt
+from cellgraph.automata.tasks.arc2d_automata import GridAutomata, GridReadout, colours_of, grid_loss
+from cellgraph.automata.tasks.arc2d_colours import free_colours, permuted
+from cellgraph.automata.tasks.arc2d_fitting import Fitting
+from cellgraph.automata.tasks.arc2d_grids import COLOURS, LONGEST, GridTask, read_grids
+from cellgraph.automata.tasks.arc2d_layout import GridLayout
+from cellgraph.automata.tasks.arc2d_picture import save_task
+from cellgraph.automata.tasks.arc2d_table import table_of_results
+from cellgraph.automata.tasks.arc2d_walk import check_cell, walk
+from cellgraph.files import write_atomically
+from cellgraph.lattice import Lattice
+from cellgraph.nn import Cell, NCACell
+from cellgraph.numbers import plain_numbers
+from cellgraph.unroll import Rollout
+
+JUDGED = ("evaluation", "training", "validation")
+#: Of the training set, every so manieth task is set aside to choose settings by.
+ASIDE = 4
+
+
+@dataclass(frozen=True)
+class GridBatch(Batch):
+    """Grids of some tasks, a row for each task.
+
+    Attributes:
+        layout: The grids.
+    """
+
+    layout: GridLayout = None  # type: ignore[assignment]
+
+    def to(self, device: torch.device | str) -> GridBatch:
+        """The samples on a device."""
+        return replace(super().to(device), layout=self.layout.to(device))  # type: ignore[return-value]
+
+    def select(self, index: Tensor) -> GridBatch:
+        """Some of the samples."""
+        raise ValueError("rows of grids are cut to the longest of a batch, several processes cannot share one")
+
+
+class Arc2D(Task):
+    r"""The ARC-AGI-1 (`Chollet 2019 <https://arxiv.org/abs/1911.01547>`_), those of its tasks whose grids keep their
+    shape.
+
+    To judge a task, an automaton is fitted to its demonstrations alone, for each of two attempts; many are fitted at
+    once, each with weights of its own. They start from fresh weights, or from those that were learned on the tasks of
+    the training set: there all tasks share the weights, and only a vector, which all cells are told at every step, is
+    the task's own. Targets of the tests are not looked at but to judge.
+
+    Args:
+        path: The data, see :func:`~cellgraph.automata.tasks.arc2d_grids.read_grids`.
+        channels: Channels of the state.
+        neighbourhood: The neighbourhood, 4 or 8.
+        vector_channels: Width of the vector.
+        scratch: Whether fitting starts from fresh weights.
+        judged: ``"evaluation"``: the public evaluation set; ``"training"``: the training set, which only makes sense
+            from scratch; ``"validation"``: every fourth task of the training set, which is not learned from then.
+        subset: How many tasks are judged, drawn at random; 0 judges all.
+        subset_seed: Seed of that draw.
+        turned: For each attempt, whether its automata see the grids in all rotations and mirrors.
+        together: How many tasks are fitted at once.
+        half: Whether products are taken in bfloat16.
+        fitting: How automata are fitted.
+
+    Attributes:
+        context_channels: Width of the context that a cell must take.
+
+    Raises:
+        ValueError: If a name is unknown, a number out of range or the data without the tasks.
+    """
+
+    @plain_numbers
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        channels: int = 24,
+        neighbourhood: int = 8,
+        vector_channels: int = 16,
+        scratch: bool = False,
+        judged: str = "evaluation",
+        subset: int = 0,
+        subset_seed: int = 0,
+        turned: Sequence[bool] = (False, True),
+        together: int = 4,
+        half: bool = False,
+        fitting: Fitting | None = None,
+    ) -> None:
+        super().__init__(Lattice((LONGEST, LONGEST), neighbourhood))
+        if judged not in JUDGED:
+            raise ValueError(f"judged must be one of {JUDGED}, got {judged!r}")
+        if min(together, len(turned), vector_channels) < 1 or subset < 0:
+            raise ValueError(
+                "together, vector_channels and the number of attempts must be positive and subset not negative, "
+                f"got {together}, {vector_channels}, {len(turned)} and {subset}"
+            )
+        self.scratch, self.turned, self.together, self.half = scratch, tuple(turned), together, half
+        self.judged, self.fitting = judged, fitting or Fitting()
+        self.learned, self.judged_tasks = _parts(path, judged, subset, subset_seed)
+        self.context_channels = COLOURS + vector_channels
+        self.readout = GridReadout(channels)
+        self.vectors = nn.Embedding(len(self.learned), vector_channels)
+        #: What the last call of :meth:`evaluate` came to.
+        self.judgement: Judgement | None = None
+        self._pairs: GridLayout | None = None
+
+    def check(self, make: Any, settings: Any) -> None:
+        """Refuse a cell that cannot have weights for each task."""
+        check_cell(make.cell)
+
+    def lesson(self, settings: AutomatonSettings) -> AutomatonLesson:
+        """A new training by these settings.
+
+        Raises:
+            ValueError: If there is a pool.
+        """
+        if self.pool is not None:
+            raise ValueError(f"{type(self).__name__} draws each sample anew, a pool is of no use to it: leave it out")
+        return super().lesson(settings)
+
+    def sample(self, size: int, generator: torch.Generator) -> GridBatch:
+        """Draw tasks of about the same number of cells, all pairs of each, colours that may do so having changed
+        places."""
+        if self._pairs is None:
+            rows = [[*task.demonstrations, *task.tests] for task in self.learned]
+            self._pairs = GridLayout.of(rows, self.lattice.offsets)
+        size = min(size, len(self.learned))
+        first = int(torch.randint(1 - size, len(self.learned), (), generator=generator))
+        index = torch.arange(max(first, 0), min(first + size, len(self.learned)))
+        layout = self._pairs.select(index)
+        free = [free_colours(self.learned[row]) for row in index.tolist()]
+        layout = layout.coloured(permuted(free, int(layout.grid.max()) + 1, generator))
+        # Where states start takes the readout's weights, and what they are told the vectors.
+        layout, index = layout.to(self.vectors.weight.device), index.to(self.vectors.weight.device)
+        told = self.vectors(index)[:, None].expand(-1, layout.source.size(1), -1)
+        there = colours_of(layout)
+        return GridBatch(
+            self.readout.start(there), layout.target, torch.cat([there, told], dim=-1), kind=index, layout=layout
+        )
+
+    def run(self, cell: Cell, batch: Batch, *, num_steps: int, trajectory: bool = False, **options: Any) -> Rollout:
+        """The states that a cell comes to on the grids of a batch; the other options of a rollout are of no use."""
+        assert isinstance(batch, GridBatch)
+        assert batch.context is not None
+        weights = {name: p.expand(len(batch), *p.shape) for name, p in cell.named_parameters()}
+        states = walk(cell, weights, batch.layout, batch.x, batch.context, num_steps=num_steps, half=self.half)
+        return Rollout(states[-1], None, num_steps, torch.stack(states) if trajectory else None)
+
+    def loss(self, x: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of the cells of each task."""
+        assert isinstance(batch, GridBatch)
+        logits = self.readout.colour(F.rms_norm(x, x.shape[-1:])) + self.readout.keep * colours_of(batch.layout)
+        return grid_loss(logits, batch.layout, balance=self.fitting.balance)
+
+    def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
+        """Fit automata to each task that is judged, and compare what they answer with the targets of its tests.
+
+        Args:
+            cell: The cell whose weights they start from; from scratch, one that is made as they are.
+            num_steps: Steps of the automata.
+
+        Returns:
+            Of all tasks the share ``solved``: each of their tests by one attempt or the other, all its cells; the ends
+            of its interval of 95 %; the shares ``solved_first``, by the first attempt alone, and ``fitted``, whose
+            demonstrations some attempt has; the share of test ``grids`` solved; and seconds of a processor a task.
+        """
+        began, judgement = time.process_time(), Judgement()
+        order = sorted(self.judged_tasks, key=_demonstrated)
+        for number, turned in enumerate(self.turned):
+            for start in range(0, len(order), self.together):
+                tasks = order[start : start + self.together]
+                made = attempt(
+                    self.starting(cell, len(tasks), number),
+                    tasks,
+                    self.lattice.offsets,
+                    self.fitting,
+                    num_steps=num_steps,
+                    turned=turned,
+                    seed=number,
+                )
+                judgement.add(made)
+        seconds = (time.process_time() - began) / len(order)
+        self.judgement = judgement
+        return {**judgement.figures(), "seconds": seconds}
+
+    def starting(self, cell: Cell, rows: int, number: int) -> GridAutomata:
+        """What an attempt starts from: of shared weights and the mean of the vectors, or of fresh ones.
+
+        Args:
+            cell: The cell.
+            rows: How many automata.
+            number: Number of the attempt, the seed of fresh weights.
+        """
+        assert isinstance(cell, NCACell)
+        readout, width = self.readout, self.vectors.embedding_dim
+        if not self.scratch:
+            vector = self.vectors.weight.mean(0).expand(rows, -1)
+            return GridAutomata.alike(cell, readout, vector, half=self.half)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number)
+            fresh, readout = NCACell(cell.lattice, **cell.config()), GridReadout(cell.channels)
+        device = cell.device
+        return GridAutomata.alike(
+            fresh.to(device), readout.to(device), torch.zeros(rows, width, device=device), half=self.half
+        )
+
+    def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
+        """Draw up to four tasks that were solved, or else judged, and write the table.
+
+        In ``arc2d_NAME.png`` each demonstration stands beside what it becomes; under them are the test, the automaton's
+        colours after some of its steps, and the target.
+        """
+        if self.judgement is None:
+            self.evaluate(cell, num_steps=num_steps)
+        assert self.judgement is not None
+        names = [*self.judgement.solved(), *self.judgement.attempts][:4]
+        files = []
+        for name in dict.fromkeys(names):
+            made = self.judgement.attempts[name]
+            best = max(made, key=lambda one: one.right().sum())
+            shown = [[pair.source, pair.target] for pair in best.task.demonstrations]
+            lines = [*shown, self._steps(best, num_steps)]
+            files.append(save_task(lines, folder / f"arc2d_{name}.png"))
+        figures = self.judgement.figures()
+        table = folder / "arc2d.md"
+        write_atomically(table, table_of_results(figures, self.judged, attempts=len(self.turned)).encode())
+        return [*files, table]
+
+    @torch.no_grad()
+    def _steps(self, made: Attempt, num_steps: int) -> list[np.ndarray]:
+        """The first test of a task, what an automaton makes of it at some steps, and the target."""
+        test = made.task.tests[0]
+        layout = GridLayout.of([[test]], self.lattice.offsets).to(made.automaton.vector.device)
+        answers = made.automaton.answer(layout, num_steps, num_steps)
+        some = sorted({round((num_steps - 1) * part / 4) for part in range(5)})
+        steps = [answers[step].argmax(-1).view(test.source.shape).cpu().numpy() for step in some]
+        return [test.source, *steps, test.target]
+
+
+def _parts(path: str | Path | None, judged: str, subset: int, seed: int) -> tuple[list[GridTask], list[GridTask]]:
+    """The tasks to learn from, of which the longest come last, and those to judge."""
+    sets = read_grids(path)
+    missing = [name for name in ("train", "eval") if not sets.get(name)]
+    if missing:
+        raise ValueError(f"the data must have tasks in the sets train and eval, got none in {missing}")
+    train, judges = sets["train"], sets["train"] if judged == "training" else sets["eval"]
+    if judged == "validation":
+        train, judges = [t for i, t in enumerate(train) if i % ASIDE != ASIDE - 1], train[ASIDE - 1 :: ASIDE]
+    if subset > len(judges) or not judges:
+        raise ValueError(f"subset must be at most the number of tasks, {len(judges)}, got {subset}")
+    if subset:
+        drawn = torch.randperm(len(judges), generator=torch.Generator().manual_seed(seed))[:subset]
+        judges = [judges[index] for index in drawn.tolist()]
+    # Beside each other in training are tasks of about one size.
+    return sorted(train, key=_cells), judges
+
+
+def _cells(task: GridTask) -> int:
+    return sum(pair.cells for pair in (*task.demonstrations, *task.tests))
+
+
+def _demonstrated(task: GridTask) -> int:
+    return sum(pair.cells for pair in task.demonstrations)

