@@ -42,9 +42,9 @@ REGISTERED = frozenset(
         *("automata.AutomatonSettings", "automata.Curriculum", "automata.SamplePool"),
         *(
             f"automata.tasks.{task}"
-            for task in ("Arc1D", "Arc1DDemonstrations", "Growing", "Life", "Majority", "Passage")
+            for task in ("Arc1D", "Arc1DDemonstrations", "Arc2D", "Growing", "Life", "Majority", "Passage")
         ),
-        *("automata.tasks.SelfClassification", "automata.tasks.Voronoi"),
+        *("automata.tasks.SelfClassification", "automata.tasks.Voronoi", "automata.tasks.arc2d_fitting.Fitting"),
     )
 )
 

@@ -20,7 +20,7 @@ from cellgraph.automata.tasks.arc2d_attempts import Attempt, Judgement, attempt
 from cellgraph.automata.tasks.arc2d_automata import GridAutomata, GridReadout, colours_of, grid_loss
 from cellgraph.automata.tasks.arc2d_colours import free_colours, permuted
 from cellgraph.automata.tasks.arc2d_fitting import Fitting
-from cellgraph.automata.tasks.arc2d_grids import COLOURS, LONGEST, GridTask, read_grids
+from cellgraph.automata.tasks.arc2d_grids import COLOURS, LONGEST, GridPair, GridTask, read_grids
 from cellgraph.automata.tasks.arc2d_layout import GridLayout
 from cellgraph.automata.tasks.arc2d_picture import save_task
 from cellgraph.automata.tasks.arc2d_table import table_of_results
@@ -34,11 +34,13 @@ from cellgraph.unroll import Rollout
 JUDGED = ("evaluation", "training", "validation")
 #: Of the training set, every so manieth task is set aside to choose settings by.
 ASIDE = 4
+#: Training pairs that run together are drawn from so many times as many of about their size.
+NEAR = 4
 
 
 @dataclass(frozen=True)
 class GridBatch(Batch):
-    """Grids of some tasks, a row for each task.
+    """Pairs of grids, a row for each.
 
     Attributes:
         layout: The grids.
@@ -61,7 +63,7 @@ class Arc2D(Task):
 
     To judge a task, an automaton is fitted to its demonstrations alone, for each of two attempts; many are fitted at
     once, each with weights of its own. They start from fresh weights, or from those that were learned on the tasks of
-    the training set: there all tasks share the weights, and only a vector, which all cells are told at every step, is
+    the training set, but every fourth: there all tasks share the weights, and only a vector, which all cells are told at every step, is
     the task's own. Targets of the tests are not looked at but to judge.
 
     Args:
@@ -70,8 +72,8 @@ class Arc2D(Task):
         neighbourhood: The neighbourhood, 4 or 8.
         vector_channels: Width of the vector.
         scratch: Whether fitting starts from fresh weights.
-        judged: ``"evaluation"``: the public evaluation set; ``"training"``: the training set, which only makes sense
-            from scratch; ``"validation"``: every fourth task of the training set, which is not learned from then.
+        judged: ``"evaluation"``: the public evaluation set; ``"validation"``: every fourth task of the training set,
+            which is not learned from, to choose settings by; ``"training"``: the whole training set, from scratch.
         subset: How many tasks are judged, drawn at random; 0 judges all.
         subset_seed: Seed of that draw.
         turned: For each attempt, whether its automata see the grids in all rotations and mirrors.
@@ -106,6 +108,8 @@ class Arc2D(Task):
         super().__init__(Lattice((LONGEST, LONGEST), neighbourhood))
         if judged not in JUDGED:
             raise ValueError(f"judged must be one of {JUDGED}, got {judged!r}")
+        if judged == "training" and not scratch:
+            raise ValueError("the training set is judged from scratch only, as what is learned was learned on it")
         if min(together, len(turned), vector_channels) < 1 or subset < 0:
             raise ValueError(
                 "together, vector_channels and the number of attempts must be positive and subset not negative, "
@@ -119,6 +123,7 @@ class Arc2D(Task):
         self.vectors = nn.Embedding(len(self.learned), vector_channels)
         #: What the last call of :meth:`evaluate` came to.
         self.judgement: Judgement | None = None
+        self._free = [free_colours(one) for one in self.learned]
         self._pairs: GridLayout | None = None
 
     def check(self, make: Any, settings: Any) -> None:
@@ -136,23 +141,25 @@ class Arc2D(Task):
         return super().lesson(settings)
 
     def sample(self, size: int, generator: torch.Generator) -> GridBatch:
-        """Draw tasks of about the same number of cells, all pairs of each, colours that may do so having changed
-        places."""
+        """Draw pairs of about the same number of cells, in which colours that may do so have changed places."""
         if self._pairs is None:
-            rows = [[*task.demonstrations, *task.tests] for task in self.learned]
-            self._pairs = GridLayout.of(rows, self.lattice.offsets)
-        size = min(size, len(self.learned))
-        first = int(torch.randint(1 - size, len(self.learned), (), generator=generator))
-        index = torch.arange(max(first, 0), min(first + size, len(self.learned)))
-        layout = self._pairs.select(index)
-        free = [free_colours(self.learned[row]) for row in index.tolist()]
-        layout = layout.coloured(permuted(free, int(layout.grid.max()) + 1, generator))
+            owned = [(pair, number) for number, task in enumerate(self.learned) for pair in _all_pairs(task)]
+            # Beside each other in the order are pairs of about one size.
+            owned.sort(key=lambda one: one[0].cells)
+            self._pairs = GridLayout.of([[pair] for pair, _ in owned], self.lattice.offsets)
+            self._owner = torch.tensor([number for _, number in owned])
+        among = min(NEAR * size, len(self._owner))
+        first = int(torch.randint(len(self._owner) - among + 1, (), generator=generator))
+        index = first + torch.randperm(among, generator=generator)[:size]
+        layout, number = self._pairs.select(index), self._owner[index]
+        free = [self._free[task] for task in number.tolist()]
+        layout = layout.coloured(permuted(free, 1, generator))
         # Where states start takes the readout's weights, and what they are told the vectors.
-        layout, index = layout.to(self.vectors.weight.device), index.to(self.vectors.weight.device)
-        told = self.vectors(index)[:, None].expand(-1, layout.source.size(1), -1)
+        layout, number = layout.to(self.vectors.weight.device), number.to(self.vectors.weight.device)
+        told = self.vectors(number)[:, None].expand(-1, layout.source.size(1), -1)
         there = colours_of(layout)
         return GridBatch(
-            self.readout.start(there), layout.target, torch.cat([there, told], dim=-1), kind=index, layout=layout
+            self.readout.start(there), layout.target, torch.cat([there, told], dim=-1), kind=number, layout=layout
         )
 
     def run(self, cell: Cell, batch: Batch, *, num_steps: int, trajectory: bool = False, **options: Any) -> Rollout:
@@ -255,25 +262,25 @@ class Arc2D(Task):
 
 
 def _parts(path: str | Path | None, judged: str, subset: int, seed: int) -> tuple[list[GridTask], list[GridTask]]:
-    """The tasks to learn from, of which the longest come last, and those to judge."""
+    """The tasks to learn from, and those to judge."""
     sets = read_grids(path)
     missing = [name for name in ("train", "eval") if not sets.get(name)]
     if missing:
         raise ValueError(f"the data must have tasks in the sets train and eval, got none in {missing}")
-    train, judges = sets["train"], sets["train"] if judged == "training" else sets["eval"]
-    if judged == "validation":
-        train, judges = [t for i, t in enumerate(train) if i % ASIDE != ASIDE - 1], train[ASIDE - 1 :: ASIDE]
+    train, aside = (
+        [task for i, task in enumerate(sets["train"]) if (i % ASIDE == ASIDE - 1) == out] for out in (False, True)
+    )
+    judges = {"evaluation": sets["eval"], "training": sets["train"], "validation": aside}[judged]
     if subset > len(judges) or not judges:
         raise ValueError(f"subset must be at most the number of tasks, {len(judges)}, got {subset}")
     if subset:
         drawn = torch.randperm(len(judges), generator=torch.Generator().manual_seed(seed))[:subset]
         judges = [judges[index] for index in drawn.tolist()]
-    # Beside each other in training are tasks of about one size.
-    return sorted(train, key=_cells), judges
+    return train, judges
 
 
-def _cells(task: GridTask) -> int:
-    return sum(pair.cells for pair in (*task.demonstrations, *task.tests))
+def _all_pairs(task: GridTask) -> tuple[GridPair, ...]:
+    return (*task.demonstrations, *task.tests)
 
 
 def _demonstrated(task: GridTask) -> int:

@@ -101,7 +101,7 @@ def attempt(
         for rows in ([task.demonstrations for task in tasks], [_unanswered(task) for task in tasks])
     )
     options = {"num_steps": num_steps, "turned": turned, "generator": torch.Generator().manual_seed(seed)}
-    fitted = fit(automata, shown, offsets, free, settings, **options)  # type: ignore[arg-type]
+    fitted = fit(automata, [task.demonstrations for task in tasks], offsets, free, settings, **options)  # type: ignore[arg-type]
     found, given = (answered(fitted, part, offsets, free, settings, **options) for part in (shown, asked))  # type: ignore[arg-type]
     kept = ((found == shown.target) | ~shown.inside).all(1).tolist()
     made = []

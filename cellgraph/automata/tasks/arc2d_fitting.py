@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cellgraph.automata.tasks.arc2d_automata import GridAutomata, grid_loss
 from cellgraph.automata.tasks.arc2d_colours import permuted
-from cellgraph.automata.tasks.arc2d_grids import COLOURS
+from cellgraph.automata.tasks.arc2d_grids import COLOURS, GridPair
 from cellgraph.automata.tasks.arc2d_layout import GridLayout, turns
 from cellgraph.numbers import plain_numbers
 
@@ -47,7 +47,7 @@ class Fitting:
 
 def fit(
     automata: GridAutomata,
-    layout: GridLayout,
+    demonstrations: Sequence[Sequence[GridPair]],
     offsets: Sequence[Sequence[int]],
     free: Sequence[Sequence[int]],
     settings: Fitting,
@@ -56,13 +56,15 @@ def fit(
     turned: bool,
     generator: torch.Generator,
 ) -> GridAutomata:
-    """Fit an automaton to each row of a layout: its gradients, its clipping and its weights are its own.
+    """Fit automata to tasks: the gradients, the clipping and the weights of each are its own.
+
+    Every update sees one demonstration of each task, drawn at random.
 
     Args:
         automata: What they start from.
-        layout: The demonstrations.
-        offsets: The offsets of its neighbours.
-        free: Colours of each row that may change places in each grid.
+        demonstrations: Those of each task.
+        offsets: The offsets of the neighbours.
+        free: Colours of each task that may change places.
         settings: How.
         num_steps: Steps of the automata.
         turned: Whether they see the grids in all rotations and mirrors.
@@ -72,13 +74,18 @@ def fit(
     mean = {name: p.detach().clone() for name, p in learned.items()}
     options = {"lr": settings.lr, "weight_decay": settings.weight_decay, "betas": (0.9, 0.98)}
     optimizer = torch.optim.AdamW(learned.values(), **options)
-    ways, grids = turns(offsets) if turned else None, int(layout.grid.max()) + 1
+    ways, device = turns(offsets) if turned else None, automata.vector.device
+    layout = GridLayout.of([[pair] for shown in demonstrations for pair in shown], offsets)
+    many = torch.tensor([len(shown) for shown in demonstrations])
+    first = many.cumsum(0) - many
     for update in range(settings.updates):
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * min(1.0, (update + 1) / 20) * (1 - 0.95 * update / settings.updates)
-        seen = layout.coloured(permuted(free, grids, generator))
+        chosen = first + (torch.rand(len(many), generator=generator) * many).long()
+        seen = layout.select(chosen).coloured(permuted(free, 1, generator))
         if ways is not None:
             seen = seen.turned(ways[int(torch.randint(len(ways), (), generator=generator))])
+        seen = seen.to(device)
         answers = automata.with_parameters(learned).answer(seen, num_steps, settings.last)
         loss = torch.stack([grid_loss(logits, seen, balance=settings.balance) for logits in answers]).mean(0)
         optimizer.zero_grad()
@@ -104,19 +111,25 @@ def answered(
     generator: torch.Generator,
 ) -> Tensor:
     """Colours that automata answer with, ``[rows, cells]``: those most probable in the mean over other colourings of
-    the grids and, where they were fitted so, over turned ones; the arguments are those of :func:`fit`."""
+    the grids and, where they were fitted so, over turned ones.
+
+    Args:
+        automata: The automata.
+        layout: The grids, a row for each automaton.
+        offsets, free, settings, num_steps, turned, generator: As of :func:`fit`.
+    """
     ways, grids = turns(offsets), int(layout.grid.max()) + 1
     votes = torch.zeros(())
     for vote in range(settings.votes):
         colours = permuted(free, grids, generator)
         if not vote:
             colours = torch.arange(COLOURS).expand_as(colours)
-        seen = layout.coloured(colours)
+        seen = layout.coloured(colours.to(layout.grid.device))
         if turned:
             seen = seen.turned(ways[vote % len(ways)])
         (logits,) = automata.answer(seen, num_steps)
         # The probability of each colour is that of what it has become.
-        back = colours.gather(1, layout.grid.clamp(min=0)[..., None].expand(-1, -1, COLOURS))
+        back = colours.to(layout.grid.device).gather(1, layout.grid.clamp(min=0)[..., None].expand(-1, -1, COLOURS))
         votes = votes + logits.softmax(-1).gather(2, back)
     return votes.argmax(-1)
 

@@ -36,10 +36,10 @@ class Neighbours:
         """Those of a layout."""
         there = layout.neighbours
         rows, cells, taps = there.shape
-        row = torch.arange(rows)[:, None, None]
+        row = torch.arange(rows, device=there.device)[:, None, None]
         # What a cell gives in a direction, its neighbour on the other side hears.
         behind = there[..., layout.opposite]
-        own = (behind + row * cells) * taps + torch.arange(taps)
+        own = (behind + row * cells) * taps + torch.arange(taps, device=there.device)
         back = torch.where(behind < cells, own, rows * cells * taps)
         return cls((there + row * (cells + 1)).flatten(), back.flatten(), taps)
 
@@ -62,14 +62,14 @@ class _Step(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, base: Tensor, inner: Tensor, outer: Tensor, near: Neighbours, size: float
+        ctx: Any, x: Tensor, base: Tensor, inner: Tensor, outer: Tensor, bias: Tensor, near: Neighbours, size: float
     ) -> Tensor:
         scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + EPSILON)
         seen = (x * scale).to(base.dtype)
         hidden = torch.baddbmm(base, near.gather(seen), inner).relu_()
         ctx.save_for_backward(seen, scale, hidden, inner, outer)
         ctx.near, ctx.size = near, size
-        return x.add(torch.bmm(hidden, outer).to(x.dtype), alpha=size)
+        return x.add(torch.baddbmm(bias, hidden, outer).to(x.dtype), alpha=size)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -82,7 +82,7 @@ class _Step(torch.autograd.Function):
         heard = ctx.near.scatter(torch.bmm(d_hidden, inner.transpose(1, 2))).to(grad.dtype)
         seen = seen.to(grad.dtype)
         d_x = torch.addcmul(grad, scale, heard - seen * (seen * heard).mean(-1, keepdim=True))
-        return d_x, d_hidden, d_inner, d_outer, None, None
+        return d_x, d_hidden, d_inner, d_outer, out.sum(1, keepdim=True), None, None
 
 
 def walk(
@@ -119,19 +119,16 @@ def walk(
     inner = torch.stack(
         [tap[..., None] * many[:, None] for tap, many in zip(taps.split(cell.channels, dim=2), sums, strict=True)]
     ).sum(0)
-    centre = F.one_hot(torch.tensor(near.taps - 1), near.taps)[:, None, None].to(inner.dtype)
+    centre = F.one_hot(torch.tensor(near.taps - 1, device=x.device), near.taps)[:, None, None].to(inner.dtype)
     inner = (inner + centre * first[:, None]).flatten(1, 2).to(dtype)
     outer = weights["updating.outer.weight"].transpose(1, 2).to(dtype)
     told = torch.bmm(context, weights["updating.context.weight"].transpose(1, 2))
     base = (told + weights["updating.inner.bias"][:, None]).to(dtype)
-    # The bias of the last layer as a hidden unit that is always one.
-    base = torch.cat([base, base.new_ones(*base.shape[:2], 1)], dim=-1)
-    inner = F.pad(inner, (0, 1))
-    outer = torch.cat([outer, weights["updating.outer.bias"][:, None].to(dtype)], dim=1)
+    bias = weights["updating.outer.bias"][:, None].to(dtype)
     states = [x * inside]
     for _ in range(num_steps):
         # Cells that a row has not are no one's neighbours; they need not stay at zero.
-        states.append(_Step.apply(states[-1], base, inner, outer, near, cell.step_size))
+        states.append(_Step.apply(states[-1], base, inner, outer, bias, near, cell.step_size))
     return [state * inside for state in states]
 
 

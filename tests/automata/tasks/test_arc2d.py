@@ -271,12 +271,14 @@ def test_targets_of_tests_do_not_change_the_answers(path):
 
 
 def test_what_is_judged_is_not_learned_from(path):
-    assert [t.name for t in Arc2D(path).judged_tasks] == ["e1", "e2"]
-    task = Arc2D(path, judged="validation")
-    assert sorted(t.name for t in task.learned) == ["t1", "t2", "t3", "t5", "t6", "t7"]
-    assert [t.name for t in task.judged_tasks] == ["t4", "t8"]
+    kept = ["t1", "t2", "t3", "t5", "t6", "t7"]
+    for judged, names in (("evaluation", ["e1", "e2"]), ("validation", ["t4", "t8"])):
+        task = Arc2D(path, judged=judged)
+        assert sorted(t.name for t in task.learned) == kept
+        assert [t.name for t in task.judged_tasks] == names
     subsets = [
-        [t.name for t in Arc2D(path, judged="training", subset=4, subset_seed=s).judged_tasks] for s in (1, 1, 2)
+        [t.name for t in Arc2D(path, judged="training", scratch=True, subset=4, subset_seed=s).judged_tasks]
+        for s in (1, 1, 2)
     ]
     assert subsets[0] == subsets[1] != subsets[2]
     assert len(set(subsets[0])) == 4
@@ -307,8 +309,8 @@ def test_a_start_from_what_was_learned_answers_as_the_task_does(path):
 
 
 def test_what_does_not_fit_is_refused(path):
-    for options in ({"judged": "all"}, {"subset": 3}, {"together": 0}, {"turned": ()}):
-        with pytest.raises(ValueError, match="must be"):
+    for options in ({"judged": "all"}, {"judged": "training"}, {"subset": 3}, {"together": 0}, {"turned": ()}):
+        with pytest.raises(ValueError, match=r"must be|from scratch"):
             Arc2D(path, **options)
     task, _ = experiment(path)
     task.pool = SamplePool(4)
