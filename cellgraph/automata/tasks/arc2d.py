@@ -63,8 +63,8 @@ class Arc2D(Task):
 
     To judge a task, an automaton is fitted to its demonstrations alone, for each of two attempts; many are fitted at
     once, each with weights of its own. They start from fresh weights, or from those that were learned on the tasks of
-    the training set, but every fourth: there all tasks share the weights, and only a vector, which all cells are told at every step, is
-    the task's own. Targets of the tests are not looked at but to judge.
+    the training set, but every fourth: there all tasks share the weights, and only a vector, which all cells are told
+    at every step, is the task's own. Targets of the tests are not looked at but to judge.
 
     Args:
         path: The data, see :func:`~cellgraph.automata.tasks.arc2d_grids.read_grids`.
