@@ -147,7 +147,7 @@ class CellGraph(Ends):
         self.injection, self.remat_every, self.tolerance = injection, remat_every, tolerance
         self.add_ends(
             lattice,
-            cell.channels - cell.memory_channels,
+            cell.free_channels,
             in_features=in_features,
             surfaces=[Surface(lattice, nodes, channels=surface_channels) for nodes in (input_nodes, output_nodes)],
             adapter=adapter,

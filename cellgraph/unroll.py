@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cellgraph.cone import LightCone
 from cellgraph.nn import Cell, Surface
+from cellgraph.nn.memory import memory_of, with_memory
 from cellgraph.numbers import integer
 
 
@@ -88,7 +89,7 @@ def rollout(
         return _rollout_in(cone, cell, x, lent, context, clamped, remat_every, generator)
     if num_steps < 0 or remat_every < 0:
         raise ValueError(f"num_steps and remat_every must not be negative, got {num_steps} and {remat_every}")
-    x = _with_memory(cell, x, memory)
+    x = _remembering(cell, x, memory)
     injected = x if clamped is not None else None
     masks = _update_masks(cell, x, x.size(1), num_steps, generator)
     chunk = remat_every if remat_every and torch.is_grad_enabled() else 1
@@ -116,7 +117,7 @@ def rollout(
             break
     return Rollout(
         x=x,
-        memory=x[..., x.size(-1) - cell.memory_channels :] if cell.memory_channels else None,
+        memory=memory_of(x, cell.memory_channels),
         num_steps=done,
         trajectory=torch.stack(states) if trajectory else None,
     )
@@ -225,15 +226,13 @@ def _check_cone(
         raise ValueError("the cells of a clamped surface differ by sample: they must be sources of the cone")
 
 
-def _with_memory(cell: Cell, x: Tensor, memory: Tensor | None) -> Tensor:
+def _remembering(cell: Cell, x: Tensor, memory: Tensor | None) -> Tensor:
     wanted = [x.size(0), x.size(1), cell.memory_channels]
     if memory is None:
         memory = x.new_zeros(wanted)
     elif list(memory.shape) != wanted:
         raise ValueError(f"memory must be {wanted}, got {list(memory.shape)}")
-    if not cell.memory_channels:
-        return x
-    return torch.cat([x[..., : x.size(-1) - cell.memory_channels], memory.to(x.dtype)], dim=-1)
+    return with_memory(x, memory) if cell.memory_channels else x
 
 
 def _update_masks(

@@ -55,11 +55,10 @@ class Stencil:
 def stencil_weights(model: CellGraph) -> Stencil:
     """The stencil of a network, and what its transport was before training."""
     cell, lattice = model.cell, model.lattice
-    moved = cell.channels - cell.memory_channels
     offsets = torch.tensor([*lattice.offsets, (0,) * lattice.dim])
     return Stencil(
         torch.nn.functional.pad(offsets, (3 - lattice.dim, 0)),
-        cell.transport[:, :, :moved].mean((1, 2)),
+        cell.transport[:, :, : cell.free_channels].mean((1, 2)),
         _conveyor_weights(model.conveyor, lattice.num_directions, cell.dynamics.share()),
         cell.gate_weight.mean(1).T if hasattr(cell, "gate_weight") else torch.zeros(0, len(offsets)),
     )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.nn import Cell
+from cellgraph.nn.memory import memory_of
 from cellgraph.unroll import rollout
 
 
@@ -66,8 +67,7 @@ def layer_influence(
     for _ in range(num_steps):
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            memory = x[..., x.size(-1) - cell.memory_channels :] if cell.memory_channels else None
-            after = rollout(cell, x, memory, num_steps=1).x
+            after = rollout(cell, x, memory_of(x, cell.memory_channels), num_steps=1).x
         squares = x.new_zeros(num_layers, num_layers)
         for target, probe in _probes(x, layer, num_layers, probes, generator):
             (gradient,) = torch.autograd.grad(after, x, probe, retain_graph=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cellgraph.model import CellGraph
 from cellgraph.nn.kinds import built_cell
+from cellgraph.nn.memory import memory_of
 from cellgraph.unroll import rollout
 
 #: Values of the states that take a step together, those of two samples of the default cube: more do not fit a CPU's
@@ -33,8 +34,7 @@ def advance(model: CellGraph, x: Tensor) -> Tensor:
         - **x**, **output:** ``[batch, num_nodes, channels]``
     """
     clamped = model.input_surface if model.injection == "clamped" else None
-    memory = x[..., x.size(-1) - model.cell.memory_channels :]
-    return rollout(model.cell, x, memory, num_steps=1, clamped=clamped).x
+    return rollout(model.cell, x, memory_of(x, model.cell.memory_channels), num_steps=1, clamped=clamped).x
 
 
 @torch.no_grad()

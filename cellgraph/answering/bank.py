@@ -145,31 +145,40 @@ class AnswerBank:
         if self._index is None:
             best = self.scores(embeddings).topk(k, dim=1)
             return best.values, best.indices
-        score, position = self._index.search(F.normalize(embeddings.detach().float().cpu(), dim=1).numpy(), k)
-        return torch.from_numpy(score), torch.from_numpy(position)
+        found = self._index.search(F.normalize(embeddings.detach().float().cpu(), dim=1).numpy(), k)
+        score, position = map(torch.from_numpy, found)
+        # A graph may reach fewer than k answers and says -1 for the others.
+        few = (position < 0).any(1)
+        if few.any():
+            score[few], position[few] = self.scores(embeddings[few.to(embeddings.device)]).topk(k, dim=1)
+        return score, position
 
     def nearest(self, embeddings: Tensor, *, k: int) -> list[list[Candidate]]:
         """The nearest answers to each embedding, in words."""
         score, position = self.search(embeddings, k=k)
         return [
-            # A graph may reach fewer than k answers and says -1 for the others.
-            [Candidate(self.texts[i], s, rank) for rank, (s, i) in enumerate(zip(*row, strict=True), 1) if i >= 0]
+            [Candidate(self.texts[i], s, rank) for rank, (s, i) in enumerate(zip(*row, strict=True), 1)]
             for row in zip(score.tolist(), position.tolist(), strict=True)
         ]
 
 
 def read_answers(path: str | os.PathLike[str]) -> list[str]:
-    """Read answers of one's own: one a line, or the column ``answer`` of a file that :func:`read_pairs` reads.
+    """Read answers of one's own: one a line, or the column ``answer`` of what :func:`read_pairs` reads.
 
     Raises:
         ValueError: If there is none, or the file is damaged.
         OSError: If it cannot be opened.
     """
     path = Path(path)
-    if path.suffix.lower() not in (".txt", ""):
+    if not is_text(path):
         pairs = read_pairs(path, question="answer", topic="", category="", dialogue="", turn="")
         return [pair.answer for pair in pairs]
     return read_lines(path)
+
+
+def is_text(path: Path) -> bool:
+    """Whether a path is read as lines, not as pairs: by its suffix, or where a file has none."""
+    return path.suffix.lower() in (".txt", "") and not path.is_dir()
 
 
 def read_lines(path: Path) -> list[str]:

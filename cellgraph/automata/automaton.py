@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from cellgraph.nn import Cell
+from cellgraph.nn.memory import memory_of
 from cellgraph.unroll import Rollout, rollout
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ class Automaton(nn.Module):
     def forward(self, x: Tensor, *, num_steps: int, **options: Any) -> Rollout:
         """Let the cell go on from states ``[batch, num_nodes, channels]``; the options are those of
         :func:`~cellgraph.unroll.rollout`."""
-        memory = x[..., x.size(-1) - self.cell.memory_channels :] if self.cell.memory_channels else None
-        return rollout(self.cell, x, memory, num_steps=num_steps, **options)
+        return rollout(self.cell, x, memory_of(x, self.cell.memory_channels), num_steps=num_steps, **options)
 
     def parameter_counts(self) -> dict[str, int]:
         """Number of parameters of the cell and of the task."""

@@ -64,8 +64,10 @@ class AutomatonLesson(Lesson):
     The number of steps :math:`T` is drawn anew for every update. Nothing that an update leaves behind carries a
     gradient: states go into the pool detached.
 
+    What is trained is the task of the automaton at hand, which may be a copy of the one here.
+
     Args:
-        task: What it is trained for, with its pool and curriculum.
+        task: What it is trained for; its pool and curriculum are those of the training.
         settings: How.
 
     Raises:
@@ -73,8 +75,9 @@ class AutomatonLesson(Lesson):
     """
 
     def __init__(self, task: Task, settings: AutomatonSettings) -> None:
-        self.task, self.settings = task, settings
+        self.settings = settings
         self.pool, self.curriculum = task.pool, task.curriculum or Curriculum()
+        self.shardable = not self.curriculum.shapes
         least = self.curriculum.steps(0.0, settings.steps)[0]
         if settings.supervise > least:
             raise ValueError(
@@ -99,8 +102,9 @@ class AutomatonLesson(Lesson):
         """The loss of a batch, which is drawn here."""
         assert isinstance(model, Automaton)
         steps = self._draw_steps(done)
-        cell, task = self._stage(model.cell, done)
-        index, samples = self._draw_batch(task, generator.device)
+        cell, task = self._stage(model, done)
+        # Samples of one size do not fit among those of another: the pool begins with the whole lattice.
+        index, samples = self._draw_batch(task, generator.device, pooled=task is model.task)
         rows = len(samples)
         if processes.world() > 1:
             # Every process draws them all, as its pool holds them all, and lets its share of them run.
@@ -121,7 +125,7 @@ class AutomatonLesson(Lesson):
     def validate(self, model: nn.Module) -> dict[str, float]:
         """The task's figures."""
         assert isinstance(model, Automaton)
-        return self.task.validate(model.cell, num_steps=self.settings.steps[1])
+        return model.task.validate(model.cell, num_steps=self.settings.steps[1])
 
     def state_dict(self) -> dict[str, Any]:
         """The samples' generator and the pool."""
@@ -141,23 +145,21 @@ class AutomatonLesson(Lesson):
         least, most = self.curriculum.steps(done, self.settings.steps)
         return int(torch.randint(least, most + 1, (), generator=self.samples))
 
-    def _stage(self, cell: Cell, done: float) -> tuple[Cell, Task]:
-        """The cell and the task, on the curriculum's smaller lattice while it says so."""
+    def _stage(self, model: Automaton, done: float) -> tuple[Cell, Task]:
+        """The automaton's cell and task, on the curriculum's smaller lattice while it says so."""
         shape = self.curriculum.shape(done)
         if shape is None:
-            return cell, self.task
+            return model.cell, model.task
         if self._small is None or shape != self._small_shape:
-            device = cell.device
-            task = self.task.resized(shape).to(device)
+            task = model.task.resized(shape).to(model.cell.device)
             # The weights are those of the cell and the task, and saved with them.
-            share_weights(self.task, task)
-            self._small, self._small_shape = (on_lattice(cell, task.lattice), task), shape
+            share_weights(model.task, task)
+            self._small, self._small_shape = (on_lattice(model.cell, task.lattice), task), shape
         return self._small
 
-    def _draw_batch(self, task: Task, device: torch.device) -> tuple[Tensor | None, Batch]:
+    def _draw_batch(self, task: Task, device: torch.device, *, pooled: bool) -> tuple[Tensor | None, Batch]:
         size = self.settings.batch_size
-        # Samples of one size do not fit among those of another: the pool begins with the whole lattice.
-        if self.pool is None or task is not self.task:
+        if self.pool is None or not pooled:
             return None, task.sample(size, self.samples).to(device)
         return self.pool.draw(task, size, self.samples, device=device)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.automata.batch import Batch
+from cellgraph.nn.memory import memory_of, with_memory
 from cellgraph.numbers import plain_numbers
 
 if TYPE_CHECKING:
@@ -175,9 +176,8 @@ class SamplePool:
 
     def _with_memory(self, batch: Batch, index: Tensor) -> Batch:
         assert self.samples is not None
-        new = batch.x[..., : batch.x.size(-1) - self.memory_channels]
-        memory = self.samples.x[index.to(self.samples.x.device)]
-        return replace(batch, x=torch.cat([new, memory[..., -self.memory_channels :].to(new)], dim=-1))
+        kept = self.samples.x[index.to(self.samples.x.device)]
+        return replace(batch, x=with_memory(batch.x, memory_of(kept, self.memory_channels)))
 
 
 def _detached(batch: Batch) -> Batch:

@@ -34,8 +34,9 @@ def train_automaton(
         cell: The cell, on the task's lattice.
         task: What it is trained for.
         settings: How to train.
-        pool: Keeps states from update to update; without one every sample is new.
-        curriculum: What training starts from.
+        pool: Keeps states from update to update in this training; the task's own by default, and where it has none
+            every sample is new.
+        curriculum: What this training starts from; the task's own by default.
         folder: Run folder for checkpoints and logs; none are left behind without one.
         resume: Whether to go on from the folder's last checkpoint.
         progress: Whether to show progress.
@@ -64,6 +65,11 @@ def train_automaton(
         >>> train_automaton(cell, task, settings, pool=SamplePool(8), progress=False).steps
         2
     """
-    task.pool, task.curriculum = pool, curriculum
-    model = Automaton(cell, task)
-    return train(model, task, settings, folder=folder, resume=resume, progress=progress, go_on=go_on)
+    own = task.pool, task.curriculum
+    task.pool = own[0] if pool is None else pool
+    task.curriculum = own[1] if curriculum is None else curriculum
+    try:
+        model = Automaton(cell, task)
+        return train(model, task, settings, folder=folder, resume=resume, progress=progress, go_on=go_on)
+    finally:
+        task.pool, task.curriculum = own

@@ -23,6 +23,7 @@ from cellgraph.files import write_atomically, write_json
 from cellgraph.folder import RunFolder
 from cellgraph.graph import Graph
 from cellgraph.nn import Cell, Surface
+from cellgraph.nn.memory import memory_of
 from cellgraph.reading import faults, read_tensors
 from cellgraph.training import Job
 from cellgraph.training import Task as BaseTask
@@ -179,11 +180,10 @@ class Task(nn.Module, BaseTask):
         """
         dtype = next((p.dtype for p in cell.parameters()), batch.x.dtype)
         x, context = batch.x.to(dtype), None if batch.context is None else batch.context.to(dtype)
-        memory = x[..., x.size(-1) - cell.memory_channels :] if cell.memory_channels else None
         return rollout(
             cell,
             x,
-            memory,
+            memory_of(x, cell.memory_channels),
             num_steps=num_steps,
             context=context,
             clamped=self.clamped,

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from cellgraph.answering.bank import read_lines
+from cellgraph.answering.bank import is_text, read_lines
 from cellgraph.answering.session import Answer, Session
 from cellgraph.answering.terminal import converse, show_answer
 from cellgraph.cli.opening import add_options, open_session
@@ -61,7 +61,7 @@ def _ask_all(session: Session, asked: list[QAPair], show: Callable[[Answer], Non
 
 
 def _read_asked(path: Path, *, alone: bool) -> list[QAPair]:
-    if path.suffix.lower() in (".txt", ""):
+    if is_text(path):
         return [QAPair(line, "") for line in read_lines(path)]
     place = "" if alone else None
     pairs = read_pairs(path, answer="question", topic="", category="", dialogue=place, turn=place)

@@ -24,14 +24,17 @@ def clean_pairs(
 
     Texts come out in Unicode form NFC, without control characters, every run of white space one space. Dropped are
     pairs whose question or answer is too short or too long, answers that only repeat their question, and repetitions
-    of an earlier pair. A dialogue repeats an earlier one when all its turns do: single turns are never cut out of
-    dialogues for being common ("How are you?"). The order stays, and the result depends on nothing but the pairs.
+    of an earlier pair. The order stays, and the result depends on nothing but the pairs.
+
+    A dialogue is kept or dropped as a whole, for a turn is nothing without those before it. Its turns may be as short
+    as "k" and repeat each other ("Hi!" "Hi!"); it goes where one is empty or too long, and where all its turns repeat
+    an earlier dialogue's.
 
     Args:
         pairs: The pairs.
-        min_question_chars: Shortest question kept, in characters.
+        min_question_chars: Shortest question kept, in characters; of pairs that stand alone.
         max_question_chars: Longest question kept.
-        min_answer_chars: Shortest answer kept.
+        min_answer_chars: Shortest answer kept; of pairs that stand alone.
         max_answer_chars: Longest answer kept.
         unique_answers: Whether an answer may stand only once, under the first of its questions, dialogues aside.
 
@@ -49,29 +52,29 @@ def clean_pairs(
         if smallest > largest:
             raise ValueError(f"min_{name}_chars must not exceed max_{name}_chars, got {smallest} and {largest}")
 
-    tidied = (replace(pair, question=_tidy(pair.question), answer=_tidy(pair.answer)) for pair in pairs)
-    fitting = [
-        pair
-        for pair in tidied
-        if min_question_chars <= len(pair.question) <= max_question_chars
-        and min_answer_chars <= len(pair.answer) <= max_answer_chars
-        and normalise_text(pair.question) != normalise_text(pair.answer)
-    ]
+    tidied = [replace(pair, question=_tidy(pair.question), answer=_tidy(pair.answer)) for pair in pairs]
     # A part is kept or dropped as a whole: a dialogue, or a pair that stands alone.
     parts: dict[str | int, list[QAPair]] = {}
-    for index, pair in enumerate(fitting):
+    for index, pair in enumerate(tidied):
         parts.setdefault(pair.dialogue or index, []).append(pair)
     seen: set[tuple[tuple[str, str], ...]] = set()
     answers: set[str] = set()
     dropped: set[str | int] = set()
     for owner, part in parts.items():
+        alone = isinstance(owner, int)
         key = tuple((normalise_text(pair.question), normalise_text(pair.answer)) for pair in part)
-        if key in seen or (unique_answers and isinstance(owner, int) and key[0][1] in answers):
+        fits = all(
+            (min_question_chars if alone else 1) <= len(pair.question) <= max_question_chars
+            and (min_answer_chars if alone else 1) <= len(pair.answer) <= max_answer_chars
+            for pair in part
+        )
+        echo = alone and key[0][0] == key[0][1]
+        if not fits or echo or key in seen or (unique_answers and alone and key[0][1] in answers):
             dropped.add(owner)
             continue
         seen.add(key)
         answers.update(answer for _, answer in key)
-    return [pair for index, pair in enumerate(fitting) if (pair.dialogue or index) not in dropped]
+    return [pair for index, pair in enumerate(tidied) if (pair.dialogue or index) not in dropped]
 
 
 def _tidy(text: str) -> str:

@@ -28,7 +28,8 @@ def to_data(model: CellGraph, output: CellGraphOutput, *, edge_influence: Tensor
         ``[1, dim]``, the final states as ``x`` ``[num_nodes, channels]``, ``trajectory``
         ``[num_nodes, num_steps + 1, channels]`` and ``memory`` ``[num_nodes, memory_channels]`` where the output has
         them, the node masks ``input_mask`` and ``output_mask``, ``embedding``, ``surface`` and ``query`` as rows
-        ``[1, width]``, ``num_steps``, and ``edge_attr`` ``[num_edges, 1]`` where influences are given.
+        ``[1, width]``, ``num_steps``, and ``edge_attr`` ``[num_edges, 1]`` where influences are given; all on
+        the device of the states.
 
     Raises:
         ValueError: If the output has no states, or a shape does not fit.
@@ -54,7 +55,8 @@ def to_data(model: CellGraph, output: CellGraphOutput, *, edge_influence: Tensor
             data.trajectory = output.trajectory[:, row].transpose(0, 1)
         if edge_influence is not None:
             data.edge_attr = edge_influence[row].unsqueeze(1)
-        graphs.append(data)
+        # PyG takes a graph whose parts are on different devices and fails where they meet.
+        graphs.append(data.to(output.states.device))
     return graphs
 
 
@@ -99,13 +101,11 @@ def lattice_from_data(data: Data) -> Lattice:
     """
     if data.pos is None or data.edge_index is None:
         raise ValueError("expected a graph with pos and edge_index, got one without")
-    positions = data.pos.round().long()
-    if (
-        positions.dim() != 2
-        or positions.size(1) not in NEIGHBOURHOODS
-        or not torch.equal(positions.to(data.pos), data.pos)
-    ):
-        raise ValueError(f"pos must be whole numbers [num_nodes, 1 to 3], got {list(data.pos.shape)} {data.pos.dtype}")
+    # A lattice's own tensors are on the processor.
+    pos, edge_index = data.pos.cpu(), data.edge_index.cpu()
+    positions = pos.round().long()
+    if positions.dim() != 2 or positions.size(1) not in NEIGHBOURHOODS or not torch.equal(positions.to(pos), pos):
+        raise ValueError(f"pos must be whole numbers [num_nodes, 1 to 3], got {list(pos.shape)} {pos.dtype}")
     if (positions < 0).any():
         raise ValueError(f"pos must not be negative, got {int(positions.min())}")
     shape = (
@@ -117,7 +117,7 @@ def lattice_from_data(data: Data) -> Lattice:
     mask[tuple(positions.T)] = True
     if not torch.equal(mask.nonzero(), positions):
         raise ValueError("pos must list each cell once, in C order of the grid")
-    wanted = _edge_set(data.edge_index, len(positions))
+    wanted = _edge_set(edge_index, len(positions))
     kinds = [BOUNDARIES if size >= 3 else BOUNDARIES[:1] for size in shape]
     for neighbourhood, boundary in itertools.product(NEIGHBOURHOODS[len(shape)], itertools.product(*kinds)):
         lattice = Lattice(shape, neighbourhood, boundary=boundary, mask=mask)

@@ -115,7 +115,7 @@ class Steps(nn.Module):
         self.num_steps = num_steps
         self.cell = copy.deepcopy(model.cell).cpu().eval().requires_grad_(False)
         self.cell.backend = "stencil" if isinstance(self.cell.lattice, Lattice) else "scatter"
-        self.clamped = copy.deepcopy(model.task.clamped)
+        self.clamped = None if model.task.clamped is None else copy.deepcopy(model.task.clamped).cpu()
         self.dtype = self.cell.dtype
         # What the task is made of is none of the program's.
         self._sample = model.task.sample
@@ -142,7 +142,8 @@ class Steps(nn.Module):
 
     def example(self, batch: int, *, seed: int = 0) -> tuple[Tensor, ...]:
         """Samples of the task, and draws of who updates."""
-        samples = self._sample(batch, torch.Generator().manual_seed(seed))
+        # A task may hand out what it has learned, on the device of the automaton.
+        samples = self._sample(batch, torch.Generator().manual_seed(seed)).to("cpu")
         x = samples.x.to(self.dtype)
         masks = self.cell.dynamics.draw(x, x.size(1), self.num_steps, torch.Generator().manual_seed(seed))
         drawn: dict[str, Any] = {"state": x, "context": samples.context, "update_masks": masks}

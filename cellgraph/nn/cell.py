@@ -181,6 +181,11 @@ class Cell(Rebuildable):
             raise ValueError(f"context must be {wanted}, got {list(context.shape)}")
 
     @property
+    def free_channels(self) -> int:
+        """How many channels, the first ones, do not outlive a rollout."""
+        return self.channels - self.memory_channels
+
+    @property
     def updates_at_random(self) -> bool:
         """Whether each cell of each sample draws for itself whether it updates."""
         return self.fire_rate < 1.0 and (self.training or self.always_random)

@@ -163,7 +163,7 @@ class GMLPCell(WholeSteps):
         """
         if self.norm_transport:
             raise ValueError("a conveyor shifts the state itself: norm_transport must be off")
-        set_shift(self.transport, direction, rate, num_channels=self.channels - self.memory_channels)
+        set_shift(self.transport, direction, rate, num_channels=self.free_channels)
 
     def perceive(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The gated half of each cell, the gate that its neighbours set, and what the transport brings.

@@ -60,7 +60,7 @@ class Transported(Cell):
     def set_conveyor(self, direction: int | None, rate: float) -> None:
         """Let the transport shift the state along one direction, see :meth:`GMLPCell.set_conveyor
         <cellgraph.nn.GMLPCell.set_conveyor>`."""
-        set_shift(self.transport, direction, rate, num_channels=self.channels - self.memory_channels)
+        set_shift(self.transport, direction, rate, num_channels=self.free_channels)
 
     def perceive(self, x: Tensor, context: Tensor | None = None) -> tuple[Any, Tensor]:
         """What the cell perceives, and what the transport brings, ``[batch, num_nodes, channels]``."""

@@ -146,8 +146,9 @@ def _automaton(config: Mapping[str, Any], folder: RunFolder) -> Experiment:
         told["context_channels"] = task.context_channels
     cell = _checked("cell", build(config["cell"], **told), Cell)
     settings = _checked("training", build(config["training"]), RunSettings)
-    task.pool = build(config["pool"]) if config.get("pool") else None
-    task.curriculum = build(config["curriculum"]) if config.get("curriculum") else None
+    # A task may have its own.
+    task.pool = build(config["pool"]) if config.get("pool") else task.pool
+    task.curriculum = build(config["curriculum"]) if config.get("curriculum") else task.curriculum
     return Experiment(folder, task, Automaton(cell, task), settings)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cellgraph.studies.runs import AUTOMATON, StudiedRun
-from cellgraph.studies.settings import differing, label
+from cellgraph.studies.settings import differing, labels
 
 #: What is compared, of the systems of a table, unless told otherwise.
 OURS, MEASURE = "lattice", "mrr"
@@ -120,11 +120,11 @@ def compare(
             raise ValueError(f"expected one run a setting and seed, got {names} of seed {twice}")
     if not 0 <= reference < len(members):
         raise ValueError(f"the reference must be the number of one of {len(members)} settings, got {reference}")
-    first = settings[members[reference][0]]
-    outcomes = []
-    for numbers in members:
-        setting = settings[numbers[0]]
-        outcomes.append(_outcome([runs[i] for i in numbers], setting, label(setting, first), system, measure))
+    different = [settings[numbers[0]] for numbers in members]
+    outcomes = [
+        _outcome([runs[i] for i in numbers], setting, name, system, measure)
+        for numbers, setting, name in zip(members, different, labels(different, reference=reference), strict=True)
+    ]
     ours = [_against(outcome, outcomes[reference]) for outcome in outcomes]
     others = []
     for numbers, outcome in zip(members, outcomes, strict=True):

@@ -51,30 +51,41 @@ def differing(runs: Sequence[StudiedRun]) -> list[dict[str, Any]]:
     return [{key: leaves.get(key) for key in by_parting.values()} for leaves in flat]
 
 
-def label(setting: Mapping[str, Any], reference: Mapping[str, Any] | None = None) -> str:
-    """A setting in a line, by the last part of each key where that is enough to tell it.
+def labels(settings: Sequence[Mapping[str, Any]], *, reference: int) -> list[str]:
+    """Settings in a line each, by the last part of each key where that is enough to tell it.
 
     Args:
-        setting: Values by key.
-        reference: Another one: of more than :data:`ALL_TOLD` keys those alone are told whose values differ from it.
+        settings: Different values by the same keys.
+        reference: Number of one: of more than :data:`ALL_TOLD` keys those alone are told whose values differ from it.
+
+    Example:
+        >>> labels([{"cell._target_": "mine.Cell"}, {"cell._target_": "cellgraph.nn.NCACell"}], reference=0)
+        ['cell=Cell', 'cell=NCACell']
     """
-    told = setting
-    if reference is not None and len(setting) > ALL_TOLD:
-        told = {key: value for key, value in setting.items() if value != reference[key]}
-    # Among all the keys: another setting may tell one of those that are left out here.
-    short = Counter(map(_named, setting))
-    parts = []
-    for key, value in told.items():
+    keys = list(settings[0])
+    short = Counter(map(_named, keys))
+    told: list[list[str]] = [[] for _ in settings]
+    for key in keys:
         name = _named(key) if short[_named(key)] == 1 else key
-        # The class of a part says enough without its module.
-        parts.append(f"{name}={str(value).rsplit('.', 1)[-1] if key.endswith(CLASS) else value}")
-    return ", ".join(parts) or ("the reference" if setting else "all alike")
+        parting = _parting([setting[key] for setting in settings])
+        for number, value in enumerate(_values(key, [setting[key] for setting in settings], parting)):
+            if len(keys) <= ALL_TOLD or parting[number] != parting[reference]:
+                told[number].append(f"{name}={value}")
+    return [", ".join(parts) or ("the reference" if keys else "all alike") for parts in told]
 
 
 def _parting(values: Sequence[Any]) -> list[int]:
     """For each value the place of the first that equals it."""
     told = [json.dumps(value, sort_keys=True, default=str) for value in values]
     return [told.index(each) for each in told]
+
+
+def _values(key: str, values: Sequence[Any], parting: Sequence[int]) -> list[str]:
+    """Values in words that differ where they do: a class without its module, if no other is called so."""
+    words = [list(map(str, values)), list(map(repr, values))]
+    if key.endswith(CLASS):
+        words.insert(0, [str(value).rsplit(".", 1)[-1] for value in values])
+    return next((told for told in words if len(set(told)) == len(set(parting))), words[-1])
 
 
 def _goes_with_a_class(key: str, parting: tuple[int, ...], flat: Sequence[Mapping[str, Any]]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,17 @@ from torch import Tensor
 
 from cellgraph.files import expanded
 from cellgraph.numbers import plain_numbers
-from cellgraph.teacher.batches import CPU_BATCH_TOKENS, batches_by_length, progress_bar, right_padded
+from cellgraph.teacher.batches import CPU_BATCH_TOKENS, right_padded
 from cellgraph.teacher.hub import file_digest, locate_model, model_files, weight_files
 from cellgraph.teacher.network import Network, TransformersNetwork
 from cellgraph.teacher.pooling import POOLINGS, pool
 from cellgraph.teacher.pretrained import Dispatch, check_quantization, find_device, read_config
 from cellgraph.teacher.protocol import checked_texts
 from cellgraph.teacher.state import checked_options, read_state, write_state
+from cellgraph.teacher.walk import Tokens, walk
 
+#: The options that change an embedding.
+CHANGING = ("pooling", "max_length", "dtype", "quantization", "normalize")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -120,11 +123,7 @@ class TransformersTeacher:
         content = {
             "files": {path.name: file_digest(path) for path in model_files(self.folder)},
             "weights": dict(self._weight_digests),
-            "pooling": self.pooling,
-            "max_length": self.max_length,
-            "dtype": self.dtype,
-            "quantization": self.quantization,
-            "normalize": self.normalize,
+            **{name: getattr(self, name) for name in CHANGING},
         }
         fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         if self._expected not in (None, fingerprint):
@@ -168,13 +167,12 @@ class TransformersTeacher:
         result = torch.empty(len(texts), self.width, dtype=torch.float32)
         if not texts:
             return result
-        tokens, types = self._network.tokenize(texts)
-        batches = batches_by_length([len(row) for row in tokens], self.batch_size, self.batch_tokens)
-        ambient = torch.autocast(self.device.type, enabled=False)
-        with progress_bar(len(texts), enabled=progress) as advance, torch.inference_mode(), ambient:
-            for batch in batches:
-                result[batch] = self._encoded([tokens[i] for i in batch], [types[i] for i in batch] if types else None)
-                advance(len(batch))
+
+        def embed(batch: Tokens) -> None:
+            result[batch.places] = self._encoded(batch)
+
+        with torch.inference_mode():
+            self._walk(texts, embed, progress=progress)
         return result
 
     def token_states(
@@ -199,22 +197,16 @@ class TransformersTeacher:
         found: list[Tensor] = [torch.empty(0)] * len(texts)
         if not texts:
             return found, 0
-        tokens, types = self._network.tokenize(texts)
         most = self.max_length if max_tokens is None else max_tokens
-        batches = batches_by_length([len(row) for row in tokens], self.batch_size, self.batch_tokens)
-        ambient = torch.autocast(self.device.type, enabled=False)
-        with progress_bar(len(texts), enabled=progress) as advance, torch.no_grad(), ambient:
-            for batch in batches:
-                rows, kinds = [tokens[i] for i in batch], [types[i] for i in batch] if types else None
-                if level == "input":
-                    made = self._input_embeddings(right_padded(rows, 0).to(self.device))
-                else:
-                    mask = right_padded([[1] * len(row) for row in rows], 0).to(self.device)
-                    made = self._network.hidden(rows, kinds, mask)
-                for place, row in zip(batch, made.float().cpu(), strict=True):
-                    found[place] = row[: min(len(tokens[place]), most)].clone()
-                advance(len(batch))
-        return found, sum(len(row) > most for row in tokens)
+
+        def read(batch: Tokens) -> None:
+            made = self._input_embeddings(batch) if level == "input" else self._hidden(batch)
+            for place, row, own in zip(batch.places, made.float().cpu(), batch.ids, strict=True):
+                found[place] = row[: min(len(own), most)].clone()
+
+        with torch.no_grad():
+            lengths = self._walk(texts, read, progress=progress)
+        return found, sum(length > most for length in lengths)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``teacher.json``, which names the model and its fingerprint; the weights stay where they are.
@@ -239,8 +231,7 @@ class TransformersTeacher:
 
     @classmethod
     def _from_options(cls, folder: str | os.PathLike[str], state: dict[str, Any]) -> TransformersTeacher:
-        names = {"name_or_path", "revision", "pooling", "max_length", "dtype", "quantization", "normalize"}
-        options = checked_options(folder, state, names)
+        options = checked_options(folder, state, {"name_or_path", "revision", *CHANGING})
         return cls(options.pop("name_or_path"), **options)
 
     def _options(self) -> dict[str, Any]:
@@ -249,11 +240,7 @@ class TransformersTeacher:
             # A relative path would mean another folder when read from elsewhere.
             "name_or_path": str(path.resolve()) if path is not None and path.is_dir() else self.name_or_path,
             "revision": self.revision,
-            "pooling": self.pooling,
-            "max_length": self.max_length,
-            "dtype": self.dtype,
-            "quantization": self.quantization,
-            "normalize": self.normalize,
+            **{name: getattr(self, name) for name in CHANGING},
         }
 
     def _locate(self) -> Path:
@@ -286,9 +273,15 @@ class TransformersTeacher:
             dispatch=self._dispatch,
         )
 
-    def _encoded(self, tokens: list[list[int]], types: list[list[int]] | None) -> Tensor:
-        mask = right_padded([[1] * len(row) for row in tokens], 0).to(self.device)
-        embedding = pool(self._network.hidden(tokens, types, mask).float(), mask, self.pooling)
+    def _walk(self, texts: list[str], work: Callable[[Tokens], None], *, progress: bool) -> list[int]:
+        most = {"batch_size": self.batch_size, "batch_tokens": self.batch_tokens}
+        return walk(self._network, texts, work, device=self.device, progress=progress, **most)
+
+    def _hidden(self, batch: Tokens) -> Tensor:
+        return self._network.hidden(batch.ids, batch.types, batch.mask)
+
+    def _encoded(self, batch: Tokens) -> Tensor:
+        embedding = pool(self._hidden(batch).float(), batch.mask, self.pooling)
         if embedding.size(1) != self.width:
             raise ValueError(
                 f"teacher {self.name_or_path!r}: expected embeddings of width {self.width} by its configuration, "
@@ -296,9 +289,8 @@ class TransformersTeacher:
             )
         return torch.nn.functional.normalize(embedding, dim=1) if self.normalize else embedding
 
-    def _input_embeddings(self, tokens: Tensor) -> Tensor:
-        """The rows of the model's table of tokens, ``[num_texts, num_tokens, width]``."""
-        made = self._network.input_embeddings(tokens)
+    def _input_embeddings(self, batch: Tokens) -> Tensor:
+        made = self._network.input_embeddings(right_padded(batch.ids, 0).to(self.device))
         if made.size(-1) != self.width:
             raise ValueError(
                 f"teacher {self.name_or_path!r}: its input embeddings are {made.size(-1)} wide and its states "

@@ -15,7 +15,7 @@ from torch import Tensor
 from cellgraph.numbers import plain_numbers
 from cellgraph.teacher.batches import right_padded
 from cellgraph.teacher.bert import BertEncoder
-from cellgraph.teacher.encoder import DTYPES, TransformersTeacher
+from cellgraph.teacher.encoder import CHANGING, DTYPES, TransformersTeacher
 from cellgraph.teacher.hub import file_digest, locate_model
 from cellgraph.teacher.network import Network
 from cellgraph.teacher.state import checked_options
@@ -102,12 +102,11 @@ class MiniLMTeacher(TransformersTeacher):
 
     def _options(self) -> dict[str, Any]:
         # Where the files lie differs from machine to machine; what is in them does not.
-        return {name: value for name, value in super()._options().items() if name not in ("name_or_path", "revision")}
+        return {name: value for name, value in super()._options().items() if name in CHANGING}
 
     @classmethod
     def _from_options(cls, folder: str | os.PathLike[str], state: dict[str, Any]) -> TransformersTeacher:
-        names = {"pooling", "max_length", "dtype", "quantization", "normalize"}
-        return minilm_teacher(**checked_options(folder, state, names))
+        return minilm_teacher(**checked_options(folder, state, set(CHANGING)))
 
 
 def minilm_teacher(

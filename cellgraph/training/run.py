@@ -84,7 +84,8 @@ def train(
         progress: Whether to show progress.
         go_on: The command that goes on, for the message after an interruption.
         sharded: Whether the processes that train together share gradients and the optimiser's state out among them
-            (FSDP, as one group: the weights come together for each update); without averages, resuming and float64.
+            (FSDP, as one group: the weights come together for each update); without averages, resuming, float64 and
+            smaller lattices first.
 
     Raises:
         ValueError: If a setting or a sample does not fit, the folder holds a run already and ``resume`` was not asked
@@ -121,7 +122,10 @@ def train(
         lightning.seed_everything(settings.seed, verbose=False)
         # What is shared out stays so: the model itself takes the weights from the checkpoint in the end.
         trained = copy.deepcopy(model) if sharded else model
-        module = UpdateModule(trained, task.lesson(settings), settings, sharded=sharded)
+        lesson = task.lesson(settings)
+        if sharded and not lesson.shardable:
+            raise ValueError("sharded=True takes models of one size, not a curriculum of smaller lattices")
+        module = UpdateModule(trained, lesson, settings, sharded=sharded)
         if precision == "64-true":
             # Lightning would do so after it has read a checkpoint, whose weights would have lost half their digits.
             module.double()

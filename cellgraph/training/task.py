@@ -49,10 +49,12 @@ class Lesson(ABC):
     Attributes:
         objective: What is trained beside the model and not part of it, such as a temperature.
         validates: Whether there is something to validate on.
+        shardable: Whether the model's weights may be shared out among processes: not where a lesson copies them.
     """
 
     objective: nn.Module | None = None
     validates: bool = True
+    shardable: bool = True
 
     @abstractmethod
     def batches(self) -> Any:

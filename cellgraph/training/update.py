@@ -86,7 +86,8 @@ class UpdateModule(lightning.LightningModule):
             NonFiniteError: If it is not finite.
         """
         done = 0.0 if self._trainer is None else self._trainer.global_step / self.settings.max_steps
-        learned = self.lesson.learn(self.model, batch, done=done, generator=self.generator)
+        learn = self.model.get_learned if self.sharded else self._learned
+        _, learned = learn(batch, done)  # type: ignore[operator]
         self._batch = learned.batch
         self._check_finite(learned)
         self.train_meter.add({"loss": learned.loss.detach(), **learned.terms}, rows=learned.rows)
@@ -104,6 +105,9 @@ class UpdateModule(lightning.LightningModule):
             torch.manual_seed(self.settings.seed)
             # One process's figures, so that all choose and stop alike. Of a model whose weights are everybody's, all
             # take them.
+            if self.sharded:
+                # Its parts may be used by themselves.
+                self.model.unshard()  # type: ignore[operator]
             validate = functools.partial(self.lesson.validate, self.model)
             figures = processes.broadcast(validate()) if self.sharded else processes.by_first(validate)
         self.validation = {f"val/{name}": value for name, value in figures.items()}
@@ -117,11 +121,15 @@ class UpdateModule(lightning.LightningModule):
             # The module itself cannot be compiled as long as it logs.
             getattr(self.model, "compile_step", lambda: None)()
         if self.sharded and self.device_mesh is not None:
-            from torch.distributed.fsdp import fully_shard
+            from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-            # Together from the first use to the end of the backward pass: parts such as the keys are used by
-            # themselves. What the objective learns has the same gradient in every process, which sees all rows.
+            # Together from the first use to the end of the backward pass. What the objective learns has the same
+            # gradient in every process, which sees all rows.
             fully_shard(self.model, mesh=self.device_mesh["data_parallel"], reshard_after_forward=False)
+            # Lessons use parts of a model by themselves, such as its keys or an automaton's cell and task, before the
+            # model itself or without it: all that one makes of a batch counts as the model's forward pass.
+            self.model.get_learned = self._learned
+            register_fsdp_forward_method(self.model, "get_learned")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser and the schedule, one step of it an update."""
@@ -176,6 +184,11 @@ class UpdateModule(lightning.LightningModule):
         self.train_meter.load_state_dict(state["meter"])
         # Lightning moves the module to its device after this: the generator is made where it is first used.
         self._generator, self._saved_generator = None, (state["generator_device"], state["generator"].cpu())
+
+    def _learned(self, batch: Any, done: float) -> tuple[Tensor, Learned]:
+        """What the lesson makes of a batch; the loss beside it is what the sharded model's hooks look for."""
+        learned = self.lesson.learn(self.model, batch, done=done, generator=self.generator)
+        return learned.loss, learned
 
     @property
     def _scaled(self) -> bool:

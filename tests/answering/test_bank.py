@@ -54,6 +54,28 @@ def test_a_graph_finds_what_comparing_with_all_finds() -> None:
     assert torch.allclose(score[same], near[same], atol=1e-5)
 
 
+def test_what_a_graph_does_not_reach_is_found_by_comparing_with_all() -> None:
+    embeddings, queries = torch.randn(40, 8), torch.randn(6, 8)
+    expected = cosines(queries, embeddings)
+
+    class Torn:
+        """A graph that falls apart: of some questions it reaches one answer, or none."""
+
+        def search(self, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+            position = np.argsort(-expected, axis=1)[:, :k]
+            score = np.take_along_axis(expected, position, axis=1).astype(np.float32)
+            for row, reached in ((1, 1), (4, 0)):
+                score[row, reached:], position[row, reached:] = -np.finfo(np.float32).max, -1
+            return score, position
+
+    graph = AnswerBank([f"{i}" for i in range(40)], embeddings)
+    graph._index = Torn()
+    score, position = graph.search(queries, k=3)
+    assert position.tolist() == np.argsort(-expected, axis=1)[:, :3].tolist()
+    np.testing.assert_allclose(score, -np.sort(-expected, axis=1)[:, :3], atol=1e-6)
+    assert [len(found) for found in graph.nearest(queries, k=3)] == [3] * 6
+
+
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     with pytest.raises(ValueError, match=r"pip install cellgraph\[faiss\]"):
@@ -88,6 +110,12 @@ def test_answers_of_ones_own(tmp_path: Path) -> None:
     assert read_answers(tmp_path / "rows.jsonl") == read_answers(tmp_path / "rows.csv") == ["one", "two"]
     with pytest.raises(ValueError, match="empty"):
         read_answers(tmp_path / "empty.txt")
+    # A folder is read as training reads it, or told of as there.
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match=r"folder: expected a folder of .yml or .yaml dialogues, found none"):
+        read_answers(tmp_path / "folder")
+    (tmp_path / "folder" / "a.yml").write_text("conversations:\n- [Hi, Hello, Bye]\n")
+    assert read_answers(tmp_path / "folder") == ["Hello", "Bye"]
     with pytest.raises(OSError, match="nowhere"):
         read_answers(tmp_path / "nowhere.txt")
 

@@ -107,3 +107,8 @@ def test_questions_of_dialogues_stand_together_or_alone(tmp_path: Path) -> None:
     path = tmp_path / "q.txt"
     path.write_text("one\u2028still\x0cone\x85!\n\r\ntwo\r\n", encoding="utf-8")
     assert [pair.question for pair in _read_asked(path, alone=False)] == ["one\u2028still\x0cone\x85!", "two"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match=r"folder: expected a folder of .yml or .yaml dialogues, found none"):
+        _read_asked(tmp_path / "folder", alone=False)
+    (tmp_path / "folder" / "a.yml").write_text("conversations:\n- [Hi, Hello, Bye]\n")
+    assert [pair.question for pair in _read_asked(tmp_path / "folder", alone=False)] == ["Hi", "Hello"]

@@ -344,3 +344,16 @@ def test_a_checkpoint_without_a_pool_goes_on_with_none(tmp_path):
         train_automaton(
             Line(task.lattice), task, longer, pool=SamplePool(2), folder=tmp_path, resume=True, progress=False
         )
+
+
+def test_a_task_keeps_its_own_pool_and_curriculum():
+    task = Climb()
+    task.pool, task.curriculum = own = SamplePool(4), Curriculum(num_steps=3)
+    train_automaton(Line(task.lattice), task, settings(max_steps=2), progress=False)
+    assert own[0].samples is not None
+    assert own[0].age.sum() > 0
+    other = SamplePool(5), Curriculum(num_steps=4)
+    train_automaton(Line(task.lattice), task, settings(max_steps=1), pool=other[0], curriculum=other[1], progress=False)
+    # One that is given is this training's only.
+    assert other[0].age.sum() > 0
+    assert (task.pool, task.curriculum) == own

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -45,6 +46,20 @@ def test_dialogues_are_dropped_whole_or_kept_whole() -> None:
     assert clean_pairs([*first, *same, *other]) == [*first, *other]
     mingled = [first[0], same[0], other[0], first[1], same[1], other[1]]
     assert clean_pairs(mingled) == [first[0], other[0], first[1], other[1]]
+
+
+def test_no_turn_is_cut_out_of_a_dialogue() -> None:
+    def dialogue(name: str, *turns: tuple[str, str]) -> list[QAPair]:
+        return [QAPair(*texts, dialogue=name, turn=turn) for turn, texts in enumerate(turns)]
+
+    short = dialogue("short", ("Is it far to the sea?", "k"), ("k", "Yes."), ("Yes.", "yes"), ("How far is it?", "?"))
+    assert clean_pairs(short, min_question_chars=5, min_answer_chars=5) == short
+    alone = [replace(pair, dialogue="") for pair in short]
+    assert clean_pairs(alone) == [alone[0], alone[3]]
+    # What is empty or too long takes with it what hangs on it.
+    for text in ("\u200b ", "far " * 9):
+        broken = dialogue("broken", ("Where?", "There."), ("Oh?", text), ("And then?", "Home."))
+        assert clean_pairs([*broken, *short], max_answer_chars=30) == short
 
 
 def test_unicode() -> None:

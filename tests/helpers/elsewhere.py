@@ -48,6 +48,8 @@ class Elsewhere(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func == Tensor.device.__get__:
             return DEVICE if isinstance(args[0], Marked) else torch.device("cpu")
+        if func is Tensor.__deepcopy__:
+            return _copied(*args)
         tensors = list(_tensors((args, kwargs)))
         marked = [tensor for tensor in tensors if isinstance(tensor, Marked)]
         if func is Tensor.numpy and marked:
@@ -71,6 +73,16 @@ class Elsewhere(TorchFunctionMode):
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*args, **kwargs)
         return _wrap(result, there) if func is not Tensor.__setitem__ else result
+
+
+def _copied(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    """A leaf's deep copy: PyTorch's own wants an empty tensor made, which says nothing of where it is."""
+    with torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
+        copied = tensor.clone().as_subclass(Marked if isinstance(tensor, Marked) else Tensor)
+    if isinstance(tensor, nn.Parameter):
+        copied = nn.Parameter(copied, requires_grad=tensor.requires_grad)
+    memo[id(tensor)] = copied
+    return copied
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -128,6 +128,38 @@ def on_states(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     return result.to_dict()
 
 
+def on_learned_states(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """An automaton whose task learns where samples start and how they are read, small lattices first where asked."""
+    from cellgraph import Lattice
+    from cellgraph.automata import Automaton, AutomatonSettings, Batch, Curriculum, Task
+    from cellgraph.nn import NCACell
+    from cellgraph.training import train
+
+    class Learned(Task):
+        def __init__(self, side: int) -> None:
+            super().__init__(Lattice((side, side)))
+            self.start, self.readout = torch.nn.Embedding(3, 4), torch.nn.Linear(4, 3)
+
+        def resized(self, shape: tuple[int, ...]) -> Task:
+            return Learned(shape[0])
+
+        def sample(self, size: int, generator: torch.Generator) -> Batch:
+            kind = torch.randint(3, (size,), generator=generator)
+            return Batch(self.start(kind)[:, None].expand(-1, self.lattice.num_nodes, -1), target=kind)
+
+        def loss(self, x: torch.Tensor, batch: Batch) -> torch.Tensor:
+            return torch.nn.functional.cross_entropy(self.readout(x.mean(1)), batch.target, reduction="none")
+
+    torch.manual_seed(0)
+    task = Learned(4)
+    task.curriculum = Curriculum(shapes=options.pop("shapes", {}))
+    settings = {"max_steps": 6, "batch_size": 5, "num_steps": 2, "log_every": 1, "val_every": 3, "accelerator": "cpu"}
+    how = {"folder": folder, "sharded": options.pop("sharded", False), "progress": False}
+    result = train(Automaton(NCACell(task.lattice, 4), task), task, AutomatonSettings(**settings | options), **how)
+    learned = {name: p.detach().double().tolist() for name, p in task.named_parameters()}
+    return result.to_dict() | {"learned": learned}
+
+
 def by_command(folder: Path, arguments: list[str], lost: int, where: str) -> None:
     """A run by the command line; one of the processes is killed where a method of the task is called."""
     from cellgraph import processes

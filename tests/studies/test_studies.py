@@ -107,6 +107,20 @@ def test_settings_that_differ_in_keys_of_one_ending_have_names_of_their_own() ->
     assert names == ["the reference", "cell.width=2", "front.width=2", "b=2", "c=2"]
 
 
+def test_classes_of_one_name_and_values_that_read_alike_have_names_of_their_own() -> None:
+    def names(*configs: dict[str, Any]) -> list[str]:
+        return [one.name for one in compare([run(0.5, seed=0, **config) for config in configs]).settings]
+
+    targets = ("mine.Cell", "theirs.Cell", "theirs.Other")
+    assert names(*({"cell": {"_target_": name}} for name in targets)) == [f"cell={name}" for name in targets]
+    assert names(*({"cell": {"_target_": name}} for name in targets[1:])) == ["cell=Cell", "cell=Other"]
+    assert names({"key": "none"}, {"key": None}) == ["key=none", "key=None"]
+    assert names({"key": "1"}, {"key": 1}, {"key": 1.0}) == ["key='1'", "key=1", "key=1.0"]
+    base = {"a": 1, "b": 1, "c": 1, "d": 1}
+    changed = [base, {**base, "a": True}, *({**base, key: 2} for key in "bcd")]
+    assert names(*changed) == ["the reference", "a=True", "b=2", "c=2", "d=2"]
+
+
 def test_what_another_class_does_not_have_goes_with_the_class() -> None:
     teachers = [
         {"_target_": "a.Lsa", "ngram": 1, "least": 2},

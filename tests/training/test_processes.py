@@ -17,7 +17,16 @@ import torch
 from checkpoints import differences
 from processes import environment
 from safetensors.torch import load_file
-from together import by_command, contrasted, gradients_of_rows, on_pairs, on_states, second_derivatives, together
+from together import (
+    by_command,
+    contrasted,
+    gradients_of_rows,
+    on_learned_states,
+    on_pairs,
+    on_states,
+    second_derivatives,
+    together,
+)
 
 from cellgraph import processes
 from cellgraph.cli import train as verb
@@ -87,6 +96,20 @@ def test_weights_that_are_shared_out_give_the_same_losses(tmp_path: Path, by_one
     assert results[0]["weights"] == results[1]["weights"]
     weights = [read_checkpoint(place / "checkpoints" / "best.ckpt")["state_dict"] for place in (tmp_path, one)]
     assert {name: x.shape for name, x in weights[0].items()} == {name: x.shape for name, x in weights[1].items()}
+
+
+def test_what_a_task_learns_is_shared_out_too(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    (alone,) = together(1, on_learned_states, one, {"lr": 0.05})
+    both = together(2, on_learned_states, two, {"lr": 0.05, "sharded": True})
+    same(logged(two), logged(one), TOLERANCE["32-true"])
+    # It is the caller's task that has it in the end.
+    for found in both:
+        for name, values in alone["learned"].items():
+            np.testing.assert_allclose(found["learned"][name], values, rtol=1e-3, atol=1e-5)
+    options = {"sharded": True, "shapes": {0.5: (3, 3)}}
+    for told in together(2, on_learned_states, tmp_path / "small", options, must_end=False):
+        assert "takes models of one size, not a curriculum" in told
 
 
 def test_what_sharing_weights_out_cannot_is_refused(tmp_path: Path) -> None:

@@ -212,6 +212,16 @@ def test_what_is_removed_for_its_own_fault_is_not_repeated() -> None:
     assert found(result) == [(0, "length", None), (1, "length", None)]
 
 
+def test_short_turns_of_a_dialogue_are_no_fault() -> None:
+    turns = [("Is it far to the sea?", "k"), ("k", "Yes."), ("Yes.", "yes"), ("How far is it?", "?")]
+    dialogue = [QAPair(*texts, dialogue="sea", turn=turn) for turn, texts in enumerate(turns)]
+    settings = CheckSettings(min_answer_chars=3, without=("encoding", "language"))
+    assert found(inspect_pairs(dialogue, settings)) == []
+    longer = CheckSettings(max_answer_chars=3, without=("encoding", "language"))
+    assert [kind for _, kind, _ in found(inspect_pairs(dialogue, longer))].count("length") == 1
+    assert inspect_pairs(dialogue, longer).clean() == []
+
+
 def test_a_repaired_pair_is_compared_repaired() -> None:
     pairs = [QAPair("Where is the café?", "Over there."), QAPair("Where is the cafÃ©?", "Over there.")]
     result = inspect_pairs(pairs)
