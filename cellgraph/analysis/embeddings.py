@@ -94,9 +94,10 @@ class CosineMatrix:
 
     @property
     def contrast(self) -> float:
-        """How far own answers stand out: (own - other) in standard deviations of the cosines with other answers."""
+        """How far own answers stand out: (own - other) in standard deviations of the cosines with other answers;
+        infinite, or not a number, where these are all alike."""
         others = self.values[~torch.eye(len(self.values), dtype=torch.bool)]
-        return (self.own - self.other) / float(others.std())
+        return float(torch.tensor(self.own - self.other) / others.std())
 
 
 def cosine_matrix(questions: Tensor, answers: Tensor) -> CosineMatrix:

@@ -23,7 +23,12 @@ def cube_of(session: Session) -> CellGraph | None:
     model = session.model.model if isinstance(session.model, OnnxNetwork) else session.model
     if not isinstance(model, CellGraph):
         return None
-    return model if model.lattice.mask.numel() * (model.num_steps[1] + 1) <= MOST_VALUES else None
+    return model if model.lattice.mask.numel() * (steps_of(session) + 1) <= MOST_VALUES else None
+
+
+def steps_of(session: Session) -> int:
+    """Steps that the network of :func:`cube_of` takes for an answer: of an exported one those of its file."""
+    return session.model.inference.num_steps if isinstance(session.model, OnnxNetwork) else session.model.num_steps[1]
 
 
 def shape_of(model: CellGraph) -> list[int]:
@@ -33,13 +38,14 @@ def shape_of(model: CellGraph) -> list[int]:
 
 
 @torch.no_grad()
-def picture(model: CellGraph, question: Tensor, memory: Tensor | None) -> dict[str, Any]:
+def picture(model: CellGraph, question: Tensor, memory: Tensor | None, *, num_steps: int) -> dict[str, Any]:
     """How active each cell is before the first step and after each: the root mean square of its state.
 
     Args:
         model: The network.
         question: What it is given of the question, ``[1, in_features]``.
         memory: What the turn before left behind.
+        num_steps: Steps that it takes for an answer.
 
     Returns:
         ``shape``, layers, rows and columns; ``steps``, for each the activity of the cells in C order, ``None`` where
@@ -47,7 +53,8 @@ def picture(model: CellGraph, question: Tensor, memory: Tensor | None) -> dict[s
     """
     parameter = next(model.parameters())
     given = question.to(parameter.device, parameter.dtype)
-    trajectory = model(given, memory if model.remembers else None, trajectory=True).trajectory
+    before = memory if model.remembers else None
+    trajectory = model(given, before, num_steps=num_steps, trajectory=True).trajectory
     assert trajectory is not None
     found = activity(trajectory[:, 0].float()).cpu()
     lattice, shape = model.lattice, shape_of(model)

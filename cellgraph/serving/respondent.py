@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from cellgraph.answering import Session
-from cellgraph.serving.cube import cube_of, picture
+from cellgraph.serving.cube import cube_of, picture, steps_of
 from cellgraph.serving.limits import Limits
 from cellgraph.serving.memories import DialogueMemories
 
@@ -75,7 +75,8 @@ class Respondent:
         for row, asked in enumerate(batch):
             if asked.cells:
                 assert self.cube is not None
-                found[row] = picture(self.cube, self.session.read([asked.question]), memories[row])
+                question, num_steps = self.session.read([asked.question]), steps_of(self.session)
+                found[row] = picture(self.cube, question, memories[row], num_steps=num_steps)
         return found
 
     def _heard(self, dialogues: Sequence[Sequence[str]]) -> list[Tensor | None]:

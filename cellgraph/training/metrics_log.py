@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,10 @@ class CSVLog(Logger):
         """Keep the rows of updates up to ``step`` and drop those after, which will be measured again."""
         self._columns, kept = ["step"], []
         if step > 0 and self.path.is_file():
-            with self.path.open(newline="") as file:
-                # A line cut off by a crash has no number or too few cells, one that was added to such a line too many;
-                # what it said comes again. Of a file that is no log nothing is kept.
-                whole = (row for row in csv.DictReader(file) if None not in row and None not in row.values())
-                rows = [row for row in whole if row.get("step", "").isdigit()]
+            # A line cut off by a crash has no number or too few cells, one that was added to such a line too many;
+            # what it said comes again. Of a file that is no log nothing is kept.
+            whole = (row for row in self._read() if None not in row and None not in row.values())
+            rows = [row for row in whole if row.get("step", "").isdecimal()]
             kept = [row for row in rows if int(row["step"]) <= step]
             self._columns = [*rows[0]] if rows else self._columns
         self._write_all(kept)
@@ -65,18 +65,21 @@ class CSVLog(Logger):
         new = [column for column in row if column not in self._columns]
         if new:
             # Rows are kept in the file alone: there may be any number of them.
-            before: list[dict[str, Any]] = []
-            if self._columns and self.path.is_file():
-                with self.path.open(newline="") as file:
-                    before = list(csv.DictReader(file))
+            before = [*self._read()] if self._columns and self.path.is_file() else []
             self._columns += new
             self._write_all([*before, row])
         else:
-            with writing(self.path, what="the log "), self.path.open("a", newline="") as file:
+            with writing(self.path, what="the log "), self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns, restval="").writerow(row)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing: a run's configuration has a file of its own."""
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        """The rows; where a crash of the machine has left what cannot be read, those before it."""
+        with self.path.open(newline="", encoding="utf-8", errors="replace") as file, contextlib.suppress(csv.Error):
+            # File systems make zeros of what was not yet on the disk, and Python 3.10 takes none.
+            yield from csv.DictReader(line.replace("\0", "") for line in file)
 
     def _write_all(self, rows: list[dict[str, Any]]) -> None:
         text = io.StringIO(newline="")

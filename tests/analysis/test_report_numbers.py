@@ -245,6 +245,7 @@ def test_figures_of_the_influence(made):
 def test_figures_of_the_directions(made):
     lattice = made.model.lattice
     x = torch.tensor(trajectory(made.model, made.embedded.question[30:31], 3)[:, 0], dtype=torch.float32)
+    assert len(made.figures["influence"]["directions"]) == 3
     for step, row in enumerate(made.figures["influence"]["directions"]):
         jacobian = torch.autograd.functional.jacobian(lambda state: advance(made.model, state[None])[0], x[step])
         size = jacobian.square().sum((1, 3))

@@ -95,7 +95,9 @@ def test_figures_of_shuffled_networks(made, kind, kept):
 
 def test_p_values_count_shuffled_networks(made):
     found = made.figures["patterns"]
+    assert found["against"].keys() == made.study.patterns.comparisons.keys() != set()
     for kind, rows in found["against"].items():
+        assert rows.keys() == found["observed"].keys()
         comparison = made.study.patterns.comparisons[kind]
         for name, row in rows.items():
             null = comparison.null[name].numpy()

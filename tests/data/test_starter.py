@@ -27,7 +27,9 @@ def words(text: str) -> set[str]:
 
 
 def test_every_line_holds_the_four_columns_and_nothing_else() -> None:
-    for path in FOLDER.glob("*.jsonl"):
+    files = sorted(FOLDER.glob("*.jsonl"))
+    assert {path.stem for path in files} == {*STARTER_CATEGORIES.values()}
+    for path in files:
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             assert list(row) == ["question", "answer", "category", "topic"]

@@ -57,10 +57,13 @@ def test_a_dialogue_is_answered_as_by_the_network(remembering: tuple[FinishedRun
 
 @pytest.mark.slow
 def test_it_takes_the_steps_of_its_file_and_ends_at_no_fixed_point(tmp_path: Path) -> None:
+    from cellgraph.serving.limits import Limits
+    from cellgraph.serving.respondent import Asked, Respondent
+
     run, file = exported(tmp_path, num_steps=5, path="none", tolerance=1e9)
     model = run.model
     assert isinstance(model, CellGraph)
-    network = OnnxNetwork(file, model)
+    network: Any = OnnxNetwork(file, model)
     asked = run.teacher.encode(QUESTIONS[:3])
     with torch.no_grad():
         assert model(asked).num_steps == 1
@@ -70,6 +73,11 @@ def test_it_takes_the_steps_of_its_file_and_ends_at_no_fixed_point(tmp_path: Pat
     assert found.num_steps == 5
     torch.testing.assert_close(found.query, wanted.query, rtol=TOLERANCE, atol=TOLERANCE)
     torch.testing.assert_close(found.surface, wanted.surface, rtol=TOLERANCE, atol=TOLERANCE)
+    bank = run.bank()
+    session = Session(network, run.teacher, bank, run.confidence(bank))
+    cells = Respondent(session, Limits()).respond([Asked(QUESTIONS[0], cells=True)])
+    # Before the first step and after each.
+    assert len(cells[0]["steps"]) == 6
 
 
 def test_another_networks_file_is_refused(remembering: tuple[FinishedRun, Path], tmp_path: Path) -> None:

@@ -233,12 +233,27 @@ def test_the_log_goes_on_where_the_run_does(tmp_path):
     assert read(path) == []
 
 
-@pytest.mark.parametrize("damage", ["", "a,b\n1,2\n", "step,a\n1,2.0\n2,3,4,5.0\n"])
+WHOLE = b"step,a\n1,2.0\n"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"a,b\n1,2\n",
+        WHOLE + b"2,3,4,5.0\n",
+        WHOLE + b"\xff\xfe2,1.0\n",
+        WHOLE + b"\0" * 4096,
+        WHOLE + "\N{SUPERSCRIPT TWO},1.0\n".encode(),
+        WHOLE + b'2,"' + b"x" * 200_000,
+    ],
+    ids=["empty", "another", "two rows in one", "no text", "zeros", "no number", "a quote"],
+)
 def test_a_damaged_log_is_no_end_of_a_run(tmp_path, damage):
     path = tmp_path / "metrics.csv"
-    path.write_text(damage)
+    path.write_bytes(damage)
     log = CSVLog(path)
     log.start(step=5)
     log.log_metrics({"a": 1.0}, 6)
-    kept = [{"step": "1", "a": "2.0"}] if damage.startswith("step") else []
+    kept = [{"step": "1", "a": "2.0"}] if damage.startswith(WHOLE) else []
     assert read(path) == [*kept, {"step": "6", "a": "1.0"}]
