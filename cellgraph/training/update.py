@@ -128,7 +128,7 @@ class UpdateModule(lightning.LightningModule):
             fully_shard(self.model, mesh=self.device_mesh["data_parallel"], reshard_after_forward=False)
             # Lessons use parts of a model by themselves, such as its keys or an automaton's cell and task, before the
             # model itself or without it: all that one makes of a batch counts as the model's forward pass.
-            self.model.get_learned = self._learned
+            self.model.get_learned = self._learned  # type: ignore[assignment]
             register_fsdp_forward_method(self.model, "get_learned")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
