@@ -28,7 +28,8 @@ def cube_of(session: Session) -> CellGraph | None:
 
 def steps_of(session: Session) -> int:
     """Steps that the network of :func:`cube_of` takes for an answer: of an exported one those of its file."""
-    return session.model.inference.num_steps if isinstance(session.model, OnnxNetwork) else session.model.num_steps[1]
+    model: Any = session.model
+    return int(model.inference.num_steps if isinstance(model, OnnxNetwork) else model.num_steps[1])
 
 
 def shape_of(model: CellGraph) -> list[int]:

@@ -12,7 +12,7 @@ from cellgraph.data import QAPair, clean_pairs, normalise_text
 pairs = st.lists(st.builds(QAPair, st.text(max_size=12), st.text(max_size=12), dialogue=st.sampled_from(["", "d"])))
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(pairs)
 def test_clean_is_idempotent_and_tidy(found: list[QAPair]) -> None:
     cleaned = clean_pairs(found)
