@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from served import small_run
 from torch import Tensor, nn
 
 from cellgraph import Cell, CellGraph, GMLPCell, Graph, Lattice, NCACell, rollout
+from cellgraph.answering import Confidence, FinishedRun, Session
 from cellgraph.integrations.export import export_onnx, export_torch
 from cellgraph.integrations.graph import edge_influence, to_data
 from cellgraph.integrations.huggingface import CellGraphModel
 from cellgraph.ops import NeighbourSum, backend_names, find_backend
+from cellgraph.teacher import EmbeddingCache
 from cellgraph.testing import randomise
 
 LATTICE = Lattice((3, 2, 2))
@@ -140,3 +144,13 @@ def test_scikit_learn_refuses_what_all_its_estimators_refuse() -> None:
     fitted = CellGraphRegressor(max_steps=1).fit(x, x)
     with pytest.raises(ValueError, match="0 sample"):
         fitted.predict(x[:0])
+
+
+def test_a_session(tmp_path: Path) -> None:
+    run = FinishedRun.load(small_run(tmp_path / "run", memory=2), EmbeddingCache(tmp_path / "cache"))
+    bank = run.bank()
+    trust = Confidence((0.0, 0.0), 0.0, None, precision=0.8, num_questions=1, answered=0.0, equivalence=1.0)
+    session = Session(run.model, run.teacher, bank, trust)
+    assert session.answer([], []) == ([], [])
+    assert session.hear([], []) == []
+    assert bank.nearest(torch.empty(0, 8), k=3) == []

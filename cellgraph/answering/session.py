@@ -133,6 +133,8 @@ class Session:
         Raises:
             ValueError: If a question is blank.
         """
+        if not questions:
+            return [], []
         begin = time.perf_counter()
         questions = [_checked(question) for question in questions]
         # Not through the cache, which would get a file for every question.

@@ -101,8 +101,11 @@ def compare(
         reference: Number of the setting that the others are compared with, in the order of the runs.
 
     Raises:
-        ValueError: If the runs have no such figure or there is no such setting, or a setting has two runs of one seed.
+        ValueError: If there are no runs, they have no such figure or there is no such setting, or a setting has two
+            runs of one seed.
     """
+    if not runs:
+        raise ValueError("a comparison needs runs, got none")
     system = system or (AUTOMATON if all(AUTOMATON in run.figures for run in runs) else OURS)
     measure = measure or (next(iter(runs[0].figures.get(AUTOMATON, {})), MEASURE) if system == AUTOMATON else MEASURE)
     for run in runs:

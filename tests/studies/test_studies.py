@@ -179,6 +179,8 @@ def test_damaged_files_are_told_by_name(tmp_path: Path, name: str, content: str,
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a comparison needs runs, got none"):
+        compare([])
     with pytest.raises(ValueError, match="no such folder"):
         read_runs(tmp_path / "none")
     with pytest.raises(ValueError, match="no run at all"):
