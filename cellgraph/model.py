@@ -105,8 +105,8 @@ class CellGraph(Ends):
         - **output:** :class:`CellGraphOutput`
 
     Raises:
-        ValueError: If the surfaces differ in width, a name is unknown, or the output surface is further from the
-            input surface than the least number of steps.
+        ValueError: If the surfaces differ in width, a name is unknown, a number is negative, or the output surface is
+            further from the input surface than the least number of steps.
 
     Example:
         >>> from cellgraph import GMLPCell
@@ -143,6 +143,8 @@ class CellGraph(Ends):
         self.cell: Any = cell if hasattr(cell, "set_conveyor") else Transported(cell)
         if injection not in INJECTIONS:
             raise ValueError(f"injection must be one of {INJECTIONS}, got {injection!r}")
+        if remat_every < 0 or tolerance < 0:
+            raise ValueError(f"remat_every and tolerance must not be negative, got {remat_every} and {tolerance}")
         self.num_steps = span("num_steps", num_steps)
         self.injection, self.remat_every, self.tolerance = injection, remat_every, tolerance
         self.add_ends(

@@ -81,14 +81,14 @@ def rollout(
         num_steps, remat_every = integer("num_steps", num_steps), integer("remat_every", remat_every)
         # Ways to take several steps at once do not ask for it.
         cell.check_context(x, context)
+    if num_steps < 0 or remat_every < 0:
+        raise ValueError(f"num_steps and remat_every must not be negative, got {num_steps} and {remat_every}")
     if cone is not None:
         looks_at_all = trajectory or tolerance > 0 or memory is not None
         _check_cone(cell, cone, x, num_steps, context, clamped, looks_at_all=looks_at_all)
         if num_steps:
             cell.settle(x, cone=cone, context=context is not None)
         return _rollout_in(cone, cell, x, lent, context, clamped, remat_every, generator)
-    if num_steps < 0 or remat_every < 0:
-        raise ValueError(f"num_steps and remat_every must not be negative, got {num_steps} and {remat_every}")
     x = _remembering(cell, x, memory)
     injected = x if clamped is not None else None
     masks = _update_masks(cell, x, x.size(1), num_steps, generator)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cellgraph import Cell, CellGraph, GMLPCell, Lattice
 from cellgraph.lattice import BOUNDARIES
 from cellgraph.testing import randomise
+from cellgraph.unroll import rollout
 
 
 def small(num_steps: int = 4, *, cell: dict | None = None, **options: object) -> CellGraph:
@@ -246,6 +247,21 @@ def test_a_signal_that_has_passed_is_no_answer() -> None:
         model(question, num_steps=3)
     # Beside a path the answer is read without it.
     assert small(2, path="linear")(question, num_steps=3).embedding.isfinite().all()
+
+
+@pytest.mark.parametrize("option", ["remat_every", "tolerance"])
+def test_less_than_nothing_is_refused(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option}.* must not be negative, got .*-1"):
+        small(**{option: -1})
+
+
+def test_a_cone_takes_all_of_its_steps_or_none() -> None:
+    model = small()
+    cone = model.cone(4)
+    assert cone is not None
+    x = torch.randn(2, len(cone.own[0]), 6)
+    with pytest.raises(ValueError, match="must not be negative, got 4 and -1"):
+        rollout(model.cell, x, num_steps=4, cone=cone, remat_every=-1)
 
 
 def test_more_ways_than_a_float_can_count() -> None:

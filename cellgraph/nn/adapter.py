@@ -191,6 +191,9 @@ class AutoencoderAdapter(LinearAdapter):
         updates: Number of Adam updates in :meth:`fit`.
         batch_size: Embeddings an update.
         lr: Learning rate of :meth:`fit`, falling to zero along a cosine.
+
+    Raises:
+        ValueError: If a number is not positive.
     """
 
     @plain_numbers
@@ -205,6 +208,10 @@ class AutoencoderAdapter(LinearAdapter):
         lr: float = 1e-3,
     ) -> None:
         super().__init__(in_features, out_features)
+        if min(hidden, updates, batch_size) < 1 or not lr > 0:
+            raise ValueError(
+                f"hidden, updates, batch_size and lr must be positive, got {hidden}, {updates}, {batch_size}, {lr}"
+            )
         self.hidden, self.updates, self.batch_size, self.lr = hidden, updates, batch_size, lr
         self.encoder = nn.Sequential(nn.Linear(in_features, hidden), nn.GELU(), nn.Linear(hidden, out_features))
         self.decoder = nn.Sequential(nn.Linear(out_features, hidden), nn.GELU(), nn.Linear(hidden, in_features))

@@ -68,6 +68,8 @@ class Dynamics:
         settle_numbers(self)
         if not 0.0 < self.fire_rate <= 1.0:
             raise ValueError(f"fire_rate must be in (0, 1], got {self.fire_rate}")
+        if not self.step_size > 0.0:
+            raise ValueError(f"step_size must be positive, got {self.step_size}")
         if self.order not in ORDERS:
             raise ValueError(f"order must be one of {ORDERS}, got {self.order!r}")
 

@@ -27,6 +27,9 @@ class MLPUpdate(nn.Module):
         - **perceived:** ``[batch, num_nodes, in_channels]``
         - **x**, **output:** ``[batch, num_nodes, channels]``
         - **context:** ``[batch or 1, num_nodes or 1, context_channels]``
+
+    Raises:
+        ValueError: If ``hidden`` is not positive.
     """
 
     @plain_numbers
@@ -34,6 +37,8 @@ class MLPUpdate(nn.Module):
         self, in_channels: int, channels: int, *, hidden: int = 128, context_channels: int = 0, zero_init: bool = True
     ) -> None:
         super().__init__()
+        if hidden < 1:
+            raise ValueError(f"hidden must be positive, got {hidden}")
         self.inner = nn.Linear(in_channels, hidden)
         self.context = nn.Linear(context_channels, hidden, bias=False) if context_channels else None
         self.outer = nn.Linear(hidden, channels)

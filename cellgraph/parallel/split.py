@@ -183,6 +183,11 @@ class SplitCell(nn.Module):
         # Not modules of this one: they compute with its parameters.
         self._parts = [_bare(make(split.lattice(*slab))) for slab in slabs]
         self._by_node = [name for name, _ in self.cell.named_parameters() if name.rpartition(".")[2] in BY_NODE]
+        for part in self._parts:
+            sizes = {name: p.shape for name, p in part.named_parameters()}
+            own = [n for n, p in self.cell.named_parameters() if n not in self._by_node and sizes[n] != p.shape]
+            if own:
+                raise ValueError(f"of what each cell has for itself only {BY_NODE[0]} is split, got {', '.join(own)}")
         self._share_first()
 
     @torch.no_grad()

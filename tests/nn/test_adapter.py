@@ -56,6 +56,13 @@ def test_an_autoencoder_learns_to_reconstruct() -> None:
     assert float(made.encode(x).square().mean()) == pytest.approx(1.0, abs=0.3)
 
 
+@pytest.mark.parametrize("option", ["hidden", "updates", "batch_size", "lr"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_an_autoencoder_of_nothing_is_refused(option: str, value: int) -> None:
+    with pytest.raises(ValueError, match=rf"hidden, updates, batch_size and lr must be positive, got .*{value}"):
+        AutoencoderAdapter(12, 6, **{option: value})
+
+
 @pytest.mark.parametrize("frozen", ["encoder", "decoder", "encoder and decoder"])
 def test_an_autoencoder_is_fitted_whatever_of_it_is_not_trained_later(frozen: str) -> None:
     # Points on a plane, which two values say all of.

@@ -37,6 +37,12 @@ def test_a_field_that_is_set_on_a_cell_is_checked_like_an_argument():
     assert cell.fire_rate == 0.5
 
 
+@pytest.mark.parametrize("size", [0, -0.5])
+def test_a_step_of_no_size_is_refused(size):
+    with pytest.raises(ValueError, match=f"step_size must be positive, got {float(size)}"):
+        NCACell(Lattice((4, 4)), 4, step_size=size)
+
+
 def test_shares_are_the_products_of_what_cells_take():
     dynamics = Dynamics(step_size=0.25, fire_rate=0.5)
     mask = torch.tensor([0.0, 1.0, 1.0])

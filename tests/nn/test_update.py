@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from cellgraph.nn import GRUUpdate, MLPUpdate
@@ -18,6 +19,12 @@ def test_the_perceptron_is_its_equation_and_starts_at_zero():
     h = seen.numpy() @ w["inner.weight"].T + w["inner.bias"] + context.numpy() @ w["context.weight"].T
     expected = np.maximum(h, 0) @ w["outer.weight"].T + w["outer.bias"]
     np.testing.assert_allclose(update(x, seen, context).detach().numpy(), expected)
+
+
+@pytest.mark.parametrize("hidden", [0, -1])
+def test_a_perceptron_without_a_hidden_unit_is_refused(hidden):
+    with pytest.raises(ValueError, match=f"hidden must be positive, got {hidden}"):
+        MLPUpdate(6, 3, hidden=hidden)
 
 
 def test_the_recurrent_unit_is_its_equations_and_a_new_one_keeps_most_of_the_state():

@@ -114,6 +114,18 @@ def test_what_cannot_be_split_is_refused(make: Any, message: str) -> None:
         SplitCell(DepthSplit((4, 3, 3)), make)
 
 
+def test_what_each_cell_has_for_itself_is_not_taken_for_shared() -> None:
+    class Own(NCACell):
+        def __init__(self, lattice: Lattice, channels: int = 4) -> None:
+            super().__init__(lattice, channels)
+            self.taste = torch.nn.Parameter(torch.zeros(lattice.num_nodes, channels))
+
+    # One process with itself for neighbours: its ends are computed in slabs of other sizes.
+    split = DepthSplit((8, 3, 3), boundary=("periodic", "open", "open"))
+    with pytest.raises(ValueError, match="what each cell has for itself only position is split, got taste"):
+        SplitCell(split, Own)
+
+
 def test_slabs_too_thin_are_refused_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     monkeypatch.setattr("torch.distributed.get_rank", lambda group=None: 0)
