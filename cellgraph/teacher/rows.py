@@ -143,7 +143,7 @@ def _read_at(path: Path, place: int, wanted: memoryview) -> int:
         return os.preadv(file.fileno(), [wanted], place)
     with path.open("rb", buffering=0) as own:
         own.seek(place)
-        return own.readinto(wanted) or 0  # type: ignore[attr-defined]
+        return own.readinto(wanted) or 0
 
 
 @lru_cache(maxsize=OPEN_FILES)
