@@ -56,6 +56,7 @@ class Task(nn.Module, BaseTask):
             ``None`` keeps those at the end. Figures on held-out data must not choose.
         pool: Keeps states from update to update; without one every sample is new.
         curriculum: What training starts from.
+        weights_from: A run folder whose trained weights training begins with, if any.
 
     Example:
         >>> from cellgraph import GMLPCell, Lattice
@@ -79,6 +80,7 @@ class Task(nn.Module, BaseTask):
         self.clamped: Surface | None = None
         self.pool: SamplePool | None = None
         self.curriculum: Curriculum | None = None
+        self.weights_from: RunFolder | None = None
 
     @property
     def shown(self) -> Sequence[str]:  # type: ignore[override]
@@ -197,7 +199,9 @@ class Task(nn.Module, BaseTask):
         return AutomatonLesson(self, settings)
 
     def build(self, make: Automaton, job: Job) -> Automaton:
-        """The automaton itself."""
+        """The automaton itself, with the weights of another run where these are asked for."""
+        if self.weights_from is not None:
+            make = self.load(make, self.weights_from).train()
         said = ", ".join(f"{name} {count:,}" for name, count in make.parameter_counts().items() if count)
         job.say(f"{self.lattice}; parameters: {said}")
         return make

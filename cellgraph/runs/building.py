@@ -149,6 +149,9 @@ def _automaton(config: Mapping[str, Any], folder: RunFolder) -> Experiment:
     # A task may have its own.
     task.pool = build(config["pool"]) if config.get("pool") else task.pool
     task.curriculum = build(config["curriculum"]) if config.get("curriculum") else task.curriculum
+    begun = config.get("weights_from")
+    if begun is not None:
+        task.weights_from = RunFolder(_checked("weights_from", begun, str))
     return Experiment(folder, task, Automaton(cell, task), settings)
 
 

@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from processes import run, run_inside
+from rich.console import Console
 from safetensors.torch import load_file
 
 from cellgraph import RunFolder, load
+from cellgraph.configuration import read_config
+from cellgraph.runs import build_experiment
+from cellgraph.training import Job
 
 FAST = ("experiment=majority", "task.width=9", "training.max_steps=6", "training.batch_size=4", "training.val_every=3")
 SMALL = ("cell.channels=4", "update.hidden=8", "training.num_steps=[3,5]", "pool=persistent", "pool.size=8")
@@ -54,6 +58,24 @@ def test_a_finished_run_is_judged_again(finished: tuple[Path, str]) -> None:
     assert done.returncode == 0, done.stderr
     assert (folder / "automaton.safetensors").read_bytes() == before
     assert json.loads((folder / "evaluation.json").read_text())["held_out"] == figures
+
+
+def test_training_begins_with_another_runs_weights(finished: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = finished
+    config = read_config(RunFolder(folder)) | {"seed": 7}
+    weights = load_file(folder / "automaton.safetensors")
+    for begun in (None, str(folder)):
+        experiment = build_experiment(config | {"weights_from": begun}, tmp_path)
+        job = Job(experiment.folder, experiment.settings, Console(quiet=True))
+        model = experiment.task.build(experiment.model, job)
+        assert model.training
+        same = [torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items()]
+        assert all(same) == (begun is not None)
+    experiment = build_experiment(config | {"weights_from": str(tmp_path / "none")}, tmp_path)
+    with pytest.raises(ValueError, match="holds no trained automaton"):
+        experiment.task.build(experiment.model, job)
+    with pytest.raises(ValueError, match=r"weights_from must be a builtins\.str, got 5"):
+        build_experiment(config | {"weights_from": 5}, tmp_path)
 
 
 def test_a_run_is_exported_and_the_program_is_the_automaton(finished: tuple[Path, str]) -> None:
