@@ -50,7 +50,9 @@ class GridBatch(Batch):
 
     def to(self, device: torch.device | str) -> GridBatch:
         """The samples on a device."""
-        return replace(super().to(device), layout=self.layout.to(device))  # type: ignore[return-value]
+        moved = super().to(device)
+        assert isinstance(moved, GridBatch)
+        return replace(moved, layout=self.layout.to(device))
 
     def select(self, index: Tensor) -> GridBatch:
         """Some of the samples."""
@@ -78,7 +80,7 @@ class Arc2D(Task):
         subset_seed: Seed of that draw.
         turned: For each attempt, whether its automata see the grids in all rotations and mirrors.
         together: How many tasks are fitted at once.
-        half: Whether products are taken in bfloat16.
+        half_products: Whether products are taken in bfloat16.
         fitting: How automata are fitted.
 
     Attributes:
@@ -102,10 +104,12 @@ class Arc2D(Task):
         subset_seed: int = 0,
         turned: Sequence[bool] = (False, True),
         together: int = 4,
-        half: bool = False,
+        half_products: bool = False,
         fitting: Fitting | None = None,
     ) -> None:
-        super().__init__(Lattice((LONGEST, LONGEST), neighbourhood))
+        lattice = Lattice((LONGEST, LONGEST), neighbourhood)
+        super().__init__(lattice)
+        self.offsets = lattice.offsets
         if judged not in JUDGED:
             raise ValueError(f"judged must be one of {JUDGED}, got {judged!r}")
         if judged == "training" and not scratch:
@@ -115,7 +119,7 @@ class Arc2D(Task):
                 "together, vector_channels and the number of attempts must be positive and subset not negative, "
                 f"got {together}, {vector_channels}, {len(turned)} and {subset}"
             )
-        self.scratch, self.turned, self.together, self.half = scratch, tuple(turned), together, half
+        self.scratch, self.turned, self.together, self.half_products = scratch, tuple(turned), together, half_products
         self.judged, self.fitting = judged, fitting or Fitting()
         self.learned, self.judged_tasks = _parts(path, judged, subset, subset_seed)
         self.context_channels = COLOURS + vector_channels
@@ -146,7 +150,7 @@ class Arc2D(Task):
             owned = [(pair, number) for number, task in enumerate(self.learned) for pair in _all_pairs(task)]
             # Beside each other in the order are pairs of about one size.
             owned.sort(key=lambda one: one[0].cells)
-            self._pairs = GridLayout.of([[pair] for pair, _ in owned], self.lattice.offsets)
+            self._pairs = GridLayout.of([[pair] for pair, _ in owned], self.offsets)
             self._owner = torch.tensor([number for _, number in owned])
         among = min(NEAR * size, len(self._owner))
         first = int(torch.randint(len(self._owner) - among + 1, (), generator=generator))
@@ -164,10 +168,11 @@ class Arc2D(Task):
 
     def run(self, cell: Cell, batch: Batch, *, num_steps: int, trajectory: bool = False, **options: Any) -> Rollout:
         """The states that a cell comes to on the grids of a batch; the other options of a rollout are of no use."""
+        assert isinstance(cell, NCACell)
         assert isinstance(batch, GridBatch)
         assert batch.context is not None
         weights = {name: p.expand(len(batch), *p.shape) for name, p in cell.named_parameters()}
-        states = walk(cell, weights, batch.layout, batch.x, batch.context, num_steps=num_steps, half=self.half)
+        states = walk(cell, weights, batch.layout, batch.x, batch.context, num_steps=num_steps, half=self.half_products)
         return Rollout(states[-1], None, num_steps, torch.stack(states) if trajectory else None)
 
     def loss(self, x: Tensor, batch: Batch) -> Tensor:
@@ -196,7 +201,7 @@ class Arc2D(Task):
                 made = attempt(
                     self.starting(cell, len(tasks), number),
                     tasks,
-                    self.lattice.offsets,
+                    self.offsets,
                     self.fitting,
                     num_steps=num_steps,
                     turned=turned,
@@ -219,13 +224,13 @@ class Arc2D(Task):
         readout, width = self.readout, self.vectors.embedding_dim
         if not self.scratch:
             vector = self.vectors.weight.mean(0).expand(rows, -1)
-            return GridAutomata.alike(cell, readout, vector, half=self.half)
+            return GridAutomata.alike(cell, readout, vector, half=self.half_products)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(number)
             fresh, readout = NCACell(cell.lattice, **cell.config()), GridReadout(cell.channels)
         device = cell.device
         return GridAutomata.alike(
-            fresh.to(device), readout.to(device), torch.zeros(rows, width, device=device), half=self.half
+            fresh.to(device), readout.to(device), torch.zeros(rows, width, device=device), half=self.half_products
         )
 
     def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
@@ -254,7 +259,7 @@ class Arc2D(Task):
     def _steps(self, made: Attempt, num_steps: int) -> list[np.ndarray]:
         """The first test of a task, what an automaton makes of it at some steps, and the target."""
         test = made.task.tests[0]
-        layout = GridLayout.of([[test]], self.lattice.offsets).to(made.automaton.vector.device)
+        layout = GridLayout.of([[test]], self.offsets).to(made.automaton.vector.device)
         answers = made.automaton.answer(layout, num_steps, num_steps)
         some = sorted({round((num_steps - 1) * part / 4) for part in range(5)})
         steps = [answers[step].argmax(-1).view(test.source.shape).cpu().numpy() for step in some]

@@ -72,8 +72,9 @@ def fit(
     """
     learned = {name: p.detach().clone().requires_grad_() for name, p in automata.parameters().items()}
     mean = {name: p.detach().clone() for name, p in learned.items()}
-    options = {"lr": settings.lr, "weight_decay": settings.weight_decay, "betas": (0.9, 0.98)}
-    optimizer = torch.optim.AdamW(learned.values(), **options)
+    optimizer = torch.optim.AdamW(
+        learned.values(), lr=settings.lr, weight_decay=settings.weight_decay, betas=(0.9, 0.98)
+    )
     ways, device = turns(offsets) if turned else None, automata.vector.device
     layout = GridLayout.of([[pair] for shown in demonstrations for pair in shown], offsets)
     many = torch.tensor([len(shown) for shown in demonstrations])

@@ -64,7 +64,8 @@ class GridLayout:
                     neighbours[number, own, tap] = np.where(there, start + (y + down) * width + x + right, cells)
                 start += pair.cells
         opposite = [taps.index((-down, -right)) for down, right in taps]
-        return cls(*torch.from_numpy(laid), torch.from_numpy(neighbours), torch.tensor(opposite))
+        source, target, own_grid = torch.from_numpy(laid)
+        return cls(source, target, own_grid, torch.from_numpy(neighbours), torch.tensor(opposite))
 
     @property
     def inside(self) -> Tensor:
@@ -75,8 +76,9 @@ class GridLayout:
         """Some of the rows, no longer than the longest of them."""
         grid = self.grid[index]
         cells = int((grid != OUTSIDE).sum(1).max())
-        parts = [self.source[index, :cells], self.target[index, :cells], grid[:, :cells]]
-        return GridLayout(*parts, self.neighbours[index, :cells].clamp(max=cells), self.opposite)
+        source, target = self.source[index, :cells], self.target[index, :cells]
+        neighbours = self.neighbours[index, :cells].clamp(max=cells)
+        return GridLayout(source, target, grid[:, :cells], neighbours, self.opposite)
 
     def to(self, device: torch.device | str) -> GridLayout:
         """The grids on a device."""

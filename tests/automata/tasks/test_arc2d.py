@@ -326,3 +326,9 @@ def test_what_does_not_fit_is_refused(path):
     for options in ({"updates": 0}, {"lr": 0.0}, {"ema": 1.0}, {"balance": 2.0}):
         with pytest.raises(ValueError, match="must be"):
             Fitting(**options)
+
+
+def test_a_task_is_a_module_still(path):
+    """No setting stands in the place of a method of modules."""
+    task, _ = experiment(path, half_products=True)
+    assert {*vars(task)}.isdisjoint(dir(torch.nn.Module))
