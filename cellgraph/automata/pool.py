@@ -22,7 +22,9 @@ class SamplePool:
 
     A batch is drawn from the pool, and its final states go back into it. Of a batch the ``reseed`` samples with the
     greatest loss start anew, so that the way from the seed is not forgotten and what went astray is dropped; the
-    ``damage`` samples with the least loss suffer the task's damage, so that growing back is learned.
+    ``damage`` samples with the least loss suffer the task's damage, so that growing back is learned. What
+    heals badly is dropped so as well, before the healing is over: where it is the worst damage that counts, let chance
+    choose (``ranked=False``).
 
     What comes in is detached: no gradient runs from one update into the one before, which is truncated
     back-propagation through time. With ``memory_channels`` samples are always new and only the last channels of
@@ -32,6 +34,8 @@ class SamplePool:
         size: Number of samples.
         reseed: Samples a batch that start anew.
         damage: Samples a batch that are damaged.
+        ranked: Whether the worst start anew and the best are damaged. Otherwise they are drawn at random, apart from
+            samples whose loss is no number, which are always the first to start anew.
         max_age: Samples that have been through more steps than this start anew as well; ``None`` sets no limit.
         memory_channels: Keep so many channels only; 0 keeps the whole sample.
         device: Where the pool is; a batch is moved to the device it is drawn for.
@@ -65,6 +69,7 @@ class SamplePool:
         *,
         reseed: int = 1,
         damage: int = 0,
+        ranked: bool = True,
         max_age: int | None = None,
         memory_channels: int = 0,
         device: str = "cpu",
@@ -74,7 +79,7 @@ class SamplePool:
                 "size and max_age must be positive and reseed, damage and memory_channels not negative, "
                 f"got {size}, {max_age}, {reseed}, {damage}, {memory_channels}"
             )
-        self.size, self.reseed, self.damage, self.max_age = size, reseed, damage, max_age
+        self.size, self.reseed, self.damage, self.ranked, self.max_age = size, reseed, damage, ranked, max_age
         self.memory_channels, self.device = memory_channels, device
         self.samples: Batch | None = None
         self.age = torch.zeros(size, dtype=torch.long)
@@ -107,7 +112,7 @@ class SamplePool:
         index = torch.randperm(self.size, generator=generator)[:size]
         if self.memory_channels:
             return index, self._with_memory(task.sample(size, generator), index).to(device)
-        rank = self._ranked(task, index, device)
+        rank = self._order(task, index, generator, device)
         damaged = index[rank[size - self.damage :]]
         if len(damaged):
             self._write(damaged, _detached(task.damage(self.samples.select(damaged), generator)))
@@ -158,15 +163,18 @@ class SamplePool:
             )
         return _detached(batch)
 
-    def _ranked(self, task: Task, index: Tensor, device: torch.device | str) -> Tensor:
-        """Places in the batch from the greatest loss to the least; a loss that is not a number counts as greatest."""
+    def _order(self, task: Task, index: Tensor, generator: torch.Generator, device: torch.device | str) -> Tensor:
+        """Places in the batch from those that start anew first to those that are damaged first."""
         assert self.samples is not None
         if not self.reseed and not self.damage:
             return torch.arange(len(index))
         drawn = self.samples.select(index).to(device)
         with torch.no_grad():
-            loss = task.loss(drawn.x, drawn).float().cpu()
-        return loss.nan_to_num(torch.inf).argsort(descending=True, stable=True)
+            loss = task.loss(drawn.x, drawn).float().cpu().nan_to_num(torch.inf)
+        if not self.ranked:
+            chance = torch.rand(len(index), generator=generator)
+            loss = torch.where(loss.isinf(), loss, chance)
+        return loss.argsort(descending=True, stable=True)
 
     def _write(self, index: Tensor, samples: Batch) -> None:
         assert self.samples is not None

@@ -7,11 +7,12 @@ from .path import LinearPath, Readout
 from .perception import AttentionPerception, FilterPerception, StencilPerception
 from .stepping import NeighbourSum
 from .surface import Surface
-from .update import GRUUpdate, MLPUpdate
+from .update import BoundedUpdate, GRUUpdate, MLPUpdate
 
 __all__ = [
     "AttentionPerception",
     "AutoencoderAdapter",
+    "BoundedUpdate",
     "Cell",
     "FilterPerception",
     "GMLPCell",

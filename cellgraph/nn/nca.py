@@ -12,7 +12,7 @@ from cellgraph.graph import Graph
 from cellgraph.nn.cell import Cell
 from cellgraph.nn.perception import AttentionPerception, FilterPerception, StencilPerception
 from cellgraph.nn.rebuilding import hands_on
-from cellgraph.nn.update import GRUUpdate, MLPUpdate
+from cellgraph.nn.update import BoundedUpdate, GRUUpdate, MLPUpdate
 from cellgraph.numbers import plain, plain_numbers
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ PERCEPTIONS: dict[str, type[nn.Module]] = {
     "stencil": StencilPerception,
     "attention": AttentionPerception,
 }
-UPDATES: dict[str, type[nn.Module]] = {"mlp": MLPUpdate, "gru": GRUUpdate}
+UPDATES: dict[str, type[nn.Module]] = {"mlp": MLPUpdate, "bounded": BoundedUpdate, "gru": GRUUpdate}
 NORMS = ("none", "rms")
 
 
@@ -41,7 +41,7 @@ class NCACell(Cell):
         channels: Channels of the state.
         perception: ``"filters"``, ``"stencil"`` (learned) or ``"attention"``; or keyword arguments of the perception
             beside its ``name``, see :mod:`cellgraph.nn.perception`.
-        update: ``"mlp"`` or ``"gru"``, likewise, see :mod:`cellgraph.nn.update`.
+        update: ``"mlp"``, ``"bounded"`` or ``"gru"``, likewise, see :mod:`cellgraph.nn.update`.
         norm: ``"rms"``: what is perceived is the state divided by its root mean square over the channels
             (`Zhang and Sennrich 2019 <https://arxiv.org/abs/1910.07467>`_), so that the update does not grow with the
             state; ``"none"``.

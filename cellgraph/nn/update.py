@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,6 +54,78 @@ class MLPUpdate(nn.Module):
         if self.context is not None and context is not None:
             h = h + self.context(context)
         return self.outer(F.relu(h))
+
+
+class BoundedUpdate(MLPUpdate):
+    r"""The update of a perceptron, cut so that the state stays between two bounds, as in `"Lenia: Biology of Artificial
+    Life" <https://arxiv.org/abs/1812.05433>`_ ("Lenia", the clip of its update rule).
+
+    .. math:: \Delta x_i = \mathrm{clip}(x_i + \mathrm{MLP}(z_i, c_i), a, b) - x_i
+
+    A cell that aims beyond a bound comes to lie on it exactly, whatever small errors its neighbours have: so it can
+    stand at a bound, or run on from bound to bound, without an error that grows. Where the cut took something away,
+    the gradient passes if following it leads back between the bounds, and is zero otherwise.
+
+    Args:
+        in_channels, channels, hidden, context_channels, zero_init: See :class:`MLPUpdate`.
+        least: The lower bound :math:`a`.
+        most: The upper bound :math:`b`.
+
+    Shapes:
+        - As of :class:`MLPUpdate`.
+
+    Raises:
+        ValueError: If the bounds are not in order.
+
+    Example:
+        >>> update = BoundedUpdate(1, 1, hidden=4)  # a new one only brings the state between its bounds
+        >>> x = torch.tensor([[[-3.0], [0.5]]])
+        >>> x + update(x, x)
+        tensor([[[-1.0000],
+                 [ 0.5000]]], grad_fn=<AddBackward0>)
+    """
+
+    @plain_numbers
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        hidden: int = 128,
+        context_channels: int = 0,
+        zero_init: bool = True,
+        least: float = -1.0,
+        most: float = 1.0,
+    ) -> None:
+        if not least < most:
+            raise ValueError(f"least must be less than most, got {least} and {most}")
+        super().__init__(in_channels, channels, hidden=hidden, context_channels=context_channels, zero_init=zero_init)
+        self.least, self.most = least, most
+
+    def forward(self, x: Tensor, perceived: Tensor, context: Tensor | None = None) -> Tensor:
+        """The change of the state."""
+        return _Clip.apply(x + super().forward(x, perceived, context), self.least, self.most) - x
+
+    def extra_repr(self) -> str:
+        return f"least={self.least}, most={self.most}"
+
+
+class _Clip(torch.autograd.Function):
+    """A clip through which what lies outside can come back in."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, least: float, most: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.bounds = least, most
+        return x.clamp(least, most)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        least, most = ctx.bounds
+        # Descent goes against the gradient.
+        stuck = ((x > most) & (grad < 0)) | ((x < least) & (grad > 0))
+        return grad.masked_fill(stuck, 0.0), None, None
 
 
 class GRUUpdate(nn.Module):

@@ -56,11 +56,29 @@ def test_the_worst_start_anew_and_the_best_are_damaged():
     assert torch.equal(pool.samples.x[index], batch.x)
 
 
-def test_a_loss_that_is_not_a_number_is_the_worst():
-    pool, task = filled(reseed=1)
-    pool.samples.x[2] = torch.nan
-    pool.draw(task, 8, generator())
-    assert pool.age.tolist() == [5, 5, 0, 5, 5, 5, 5, 5]
+def test_unranked_chance_chooses_who_starts_anew_and_who_is_damaged():
+    rounds, renewed, damaged = 400, torch.zeros(8), torch.zeros(8)
+    pool, task = filled(reseed=2, damage=3, ranked=False)
+    for seed in range(rounds):
+        pool.put(torch.arange(8), torch.arange(1.0, 9)[:, None, None].expand(8, 16, 3), steps=1)
+        index, batch = pool.draw(task, 8, generator(seed))
+        level = batch.select(index.argsort()).x[:, 0, 0]
+        renewed += level == 0
+        damaged += level < 0
+    assert int(renewed.sum()) == 2 * rounds
+    assert int(damaged.sum()) == 3 * rounds
+    # Five standard deviations of a binomial count.
+    assert ((renewed / rounds - 2 / 8).abs() < 5 * (2 / 8 * 6 / 8 / rounds) ** 0.5).all()
+    assert ((damaged / rounds - 3 / 8).abs() < 5 * (3 / 8 * 5 / 8 / rounds) ** 0.5).all()
+
+
+@pytest.mark.parametrize("ranked", [True, False])
+def test_what_has_no_loss_is_the_first_to_start_anew(ranked):
+    for seed in range(8):
+        pool, task = filled(reseed=1, damage=1, ranked=ranked)
+        pool.samples.x[seed] = torch.nan
+        pool.draw(task, 8, generator(seed))
+        assert pool.age.tolist() == [0 if place == seed else 5 for place in range(8)]
 
 
 def test_the_old_start_anew():

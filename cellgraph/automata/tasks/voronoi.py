@@ -38,7 +38,7 @@ class Voronoi(RuleTask):
     """
 
     # Where a learned threshold comes to lie between the shares on its sides, 5/12 and 3/7, changes to the last update.
-    monitor = "state_accuracy"
+    monitor = "closeness"
 
     count: Tensor
 

@@ -112,4 +112,18 @@ def test_validation_counts_whole_states_and_its_states_are_not_those_judged():
     assert figures["cell_accuracy"] == pytest.approx(float(right.float().mean()))
     assert figures["state_accuracy"] == pytest.approx(float(right.all(1).float().mean()))
     assert figures["loss"] > 0
+    assert figures["closeness"] == 0.0  # some cell that should live is dead
     assert not torch.equal(drawn[0][:40], drawn[1])
+
+
+def test_closeness_is_one_less_the_distance_of_the_worst_cell():
+    """A cell that is right but for a shift of all that it says."""
+
+    class Shifted(ByHand):
+        def update(self, x, perceived, context=None):
+            return super().update(x, perceived, context) + 0.125
+
+    task = Voronoi(40, size=4)
+    figures = [task.validate(kind(task.lattice, 1, backend="scatter"), num_steps=1) for kind in (ByHand, Shifted)]
+    assert [figure["state_accuracy"] for figure in figures] == [1.0, 1.0]
+    assert [figure["closeness"] for figure in figures] == pytest.approx([1.0, 0.875], abs=1e-5)
