@@ -93,12 +93,10 @@ def test_training_lowers_the_loss_and_draws(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_life_is_learned_to_the_last_cell() -> None:
     task = Life((17, 17), size=200)
-    cell = NCACell(task.lattice, 1, perception="stencil")
-    settings = AutomatonSettings(max_steps=2000, batch_size=16, num_steps=1, lr=5e-3, noise=0.05, accelerator="cpu")
+    cell = NCACell(task.lattice, 1, perception="stencil", update={"name": "bounded", "hidden": 64, "least": 0.0})
+    settings = AutomatonSettings(max_steps=1500, batch_size=16, num_steps=1, lr=5e-3, noise=0.05, accelerator="cpu")
     train_automaton(cell, task, settings, progress=False)
-    figures = task.evaluate(cell, num_steps=1)
-    known = ("state_accuracy", "exact_for_100_rounded_steps", "still_lifes", "oscillators", "gliders")
-    assert [figures[name] for name in known] == [1.0] * 5
+    assert set(task.evaluate(cell, num_steps=1).values()) == {1.0}
 
 
 def test_a_board_too_small_is_refused() -> None:
