@@ -4,7 +4,14 @@
 
     uv lock && python -m cellgraph.benchmarks.dependencies --lock uv.lock
 
-which ends with 1 where the installed version of one has been the newest locked for two years.
+which ends with 1 where the installed version of one has been the newest locked for two years. A copy of a database of
+weaknesses, see :mod:`cellgraph.benchmarks.advisories`, says which are known, of everything that is installed (needs
+``pip install cellgraph[audit]``)::
+
+    git clone --depth 1 https://github.com/pypa/advisory-database
+    python -m cellgraph.benchmarks.dependencies --advisories advisory-database/vulns
+
+which ends with 1 where something that the library needs has one.
 """
 
 from __future__ import annotations
@@ -31,7 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lock", type=Path, help="uv.lock, for the days of release")
     parser.add_argument("--extra", nargs="*", default=[], help="extras whose dependencies are wanted, too")
+    parser.add_argument("--advisories", type=Path, help="a folder of advisories, for what is known of each version")
     given = parser.parse_args(arguments)
+    if given.advisories is not None:
+        audit(given.advisories, given.extra)
+        return
     days = {} if given.lock is None else released(given.lock.read_text(encoding="utf-8"))
     today = datetime.datetime.now(datetime.timezone.utc).date()
     faults = []
@@ -49,6 +60,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"| {name} | {version} | {licence(found)} | {day or '-'} | {'-' if age is None else age} |")
         if age is not None and age > ABANDONED:
             faults.append(f"{name} {version} is {age} days old")
+    if faults:
+        raise SystemExit("; ".join(faults))
+
+
+def audit(folder: Path, extras: Sequence[str] = ()) -> None:
+    """Print what is known of all that is installed.
+
+    Args:
+        folder: A folder of advisories.
+        extras: Extras whose dependencies are wanted, too.
+
+    Raises:
+        SystemExit: If the library needs something that has a weakness.
+    """
+    from .advisories import newest, read_advisories, weaknesses
+
+    advisories = read_advisories(folder)
+    required = {canonical(name) for name in needed(extras)}
+    installed = {canonical(d.metadata["Name"]): d.version for d in importlib.metadata.distributions()}
+    faults = []
+    print("| package | version | advisories ever | of this version |\n| --- | --- | ---: | --- |")
+    for name, version in sorted(installed.items()):
+        known = weaknesses(name, version, advisories)
+        if known or (name in required and name in advisories):
+            print(f"| {name} | {version} | {len(advisories[name])} | {', '.join(known) or 'none'} |")
+        faults += [f"{name} {version} has {', '.join(known)}"] if known and name in required else []
+    count = sum(map(len, advisories.values()))
+    print(f"\n{len(installed)} packages are installed, {len(required & installed.keys())} of them asked for")
+    print(f"by {count:,} advisories of {len(advisories):,} packages, the newest of {newest(advisories)}")
     if faults:
         raise SystemExit("; ".join(faults))
 

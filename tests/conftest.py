@@ -34,6 +34,14 @@ def pytest_collect_file() -> Generator[None, list[Any], list[Any]]:
     return [collector for collector in found if type(collector).__name__ != "DoctestModule"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _operators() -> None:
+    """Loaded before a test has a cache of its own, in which they would be built anew: 20 seconds each time."""
+    from cellgraph.ops.fused import load_operators
+
+    load_operators()
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import environment
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("[0-9]*.py"))
 
@@ -25,11 +25,10 @@ def test_an_example_runs(example: Path, tmp_path: Path) -> None:
     needed = NEEDS.get(example.stem)
     if needed is not None and importlib.util.find_spec(needed) is None:
         pytest.skip(f"{needed} is not installed")
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "CELLGRAPH_CACHE": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, str(example)],
         cwd=tmp_path,
-        env=variables,
+        env=environment(tmp_path),
         capture_output=True,
         text=True,
         timeout=300,

@@ -25,7 +25,6 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 
 from cellgraph.cli import VERBS
 from cellgraph.cli.own_parts import opened
-from cellgraph.ops.fused.build import load_operators
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))])
@@ -37,8 +36,6 @@ FENCE = re.compile(r"^ *(```+)(.*)$", re.MULTILINE)
 @pytest.mark.parametrize("page", [page for page in PAGES if page.exists()], ids=lambda page: page.name)
 def test_the_blocks_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    # Before the cache is an empty one, in which the operators would be built anew.
-    load_operators()
     monkeypatch.setenv("CELLGRAPH_CACHE", str(tmp_path / "cache"))
     document = BLOCKS.parse(page)
     # Classes name the module that they are from.

@@ -24,7 +24,7 @@ OPERATORS = cache_folder() / "operators"
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """A cache of its own, but for the operators that were built."""
+    """Variables of a process with a cache of its own, but for the operators that were built."""
     cache = folder / "cache"
     if not cache.exists():
         OPERATORS.mkdir(parents=True, exist_ok=True)

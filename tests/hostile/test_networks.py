@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -152,8 +153,8 @@ def test_an_onnx_file_executes_nothing_and_reads_no_other(
         assert "is no model that onnxruntime can read" in said(content)
     for elsewhere in ("../secret.bin", str(tmp_path / "secret.bin"), "../../../../etc/passwd"):
         assert "is no model that onnxruntime can read" in said(onnx_model(outputs, elsewhere=elsewhere))
-    # More than any memory holds.
-    assert "is not this network's" in said(onnx_model(outputs, unfolds=2**46))
+    # More than any memory holds: some versions of onnxruntime find out when they read it, others when they run it.
+    assert re.search("is not this network's|is no model that", said(onnx_model(outputs, unfolds=2**46)))
     assert capfd.readouterr().err == ""
 
 

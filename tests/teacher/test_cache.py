@@ -273,7 +273,7 @@ def test_a_shard_of_another_width_or_teacher_is_refused(tmp_path: Path, caplog: 
 
 @pytest.mark.parametrize(
     ("number", "function"),
-    [(errno.ENOSPC, "os.fsync"), (errno.EDQUOT, "os.replace"), (errno.EROFS, "tempfile.mkstemp")],
+    [(errno.ENOSPC, "os.fsync"), (errno.EDQUOT, "pathlib.Path.replace"), (errno.EROFS, "tempfile.mkstemp")],
 )
 def test_a_disk_that_takes_nothing_loses_no_embedding(
     tmp_path: Path,
