@@ -175,7 +175,9 @@ def test_a_write_that_fails_half_way_leaves_the_file_before(tmp_path, monkeypatc
     path = tmp_path / "last.ckpt"
     checkpoints = AtomicCheckpointIO()
     checkpoints.save_checkpoint({"state_dict": {"a": torch.ones(3)}}, path)
-    monkeypatch.setattr("pathlib.Path.replace", lambda *args: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    monkeypatch.setattr(
+        "pathlib.Path.replace", lambda *args: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error"))
+    )
     with pytest.raises(OSError, match=f"cannot write the checkpoint {path}: Input/output error; {path} from before"):
         checkpoints.save_checkpoint({"state_dict": {"a": torch.zeros(3)}}, path)
     assert torch.equal(checkpoints.load_checkpoint(path)["state_dict"]["a"], torch.ones(3))
