@@ -98,7 +98,9 @@ def _automaton(count: Any, updates: int, folder: Path) -> None:
     # A cell is called at each step of a rollout, of which there are two.
     cell.register_forward_pre_hook(lambda module, given: count(module, given) if next(calls) % 2 == 0 else None)
     settings = AutomatonSettings(max_steps=updates, batch_size=4, num_steps=(2, 2), **_often(updates))
-    train_automaton(cell, task, settings, pool=SamplePool(16), folder=folder, progress=False)
+    # Nothing bounds the states of this cell: ones that are never replaced grow until they are no numbers.
+    pool = SamplePool(16, max_age=8)
+    train_automaton(cell, task, settings, pool=pool, folder=folder, progress=False)
 
 
 def _often(updates: int) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def check_command(line: str) -> None:
         check_module(arguments[1]) if arguments[0] == "-m" else check_packages(arguments[1:])
     elif program == "python":
         assert (ROOT / arguments[0]).is_file()
-    elif program in ("tox", "uv"):
+    elif program in ("git", "tox", "uv"):
         pass
     elif program == "torchrun":
         program, *arguments = arguments[arguments.index("-m") + 1 :]
