@@ -7,6 +7,7 @@ and validations, for 100,000 updates on one thread and prints the process's resi
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import tempfile
@@ -94,9 +95,11 @@ def _pairs(count: Any, updates: int, folder: Path) -> None:
 def _automaton(count: Any, updates: int, folder: Path) -> None:
     task = Majority(width=9, channels=4)
     cell = GMLPCell(task.lattice, 4, hidden=4, heads=2)
-    calls = iter(range(2 * updates + 2))
-    # A cell is called at each step of a rollout, of which there are two.
-    cell.register_forward_pre_hook(lambda module, given: count(module, given) if next(calls) % 2 == 0 else None)
+    steps = itertools.count()
+    # A cell is called at each step of a rollout, of which there are two in training, and at those of validations.
+    cell.register_forward_pre_hook(
+        lambda module, given: count(module, given) if module.training and next(steps) % 2 == 0 else None
+    )
     settings = AutomatonSettings(max_steps=updates, batch_size=4, num_steps=(2, 2), **_often(updates))
     # Nothing bounds the states of this cell: ones that are never replaced grow until they are no numbers.
     pool = SamplePool(16, max_age=8)

@@ -9,9 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 # Every test process computes on one thread, so that parallel tests do not fight over the cores.
 torch.set_num_threads(1)
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # Triton reads this when it is imported, which torch_geometric does: without a GPU its kernels are interpreted.
 if not torch.cuda.is_available():
