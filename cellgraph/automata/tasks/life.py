@@ -55,7 +55,7 @@ class Life(RuleTask):
 
     Args:
         shape: Height and width, at least 17 each: the largest known pattern has 13 cells and needs room around it.
-        channels, size, horizon: See :class:`RuleTask`.
+        channels, size, horizon, signed: See :class:`RuleTask`.
 
     Raises:
         ValueError: If the shape is too small.
@@ -69,12 +69,18 @@ class Life(RuleTask):
 
     @plain_numbers
     def __init__(
-        self, shape: tuple[int, int] = (32, 32), *, channels: int = 1, size: int = 100, horizon: int = 100
+        self,
+        shape: tuple[int, int] = (32, 32),
+        *,
+        channels: int = 1,
+        size: int = 100,
+        horizon: int = 100,
+        signed: bool = False,
     ) -> None:
         if len(shape) != 2 or min(shape) < 17:
             raise ValueError(f"shape must be two numbers of at least 17, got {shape}")
         lattice = Lattice(shape, 8, boundary="periodic")
-        super().__init__(lattice, channels=channels, size=size, horizon=horizon)
+        super().__init__(lattice, channels=channels, size=size, horizon=horizon, signed=signed)
         self.shape = (shape[0], shape[1])
 
     def rule(self, alive: Tensor) -> Tensor:

@@ -18,23 +18,30 @@ from cellgraph.numbers import plain_numbers
 class RuleTask(Task):
     r"""Base of the tasks whose rule is known: one step of the cell is to be one step of the rule.
 
-    Cells are 0 or 1 in their first channel and zero in the others; nothing is rounded between the steps of a cell. One
-    whose update is bounded, trained on single steps with a little noise on the states, learns to aim beyond 0 and 1 and
-    then lies on them exactly: so it can run on by itself.
+    Cells are 0 or 1, or -1 or 1, in their first channel and zero in the others; nothing is rounded between the steps of
+    a cell. One whose update is bounded, trained on single steps with a little noise on the states, learns to aim beyond
+    the two values and then lies on them exactly: so it can run on by itself.
 
-    .. math:: \ell(x) = \frac{1}{N} \sum_i (x_{i,0} - \mathrm{rule}(x^0)_i)^2
+    .. math:: \ell(x) = \frac{1}{N} \sum_i (s_i - \mathrm{rule}(x^0)_i)^2
+
+    with :math:`s` the first channel, or half of it and 1/2 where cells are -1 or 1.
 
     Args:
         lattice: Where the cells are.
         channels: Channels of the state.
         size: Unseen states that the cell is judged on.
         horizon: Steps that it is then left to run by itself.
+        signed: Whether a dead cell is -1 and not 0. Means of neighbours are then about zero, and a threshold between
+            two shares that are near each other is learned sooner.
     """
 
     @plain_numbers
-    def __init__(self, lattice: Any, *, channels: int = 1, size: int = 100, horizon: int = 100) -> None:
+    def __init__(
+        self, lattice: Any, *, channels: int = 1, size: int = 100, horizon: int = 100, signed: bool = False
+    ) -> None:
         super().__init__(lattice)
-        self.channels, self.size, self.horizon = channels, size, horizon
+        self.channels, self.size, self.horizon, self.signed = channels, size, horizon, signed
+        self.dead = -1.0 if signed else 0.0
 
     @abstractmethod
     def rule(self, alive: Tensor) -> Tensor:
@@ -52,13 +59,21 @@ class RuleTask(Task):
     def loss(self, x: Tensor, batch: Batch) -> Tensor:
         """The mean squared error of the first channel."""
         assert batch.target is not None
-        return (x[..., 0] - batch.target).square().mean(1)
+        return (self._shares(x) - batch.target).square().mean(1)
 
     def states(self, alive: Tensor) -> Tensor:
         """Truth values ``[size, num_nodes]`` as states of the cells."""
         x = torch.zeros(*alive.shape, self.channels)
-        x[..., 0] = alive.float()
+        x[..., 0] = alive.float() * (1.0 - self.dead) + self.dead
         return x
+
+    def read(self, x: Tensor) -> Tensor:
+        """The truth values that states stand for."""
+        return (self._shares(x) > 0.5).cpu()
+
+    def _shares(self, x: Tensor) -> Tensor:
+        """How far cells are on the way from dead, 0, to alive, 1."""
+        return (x[..., 0] - self.dead) / (1.0 - self.dead)
 
     @torch.no_grad()
     def wrong_cells(self, cell: Cell, alive: Tensor, *, num_steps: int, rounded: bool = False) -> Tensor:
@@ -78,7 +93,7 @@ class RuleTask(Task):
         wrong = []
         for _ in range(num_steps):
             alive, x = self.rule(alive), self.run(cell, Batch(x), num_steps=1).x
-            found = read(x)
+            found = self.read(x)
             wrong.append((found != alive).sum(1))
             x = self.states(found).to(x.device) if rounded else x
         return torch.stack(wrong)
@@ -90,12 +105,12 @@ class RuleTask(Task):
         cell that runs freely has no error that could grow."""
         alive = self.draw_states(5 * self.size, torch.Generator().manual_seed(2**31 + 1))
         x, exact = self.run(cell, Batch(self.states(alive).to(cell.device)), num_steps=1).x, self.rule(alive)
-        wrong = read(x) != exact
+        wrong = self.read(x) != exact
         return {
             **super().validate(cell, num_steps=num_steps),
             "cell_accuracy": 1.0 - float(wrong.float().mean()),
             "state_accuracy": float((~wrong).all(1).float().mean()),
-            "closeness": 1.0 - float((x[..., 0].cpu() - exact.float()).abs().max()),
+            "closeness": 1.0 - float((self._shares(x).cpu() - exact.float()).abs().max()),
         }
 
     def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
@@ -129,13 +144,8 @@ class RuleTask(Task):
         states, exact = [self.states(alive).to(cell.device)], [alive]
         for _ in range(num_steps):
             x = self.run(cell, Batch(states[-1]), num_steps=1).x
-            states.append(self.states(read(x)).to(x.device) if rounded else x)
+            states.append(self.states(self.read(x)).to(x.device) if rounded else x)
             exact.append(self.rule(exact[-1]))
-        learned, right = self.picture(torch.cat(states)[..., 0].cpu()), self.picture(torch.cat(exact).float())
+        learned, right = self.picture(self._shares(torch.cat(states)).cpu()), self.picture(torch.cat(exact).float())
         gap = right.new_full((*right.shape[:2], 2), 0.5)
         return save_animation(torch.cat([learned, gap, right], dim=-1), path, scale=scale, seconds=0.1)
-
-
-def read(x: Tensor) -> Tensor:
-    """The truth values that states stand for."""
-    return (x[..., 0] > 0.5).cpu()

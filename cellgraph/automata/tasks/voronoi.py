@@ -26,7 +26,7 @@ class Voronoi(RuleTask):
         num_cells: Number of points.
         threshold: The share :math:`\kappa`.
         seed: Seed of the points.
-        channels, size, horizon: See :class:`RuleTask`.
+        channels, size, horizon, signed: See :class:`RuleTask`.
 
     Raises:
         ValueError: If there are fewer than four points or the threshold is no share.
@@ -52,12 +52,13 @@ class Voronoi(RuleTask):
         channels: int = 1,
         size: int = 100,
         horizon: int = 100,
+        signed: bool = False,
     ) -> None:
         if num_cells < 4 or not 0 <= threshold <= 1:
             raise ValueError(f"expected 4 cells or more and a threshold in [0, 1], got {num_cells} and {threshold}")
         points = np.random.default_rng(seed).random((num_cells, 2))
         lattice = delaunay_graph(points)
-        super().__init__(lattice, channels=channels, size=size, horizon=horizon)
+        super().__init__(lattice, channels=channels, size=size, horizon=horizon, signed=signed)
         self.num_cells, self.threshold, self.seed = num_cells, threshold, seed
         self.register_buffer("count", lattice.edge_index[1].bincount(minlength=num_cells), persistent=False)
 
@@ -86,6 +87,7 @@ class Voronoi(RuleTask):
             channels=self.channels,
             size=self.size,
             horizon=1,
+            signed=self.signed,
         )
         alive = other.draw_states(self.size, torch.Generator().manual_seed(2**31))
         wrong = other.wrong_cells(cell.on(other.lattice), alive, num_steps=1)

@@ -12,7 +12,7 @@ import torch
 from scipy.spatial import Delaunay
 from torch import Tensor
 
-from cellgraph.automata import AutomatonSettings, train_automaton
+from cellgraph.automata import AutomatonSettings, Batch, train_automaton
 from cellgraph.automata.tasks import Voronoi
 from cellgraph.nn import Cell, NCACell
 
@@ -127,3 +127,27 @@ def test_closeness_is_one_less_the_distance_of_the_worst_cell():
     figures = [task.validate(kind(task.lattice, 1, backend="scatter"), num_steps=1) for kind in (ByHand, Shifted)]
     assert [figure["state_accuracy"] for figure in figures] == [1.0, 1.0]
     assert [figure["closeness"] for figure in figures] == pytest.approx([1.0, 0.875], abs=1e-5)
+
+
+def test_signed_cells_are_the_same_cells_on_another_scale():
+    """What a cell by hand makes of 0 and 1, one that is moved to -1 and 1 makes of those."""
+
+    class Moved(ByHand):
+        def perceive(self, x, context=None):
+            return super().perceive((x + 1) / 2)
+
+        def update(self, x, perceived, context=None):
+            return 2 * super().update((x + 1) / 2, perceived)
+
+    plain, signed = Voronoi(40, size=8, horizon=9), Voronoi(40, size=8, horizon=9, signed=True)
+    alive = plain.draw_states(3, torch.Generator().manual_seed(0))
+    assert torch.equal(signed.states(alive), 2 * plain.states(alive) - 1)
+    assert torch.equal(signed.read(signed.states(alive)), alive)
+    half = Batch(torch.zeros(1, 40, 1), torch.ones(1, 40))  # half way between
+    assert signed.loss(half.x, half).tolist() == [0.25]
+    both = [
+        task.evaluate(cell(task.lattice, 1, backend="scatter"), num_steps=1)
+        for task, cell in ((plain, ByHand), (signed, Moved))
+    ]
+    assert both[0] == both[1]
+    assert both[1]["exact_for_9_free_steps"] == 1.0
