@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cellgraph.automata.tasks.arc1d_demonstrations import Arc1DDemonstrations
+from cellgraph.automata.tasks.arc1d.demonstrations import Arc1DDemonstrations
 from cellgraph.nn import NCACell
 from cellgraph.testing import randomise
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from cellgraph.automata import AutomatonSettings, SamplePool, on_lattice, train_automaton
-from cellgraph.automata.tasks.arc2d import Arc2D
-from cellgraph.automata.tasks.arc2d_attempts import Attempt, Judgement, interval
-from cellgraph.automata.tasks.arc2d_automata import GridAutomata, GridReadout, grid_loss
-from cellgraph.automata.tasks.arc2d_colours import free_colours, permuted
-from cellgraph.automata.tasks.arc2d_fitting import Fitting, answered
-from cellgraph.automata.tasks.arc2d_grids import GridPair, GridTask, read_grids
-from cellgraph.automata.tasks.arc2d_layout import OUTSIDE, GridLayout, turns
-from cellgraph.automata.tasks.arc2d_walk import walk
+from cellgraph.automata.tasks.arc2d.attempts import Attempt, Judgement, interval
+from cellgraph.automata.tasks.arc2d.automata import GridAutomata, GridReadout, grid_loss
+from cellgraph.automata.tasks.arc2d.colours import free_colours, permuted
+from cellgraph.automata.tasks.arc2d.fitting import Fitting, answered
+from cellgraph.automata.tasks.arc2d.grids import GridPair, GridTask, read_grids
+from cellgraph.automata.tasks.arc2d.layout import OUTSIDE, GridLayout, turns
+from cellgraph.automata.tasks.arc2d.task import Arc2D
+from cellgraph.automata.tasks.arc2d.walk import walk
 from cellgraph.lattice import Lattice
 from cellgraph.nn import NCACell
 from cellgraph.testing import randomise

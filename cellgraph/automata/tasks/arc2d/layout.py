@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cellgraph.automata.tasks.arc2d_grids import GridPair
+from cellgraph.automata.tasks.arc2d.grids import GridPair
 
 #: What stands where a row has no cell.
 OUTSIDE = -1

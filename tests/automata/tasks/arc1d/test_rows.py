@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cellgraph.automata.tasks.arc1d_pairs import renumber
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE, appearance, by_width, mirrored, moved, numbered, stretched
+from cellgraph.automata.tasks.arc1d.pairs import renumber
+from cellgraph.automata.tasks.arc1d.rows import OUTSIDE, appearance, by_width, mirrored, moved, numbered, stretched
 
 
 def test_appearance_is_that_of_each_row():

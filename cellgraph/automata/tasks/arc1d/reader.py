@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cellgraph.automata.resizing import on_lattice
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE, appearance, numbered
+from cellgraph.automata.tasks.arc1d.rows import OUTSIDE, appearance, numbered
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell, NCACell
 from cellgraph.numbers import plain_numbers

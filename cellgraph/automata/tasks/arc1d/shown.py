@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cellgraph.automata.tasks.arc1d_pairs import RowPair, read_tasks
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE
+from cellgraph.automata.tasks.arc1d.pairs import RowPair, read_tasks
+from cellgraph.automata.tasks.arc1d.rows import OUTSIDE
 
 #: What is judged: the tests of all tasks, or of those set aside the tests or the demonstrations.
 JUDGED = ("test", "new", "validation")

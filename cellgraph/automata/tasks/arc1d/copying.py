@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cellgraph.automata.tasks.arc1d_pairs import COLOURS
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE, appearance
+from cellgraph.automata.tasks.arc1d.pairs import COLOURS
+from cellgraph.automata.tasks.arc1d.rows import OUTSIDE, appearance
 from cellgraph.numbers import plain_numbers
 
 #: The least probability of a colour: the loss of what cannot be known stays finite.

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cellgraph.automata.tasks.arc2d_grids import COLOURS
-from cellgraph.automata.tasks.arc2d_layout import GridLayout
-from cellgraph.automata.tasks.arc2d_walk import walk
+from cellgraph.automata.tasks.arc2d.grids import COLOURS
+from cellgraph.automata.tasks.arc2d.layout import GridLayout
+from cellgraph.automata.tasks.arc2d.walk import walk
 from cellgraph.nn import NCACell
 from cellgraph.numbers import plain_numbers
 

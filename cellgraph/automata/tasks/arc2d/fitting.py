@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cellgraph.automata.tasks.arc2d_automata import GridAutomata, grid_loss
-from cellgraph.automata.tasks.arc2d_colours import permuted
-from cellgraph.automata.tasks.arc2d_grids import COLOURS, GridPair
-from cellgraph.automata.tasks.arc2d_layout import GridLayout, turns
+from cellgraph.automata.tasks.arc2d.automata import GridAutomata, grid_loss
+from cellgraph.automata.tasks.arc2d.colours import permuted
+from cellgraph.automata.tasks.arc2d.grids import COLOURS, GridPair
+from cellgraph.automata.tasks.arc2d.layout import GridLayout, turns
 from cellgraph.numbers import plain_numbers
 
 
@@ -24,7 +24,7 @@ class Fitting:
         lr: Learning rate of AdamW, falling to a twentieth.
         weight_decay: Its weight decay.
         last: After how many of the last steps the loss is taken.
-        balance: See :func:`~cellgraph.automata.tasks.arc2d_automata.grid_loss`.
+        balance: See :func:`~cellgraph.automata.tasks.arc2d.automata.grid_loss`.
         ema: Decay of the mean of the weights that answers.
         votes: Of how many permuted colourings, or turned grids, an answer is the mean.
     """

@@ -5,7 +5,7 @@ import torch
 from arc1d_tasks import made, twelve_tasks
 from PIL import Image
 
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE
+from cellgraph.automata.tasks.arc1d.rows import OUTSIDE
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cellgraph.automata.animation import save_picture
-from cellgraph.automata.tasks.arc1d_picture import PALETTE
+from cellgraph.automata.tasks.arc1d.picture import PALETTE
 
 #: What is between grids, the last of the palette.
 GAP = len(PALETTE) - 1

@@ -4,10 +4,10 @@ import pytest
 import torch
 from arc1d_tasks import DATA, recoloured, twelve_tasks, write
 
-from cellgraph.automata.tasks.arc1d_demonstrations import Arc1DDemonstrations
-from cellgraph.automata.tasks.arc1d_pairs import read_tasks
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE
-from cellgraph.automata.tasks.arc1d_shown import ShownTasks
+from cellgraph.automata.tasks.arc1d.demonstrations import Arc1DDemonstrations
+from cellgraph.automata.tasks.arc1d.pairs import read_tasks
+from cellgraph.automata.tasks.arc1d.rows import OUTSIDE
+from cellgraph.automata.tasks.arc1d.shown import ShownTasks
 
 
 @pytest.fixture

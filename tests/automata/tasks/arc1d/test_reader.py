@@ -5,8 +5,8 @@ import torch
 from arc1d_tasks import stirred, twelve_tasks
 
 from cellgraph.automata import on_lattice
-from cellgraph.automata.tasks.arc1d_reader import DemonstrationReader
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE
+from cellgraph.automata.tasks.arc1d.reader import DemonstrationReader
+from cellgraph.automata.tasks.arc1d.rows import OUTSIDE
 from cellgraph.lattice import Lattice
 from cellgraph.testing import randomise
 

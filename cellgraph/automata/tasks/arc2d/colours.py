@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cellgraph.automata.tasks.arc2d_grids import COLOURS, GridTask
+from cellgraph.automata.tasks.arc2d.grids import COLOURS, GridTask
 
 
 def free_colours(task: GridTask) -> list[int]:
@@ -19,7 +19,7 @@ def free_colours(task: GridTask) -> list[int]:
 
     Example:
         >>> import numpy as np
-        >>> from cellgraph.automata.tasks.arc2d_grids import GridPair
+        >>> from cellgraph.automata.tasks.arc2d.grids import GridPair
         >>> shown = [GridPair(np.array([[0, 1, c]]), np.array([[0, 2, c]])) for c in (4, 5)]
         >>> free_colours(GridTask("", tuple(shown), ()))
         [3, 4, 5, 6, 7, 8, 9]

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cellgraph.automata.tasks.arc2d_automata import GridAutomata
-from cellgraph.automata.tasks.arc2d_colours import free_colours
-from cellgraph.automata.tasks.arc2d_fitting import Fitting, answered, fit
-from cellgraph.automata.tasks.arc2d_grids import GridPair, GridTask
-from cellgraph.automata.tasks.arc2d_layout import GridLayout
+from cellgraph.automata.tasks.arc2d.automata import GridAutomata
+from cellgraph.automata.tasks.arc2d.colours import free_colours
+from cellgraph.automata.tasks.arc2d.fitting import Fitting, answered, fit
+from cellgraph.automata.tasks.arc2d.grids import GridPair, GridTask
+from cellgraph.automata.tasks.arc2d.layout import GridLayout
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from cellgraph.automata.lesson import AutomatonLesson
 from cellgraph.automata.settings import AutomatonSettings
 from cellgraph.automata.task import Batch, Task
-from cellgraph.automata.tasks.arc2d_attempts import Attempt, Judgement, attempt
-from cellgraph.automata.tasks.arc2d_automata import GridAutomata, GridReadout, colours_of, grid_loss
-from cellgraph.automata.tasks.arc2d_colours import free_colours, permuted
-from cellgraph.automata.tasks.arc2d_fitting import Fitting
-from cellgraph.automata.tasks.arc2d_grids import COLOURS, LONGEST, GridPair, GridTask, read_grids
-from cellgraph.automata.tasks.arc2d_layout import GridLayout
-from cellgraph.automata.tasks.arc2d_picture import save_task
-from cellgraph.automata.tasks.arc2d_table import table_of_results
-from cellgraph.automata.tasks.arc2d_walk import check_cell, walk
+from cellgraph.automata.tasks.arc2d.attempts import Attempt, Judgement, attempt
+from cellgraph.automata.tasks.arc2d.automata import GridAutomata, GridReadout, colours_of, grid_loss
+from cellgraph.automata.tasks.arc2d.colours import free_colours, permuted
+from cellgraph.automata.tasks.arc2d.fitting import Fitting
+from cellgraph.automata.tasks.arc2d.grids import COLOURS, LONGEST, GridPair, GridTask, read_grids
+from cellgraph.automata.tasks.arc2d.layout import GridLayout
+from cellgraph.automata.tasks.arc2d.picture import save_task
+from cellgraph.automata.tasks.arc2d.table import table_of_results
+from cellgraph.automata.tasks.arc2d.walk import check_cell, walk
 from cellgraph.files import write_atomically
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell, NCACell
@@ -69,7 +69,7 @@ class Arc2D(Task):
     at every step, is the task's own. Targets of the tests are not looked at but to judge.
 
     Args:
-        path: The data, see :func:`~cellgraph.automata.tasks.arc2d_grids.read_grids`.
+        path: The data, see :func:`~cellgraph.automata.tasks.arc2d.grids.read_grids`.
         channels: Channels of the state.
         neighbourhood: The neighbourhood, 4 or 8.
         vector_channels: Width of the vector.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cellgraph.automata.tasks.arc1d_copying import CopyingReadout
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE
+from cellgraph.automata.tasks.arc1d.copying import CopyingReadout
+from cellgraph.automata.tasks.arc1d.rows import OUTSIDE
 
 
 def test_copying_mixes_own_and_shown_colours():

@@ -9,8 +9,8 @@ import torch
 from arc1d_tasks import READER, SMALL, made, recoloured, stirred, twelve_tasks, write
 
 from cellgraph.automata import AutomatonSettings, SamplePool, train_automaton
-from cellgraph.automata.tasks.arc1d_demonstrations import Arc1DDemonstrations
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE
+from cellgraph.automata.tasks.arc1d.demonstrations import Arc1DDemonstrations
+from cellgraph.automata.tasks.arc1d.rows import OUTSIDE
 
 
 @pytest.fixture

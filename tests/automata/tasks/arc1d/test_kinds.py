@@ -1,23 +1,20 @@
 """The 1-D ARC: read, numbered, told, judged and drawn."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from arc1d_tasks import DATA
 from PIL import Image
 
 from cellgraph.automata import AutomatonSettings, train_automaton
-from cellgraph.automata.tasks.arc1d import Arc1D
-from cellgraph.automata.tasks.arc1d_pairs import read_arc1d, renumber
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE
-from cellgraph.automata.tasks.arc1d_table import PUBLISHED, PUBLISHED_MEAN, TOLD, TOLD_MEAN
+from cellgraph.automata.tasks.arc1d.kinds import Arc1D
+from cellgraph.automata.tasks.arc1d.pairs import read_arc1d, renumber
+from cellgraph.automata.tasks.arc1d.rows import OUTSIDE
+from cellgraph.automata.tasks.arc1d.table import PUBLISHED, PUBLISHED_MEAN, TOLD, TOLD_MEAN
 from cellgraph.nn import Cell, NCACell
-
-DATA = Path(os.environ.get("CELLGRAPH_DATA", Path(__file__).parents[4] / "shared" / "data")) / "1d-arc" / "1d_arc.jsonl"
 
 
 def row(*colours):

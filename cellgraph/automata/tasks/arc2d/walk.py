@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellgraph.automata.tasks.arc2d_layout import GridLayout
+from cellgraph.automata.tasks.arc2d.layout import GridLayout
 from cellgraph.nn import NCACell
 
 #: As `torch.nn.functional.rms_norm` takes it for float32.

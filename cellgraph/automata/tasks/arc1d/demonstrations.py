@@ -15,11 +15,11 @@ from cellgraph import processes
 from cellgraph.automata.batch import Batch
 from cellgraph.automata.lesson import AutomatonLesson
 from cellgraph.automata.settings import AutomatonSettings
-from cellgraph.automata.tasks.arc1d_copying import CopyingReadout
-from cellgraph.automata.tasks.arc1d_judging import RowsTask
-from cellgraph.automata.tasks.arc1d_reader import SYMBOLS, DemonstrationReader, cut_to
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE, appearance, by_width, mirrored, moved, numbered, stretched
-from cellgraph.automata.tasks.arc1d_shown import JUDGED, Queries, ShownTasks
+from cellgraph.automata.tasks.arc1d.copying import CopyingReadout
+from cellgraph.automata.tasks.arc1d.judging import RowsTask
+from cellgraph.automata.tasks.arc1d.reader import SYMBOLS, DemonstrationReader, cut_to
+from cellgraph.automata.tasks.arc1d.rows import OUTSIDE, appearance, by_width, mirrored, moved, numbered, stretched
+from cellgraph.automata.tasks.arc1d.shown import JUDGED, Queries, ShownTasks
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
@@ -52,7 +52,7 @@ class Arc1DDemonstrations(RowsTask):
 
     A second automaton, the reader, runs on each demonstration. What it comes to, in the mean of a task's, is the vector
     that all cells of the row in question are told at every step, beside the row; and a colour that the row has not is
-    copied from a cell of a demonstration, see :class:`~cellgraph.automata.tasks.arc1d_copying.CopyingReadout`. Both
+    copied from a cell of a demonstration, see :class:`~cellgraph.automata.tasks.arc1d.copying.CopyingReadout`. Both
     know colours by their order of appearance, so nothing hangs on which colours they are.
 
     Training leaves one out: each demonstration of a task is to be told from its others. Test pairs are not looked at
@@ -60,7 +60,7 @@ class Arc1DDemonstrations(RowsTask):
     for.
 
     Args:
-        path: The data, see :func:`~cellgraph.automata.tasks.arc1d_pairs.read_tasks`.
+        path: The data, see :func:`~cellgraph.automata.tasks.arc1d.pairs.read_tasks`.
         width: Cells of the lattice; rows begin at its first.
         narrow: Rows no wider than this run on so many cells only; 0 runs all on the whole lattice.
         channels: Channels of the state.
@@ -73,7 +73,7 @@ class Arc1DDemonstrations(RowsTask):
         move: Whether what is drawn moves along the rows in training.
         mirror: Share of tasks that are mirrored in training.
         stretch: Share of tasks whose pieces grow by a cell or two in training: lengths that are learned by heart are
-            not enough then, see :func:`~cellgraph.automata.tasks.arc1d_rows.stretched`.
+            not enough then, see :func:`~cellgraph.automata.tasks.arc1d.rows.stretched`.
         by_loss: Whether tasks are drawn by what they have cost of late, the square root of it and a twentieth; else all
             alike.
         kind_given: Whether the automaton is told the kind as well, by a learned vector.

@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellgraph.automata.tasks.arc1d_pairs import COLOURS
+from cellgraph.automata.tasks.arc1d.pairs import COLOURS
 
 #: What stands in the cells of a lattice beyond the end of a row, which begins at the first cell.
 OUTSIDE = COLOURS
 
 
 def appearance(*rows: Tensor) -> Tensor:
-    """Numbers of the colours by their first appearance, as :func:`~cellgraph.automata.tasks.arc1d_pairs.renumber` has
+    """Numbers of the colours by their first appearance, as :func:`~cellgraph.automata.tasks.arc1d.pairs.renumber` has
     them, of many rows at once.
 
     What is read in these numbers is the same whatever the colours are: only the background is known by its own.

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from cellgraph.automata.batch import Batch
 from cellgraph.automata.task import Task
-from cellgraph.automata.tasks.arc1d_picture import save_blocks
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE
-from cellgraph.automata.tasks.arc1d_table import table_of_kinds
+from cellgraph.automata.tasks.arc1d.picture import save_blocks
+from cellgraph.automata.tasks.arc1d.rows import OUTSIDE
+from cellgraph.automata.tasks.arc1d.table import table_of_kinds
 from cellgraph.files import write_atomically
 from cellgraph.nn import Cell
 

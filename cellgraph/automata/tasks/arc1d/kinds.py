@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cellgraph.automata.batch import Batch
-from cellgraph.automata.tasks.arc1d_judging import RowsTask
-from cellgraph.automata.tasks.arc1d_pairs import COLOURS, RowPair, read_arc1d, renumber
-from cellgraph.automata.tasks.arc1d_rows import OUTSIDE
+from cellgraph.automata.tasks.arc1d.judging import RowsTask
+from cellgraph.automata.tasks.arc1d.pairs import COLOURS, RowPair, read_arc1d, renumber
+from cellgraph.automata.tasks.arc1d.rows import OUTSIDE
 from cellgraph.lattice import Lattice
 from cellgraph.numbers import plain_numbers
 

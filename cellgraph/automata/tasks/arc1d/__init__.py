@@ -1,0 +1,1 @@
+"""The 1-D ARC: rows of colours."""

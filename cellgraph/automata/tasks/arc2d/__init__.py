@@ -1,0 +1,1 @@
+"""The ARC-AGI-1: grids of colours."""
