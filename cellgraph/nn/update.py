@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from cellgraph.numbers import plain_numbers
 
@@ -120,6 +121,7 @@ class _Clip(torch.autograd.Function):
         return x.clamp(least, most)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         least, most = ctx.bounds

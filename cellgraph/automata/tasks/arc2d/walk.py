@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from cellgraph.automata.tasks.arc2d.layout import GridLayout
 from cellgraph.nn import NCACell
@@ -72,6 +73,7 @@ class _Step(torch.autograd.Function):
         return x.add(torch.baddbmm(bias, hidden, outer).to(x.dtype), alpha=size)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (grad,) = grads
         seen, scale, hidden, inner, outer = ctx.saved_tensors
