@@ -29,9 +29,10 @@ LENGTH, BATCH, WIDTH, LAYERS = 96, 12, 64, 2
 BLOCK, HIDDEN = 1, 256
 #: Characters that are known; all others are the first.
 ALPHABET = "\x00\n " + "".join(map(chr, range(33, 127)))
-#: Cubes with their ends in the place of the perceptron, and beside half of one: each of about its parameters.
+#: Cubes with their ends in the place of the perceptron, and beside a quarter of one: each of about its parameters,
+#: and of so many channels that the fused step takes them.
 ALONE: dict[str, Any] = {"channels": 16, "hidden": 208, "heads": 4, "surface_channels": 4}
-BESIDE: dict[str, Any] = {"channels": 8, "hidden": 160, "heads": 4, "surface_channels": 2}
+BESIDE: dict[str, Any] = {"channels": 16, "hidden": 96, "heads": 4, "surface_channels": 2}
 
 
 class Both(nn.Module):
@@ -86,7 +87,7 @@ def texts(file: Path | None) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def model(name: str, seed: int) -> GPT2LMHeadModel:
-    """A new model, one of its perceptrons kept, replaced, or halved beside a cube."""
+    """A new model, one of its perceptrons kept, replaced, or a quarter of it beside a cube."""
     torch.manual_seed(seed)
     options: dict[str, Any] = {
         "vocab_size": len(ALPHABET),
@@ -102,8 +103,8 @@ def model(name: str, seed: int) -> GPT2LMHeadModel:
     if name == "cube":
         made.transformer.h[BLOCK].mlp = CubeFeedForward(WIDTH, **ALONE)
     if name == "both":
-        half = nn.Sequential(nn.Linear(WIDTH, HIDDEN // 2), nn.GELU(), nn.Linear(HIDDEN // 2, WIDTH))
-        made.transformer.h[BLOCK].mlp = Both(half, CubeFeedForward(WIDTH, **BESIDE))
+        quarter = nn.Sequential(nn.Linear(WIDTH, HIDDEN // 4), nn.GELU(), nn.Linear(HIDDEN // 4, WIDTH))
+        made.transformer.h[BLOCK].mlp = Both(quarter, CubeFeedForward(WIDTH, **BESIDE))
     for part in made.modules():
         if isinstance(part, CubeFeedForward):
             part.compile_step(compiling=False)

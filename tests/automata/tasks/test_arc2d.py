@@ -156,7 +156,12 @@ def test_gradients_pass_a_turned_layout():
     def end(x):
         return walk(cell, weights, layout, x, context, num_steps=2)[-1]
 
-    assert torch.autograd.gradcheck(end, torch.randn(1, 6, 5, dtype=torch.float64, requires_grad=True), atol=1e-5)
+    x = torch.randn(1, 6, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(end, x, atol=1e-5)
+    # The step's backward is written by hand, and refuses to be differentiated itself.
+    (grad,) = torch.autograd.grad(end(x).pow(3).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
 
 
 def test_rows_of_a_layout_are_selected_and_coloured():
