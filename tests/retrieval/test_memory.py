@@ -45,4 +45,5 @@ def test_ten_thousand_updates_with_persistent_memory_stay_flat(tmp_path):
     result = train_pairs(model, objective, dialogue, settings=settings, folder=tmp_path, progress=False)
     assert result.steps == 10_000
     assert model.without_memory == 1
-    assert model.resident[10_000] == pytest.approx(model.resident[1_000], rel=0.02)
+    # It may fall: the system takes back what tests before this one have left in the process.
+    assert model.resident[10_000] < 1.02 * model.resident[1_000]
