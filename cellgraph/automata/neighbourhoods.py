@@ -139,11 +139,14 @@ def rollout_near(
         - **output:** ``[batch, num_seeds, channels]``
 
     Raises:
-        ValueError: If cells update at random and there are no masks, or in sequence, a weight belongs to a cell or a
-            layer, or the neighbourhood does not reach as far as the seeds hear.
+        ValueError: If cells update at random and there are no masks, or in sequence, or hear all others, a weight
+            belongs to a cell or a layer, or the neighbourhood does not reach as far as the seeds hear.
     """
-    if cell.order != "synchronous":
-        raise ValueError("cells that update in sequence hear the whole graph in a step: order must be synchronous")
+    if cell.order != "synchronous" or cell.hears_all:
+        raise ValueError(
+            "cells that update in sequence, or perceive maxima of all, hear the whole graph in a step: "
+            "order must be synchronous and perception local"
+        )
     if cell.updates_at_random and masks is None:
         raise ValueError(
             "cells that update at random differ from one neighbourhood to the next: give the masks of the whole graph"

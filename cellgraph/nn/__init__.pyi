@@ -4,7 +4,7 @@ from .gmlp import GMLPCell
 from .matryoshka import MatryoshkaAdapter
 from .nca import NCACell
 from .path import LinearPath, Readout
-from .perception import AttentionPerception, FilterPerception, StencilPerception
+from .perception import AttentionPerception, FilterPerception, PooledPerception, StencilPerception
 from .stepping import NeighbourSum
 from .surface import Surface
 from .update import BoundedUpdate, GRUUpdate, MLPUpdate
@@ -24,6 +24,7 @@ __all__ = [
     "NCACell",
     "NeighbourSum",
     "PCAAdapter",
+    "PooledPerception",
     "Readout",
     "StencilPerception",
     "Surface",

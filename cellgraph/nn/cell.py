@@ -114,6 +114,11 @@ class Cell(Rebuildable):
             masks = colours == torch.arange(int(colours.max()) + 1)[:, None]
             self.register_buffer("colour_masks", masks[:, :, None], persistent=False)
 
+    @property
+    def hears_all(self) -> bool:
+        """Whether a cell hears all others in one step, and not its neighbours alone: never here."""
+        return False
+
     def perceive(self, x: Tensor, context: Tensor | None = None) -> Any:
         """What the cells take in of their neighbours.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cellgraph.graph import Graph
 from cellgraph.nn.cell import Cell
-from cellgraph.nn.perception import AttentionPerception, FilterPerception, StencilPerception
+from cellgraph.nn.perception import AttentionPerception, FilterPerception, PooledPerception, StencilPerception
 from cellgraph.nn.rebuilding import hands_on
 from cellgraph.nn.update import BoundedUpdate, GRUUpdate, MLPUpdate
 from cellgraph.numbers import plain, plain_numbers
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PERCEPTIONS: dict[str, type[nn.Module]] = {
     "filters": FilterPerception,
     "stencil": StencilPerception,
+    "pooled": PooledPerception,
     "attention": AttentionPerception,
 }
 UPDATES: dict[str, type[nn.Module]] = {"mlp": MLPUpdate, "bounded": BoundedUpdate, "gru": GRUUpdate}
@@ -39,8 +40,9 @@ class NCACell(Cell):
     Args:
         lattice: The lattice or other graph.
         channels: Channels of the state.
-        perception: ``"filters"``, ``"stencil"`` (learned) or ``"attention"``; or keyword arguments of the perception
-            beside its ``name``, see :mod:`cellgraph.nn.perception`.
+        perception: ``"filters"``, ``"stencil"`` (learned), ``"pooled"`` (that and maxima over all cells) or
+            ``"attention"``; or keyword arguments of the perception beside its ``name``, see
+            :mod:`cellgraph.nn.perception`.
         update: ``"mlp"``, ``"bounded"`` or ``"gru"``, likewise, see :mod:`cellgraph.nn.update`.
         norm: ``"rms"``: what is perceived is the state divided by its root mean square over the channels
             (`Zhang and Sennrich 2019 <https://arxiv.org/abs/1910.07467>`_), so that the update does not grow with the
@@ -85,6 +87,11 @@ class NCACell(Cell):
         self.updating: Any = UPDATES[name](
             self.perception.out_channels, channels, context_channels=self.context_channels, **given
         )
+
+    @property
+    def hears_all(self) -> bool:
+        """Whether a cell hears all others in one step, and not its neighbours alone."""
+        return getattr(self.perception, "hears_all", False)
 
     def perceive(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """What the perception makes of the neighbourhoods, ``[batch, num_nodes, perception.out_channels]``."""

@@ -81,6 +81,47 @@ class StencilPerception(nn.Module):
         return f"num_filters={self.num_filters}, trainable={isinstance(self.weight, nn.Parameter)}"
 
 
+class PooledPerception(StencilPerception):
+    r"""A learned stencil, and beside it the maxima of the first channels over all cells, as in `"PointNet"
+    <https://arxiv.org/abs/1612.00593>`_ (section 4.2, the aggregation), at every step.
+
+    .. math::
+        z_i = \bigl[ x_i, \sum_k a_k \odot x_{i + o_k}, \max_j x_{j, 1 \dots m} \bigr]
+
+    So a cell can compare what it has with all others, however far they are. It is no longer local: where a lattice
+    is computed in parts, cells that perceive so are refused.
+
+    Args:
+        lattice: The lattice or other graph.
+        channels: Channels of the state.
+        pooled: How many channels have their maximum perceived, :math:`m`; all by default.
+        num_filters: See :class:`StencilPerception`.
+
+    Raises:
+        ValueError: If there is no filter, or there are fewer channels than are to be pooled.
+    """
+
+    #: A cell hears all others in one step.
+    hears_all = True
+
+    @plain_numbers
+    def __init__(self, lattice: Graph, channels: int, *, pooled: int | None = None, num_filters: int = 1) -> None:
+        pooled = channels if pooled is None else pooled
+        if not 1 <= pooled <= channels:
+            raise ValueError(f"pooled must be 1 to {channels}, the number of channels, got {pooled}")
+        super().__init__(lattice, channels, num_filters=num_filters)
+        self.pooled = pooled
+        self.out_channels += pooled
+
+    def forward(self, x: Tensor, neighbour_sum: Sum) -> Tensor:
+        """Perceive by means of a cell's neighbour sum."""
+        most = x[..., : self.pooled].amax(1, keepdim=True).expand(-1, x.size(1), -1)
+        return torch.cat([super().forward(x, neighbour_sum), most], dim=-1)
+
+    def extra_repr(self) -> str:
+        return f"pooled={self.pooled}, {super().extra_repr()}"
+
+
 class FilterPerception(StencilPerception):
     r"""The state, its gradient and its Laplacian by fixed filters, as in `"Growing Neural Cellular Automata"
     <https://distill.pub/2020/growing-ca/>`_ ("Perception"; in two dimensions with eight neighbours the gradient is

@@ -146,8 +146,8 @@ class SplitCell(nn.Module):
         - **x:** ``[batch, own nodes, channels]``
 
     Raises:
-        ValueError: If the cell has weights of its own for each layer or cell, or updates in sequence; or a slab is
-            thinner than what a cell hears in a step.
+        ValueError: If the cell has weights of its own for each layer or cell, updates in sequence or hears all others;
+            or a slab is thinner than what a cell hears in a step.
 
     Example:
         >>> from cellgraph import GMLPCell
@@ -163,10 +163,8 @@ class SplitCell(nn.Module):
         self.split = split
         first, last = split.layers
         self.cell = make(split.lattice(first, last))
-        if self.cell.order != "synchronous":
-            raise ValueError(
-                "cells that update in sequence hear one another across all slabs: order must be synchronous"
-            )
+        if self.cell.order != "synchronous" or self.cell.hears_all:
+            raise ValueError("cells hear one another across all slabs: order must be synchronous and perception local")
         sharing = getattr(self.cell, "sharing", "shared")
         if sharing != "shared":
             raise ValueError(f"the cells of all slabs must have the same weights, got sharing={sharing!r}")

@@ -41,7 +41,7 @@ def test_penalties_match_numpy():
     np.testing.assert_allclose(drift(x, later).numpy(), ((b - a) ** 2).mean((1, 2)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("perception", ["filters", "stencil", "attention"])
+@pytest.mark.parametrize("perception", ["filters", "stencil", "pooled", "attention"])
 def test_a_cell_moves_with_its_weights(perception):
     small = NCACell(Lattice((5, 5), boundary="periodic"), 4, perception=perception, update={"name": "mlp", "hidden": 8})
     randomise(small)

@@ -105,6 +105,7 @@ def test_seeds_of_a_long_lattice_hear_a_part_of_it_and_states_may_lie_in_a_file(
     [
         (lambda g: NCACell(g, 4, perception="stencil", fire_rate=0.5), 2, "give the masks of the whole graph"),
         (lambda g: NCACell(g, 4, perception="stencil", order="sequential"), 2, "order must be synchronous"),
+        (lambda g: NCACell(g, 4, perception={"name": "pooled", "pooled": 2}), 2, "perception local"),
         (
             lambda g: NCACell(g, 4, perception="stencil", alive_channel=3),
             3,

@@ -10,7 +10,7 @@ import scipy.ndimage
 import torch
 
 from cellgraph import Lattice
-from cellgraph.nn import AttentionPerception, FilterPerception, StencilPerception
+from cellgraph.nn import AttentionPerception, FilterPerception, NCACell, PooledPerception, StencilPerception
 from cellgraph.ops import NeighbourSum
 
 MOORE = {1: 2, 2: 8, 3: 26}
@@ -73,6 +73,32 @@ def test_a_learned_stencil_is_a_convolution_and_starts_at_unit_variance():
     np.testing.assert_allclose(seen[1, :, 4 + 5 * 4 + 3].detach().reshape(40, 40).numpy(), expected, atol=1e-9)
 
 
+def test_maxima_are_of_all_cells_beside_a_learned_stencil():
+    lattice = Lattice((6, 5), 4)
+    perception = PooledPerception(lattice, 3, pooled=2)
+    x = torch.randn(4, 30, 3, dtype=torch.float64)
+    seen = perceive(perception, lattice, x)
+    assert seen.shape == (4, 30, perception.out_channels)
+    alone = StencilPerception(lattice, 3, num_filters=1)
+    alone.load_state_dict(perception.state_dict())
+    torch.testing.assert_close(seen[..., :6], perceive(alone, lattice, x))
+    expected = x.numpy()[:, :, :2].max(axis=1)
+    for node in range(30):
+        np.testing.assert_array_equal(seen[:, node, 6:].detach().numpy(), expected)
+
+
+def test_a_cell_that_pools_hears_the_farthest_in_one_step():
+    def heard(perception):
+        cell = NCACell(Lattice((40,)), 4, perception=perception, update={"name": "mlp", "zero_init": False})
+        x = torch.rand(1, 40, 4)
+        other = x.clone()
+        other[0, 39] += 1
+        return cell.hears_all, not torch.equal(cell(x)[0, :38], cell(other)[0, :38])
+
+    assert heard("stencil") == (False, False)
+    assert heard({"name": "pooled", "pooled": 2}) == (True, True)
+
+
 def test_attention_is_softmax_over_each_neighbourhood():
     lattice = Lattice((3, 4), 8, mask=torch.rand(3, 4) > 0.2)
     perception = AttentionPerception(lattice, 3, heads=2, width=4).double()
@@ -102,6 +128,7 @@ def test_attention_is_softmax_over_each_neighbourhood():
         (lambda: FilterPerception(Lattice((5,), [(-2,), (2,)]), 1), "radius one"),
         (lambda: StencilPerception(Lattice((5,)), 1, num_filters=0), "num_filters must be positive, got 0"),
         (lambda: StencilPerception(Lattice((5,)), 1, weight=torch.zeros(2, 2)), r"\[3, 2\], got \[2, 2\]"),
+        (lambda: PooledPerception(Lattice((5,)), 4, pooled=5), "pooled must be 1 to 4, the number of channels, got 5"),
         (lambda: AttentionPerception(Lattice((5,)), 1, heads=3, width=4), "divide the width, got 3 and 4"),
     ],
 )

@@ -107,6 +107,7 @@ def test_the_halo_travels_while_the_inner_cells_are_computed(monkeypatch: pytest
     [
         (lambda lattice: GMLPCell(lattice, 4, hidden=4, heads=2, sharing="layer"), "same weights, got sharing='layer'"),
         (lambda lattice: NCACell(lattice, 4, order="sequential"), "order must be synchronous"),
+        (lambda lattice: NCACell(lattice, 4, perception={"name": "pooled", "pooled": 2}), "perception local"),
     ],
 )
 def test_what_cannot_be_split_is_refused(make: Any, message: str) -> None:

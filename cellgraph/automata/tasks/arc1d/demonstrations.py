@@ -70,10 +70,12 @@ class Arc1DDemonstrations(RowsTask):
         reader_hidden: Hidden width of the reader's cell.
         reader_steps: Steps of the reader.
         reader_step_size: The factor of the reader's updates.
+        reader_pooled: How many of the reader's channels have their maximum over the pair perceived.
         move: Whether what is drawn moves along the rows in training.
         mirror: Share of tasks that are mirrored in training.
-        stretch: Share of tasks whose pieces grow by a cell or two in training: lengths that are learned by heart are
-            not enough then, see :func:`~cellgraph.automata.tasks.arc1d.rows.stretched`.
+        stretch: Share of tasks whose pieces grow by a cell or two in training, of those that only colour them: lengths
+            that are learned by heart are not enough then, see
+            :func:`~cellgraph.automata.tasks.arc1d.rows.stretched`.
         by_loss: Whether tasks are drawn by what they have cost of late, the square root of it and a twentieth; else all
             alike.
         kind_given: Whether the automaton is told the kind as well, by a learned vector.
@@ -108,6 +110,7 @@ class Arc1DDemonstrations(RowsTask):
         reader_hidden: int = 128,
         reader_steps: int = 8,
         reader_step_size: float = 0.25,
+        reader_pooled: int = 0,
         move: bool = True,
         mirror: float = 0.0,
         stretch: float = 0.0,
@@ -137,6 +140,7 @@ class Arc1DDemonstrations(RowsTask):
             hidden=reader_hidden,
             num_steps=reader_steps,
             step_size=reader_step_size,
+            pooled=reader_pooled,
         )
         self.kind_vector = nn.Embedding(len(self.kinds), vector_channels) if kind_given else None
         self.start = nn.Linear(SYMBOLS, channels)

@@ -33,6 +33,8 @@ class DemonstrationReader(nn.Module):
         hidden: Hidden width of the cell.
         num_steps: Steps on a pair.
         step_size: The factor of all updates.
+        pooled: How many channels have their maximum over a pair perceived, see
+            :class:`~cellgraph.nn.PooledPerception`; at 0 cells hear their neighbours alone.
 
     Raises:
         ValueError: If a width or the number of steps is not positive.
@@ -48,6 +50,7 @@ class DemonstrationReader(nn.Module):
         hidden: int = 128,
         num_steps: int = 8,
         step_size: float = 0.25,
+        pooled: int = 0,
     ) -> None:
         super().__init__()
         if min(out_features, channels, hidden, num_steps) < 1:
@@ -57,10 +60,11 @@ class DemonstrationReader(nn.Module):
             )
         self.num_steps, self.channels = num_steps, channels
         told = 2 * SYMBOLS + 1
+        perception = {"name": "pooled", "pooled": pooled} if pooled else {"name": "stencil"}
         self.cell = NCACell(
             lattice,
             channels,
-            perception={"name": "stencil", "num_filters": 1},
+            perception={**perception, "num_filters": 1},
             update={"name": "mlp", "hidden": hidden},
             norm="rms",
             step_size=step_size,

@@ -75,12 +75,13 @@ def mirrored(pairs: Tensor) -> Tensor:
 
 
 def stretched(pairs: Tensor, by: Tensor, narrow: int) -> Tensor:
-    """Demonstrations whose pieces have grown. A piece is of cells side by side that look alike and become alike, but
-    for background that stays background.
+    """Demonstrations whose pieces have grown, where pieces are only coloured: where background stays background and
+    nothing else becomes it. A piece is of cells side by side that look alike and become alike.
 
     All pieces of a task grow by as many cells: what is longer stays longer, and what touches still touches. It is a
     rule of its own, as consistent. Rows grow with their pieces, narrow ones to so many cells at most; beyond that
-    background at their ends gives way. A task of which a row would not fit stays as it is.
+    background at their ends gives way. A task of which a row would not fit stays as it is, and so does one that moves
+    or draws: there lengths say how far, and it would become another rule, such as to move two cells instead of one.
 
     Args:
         pairs: Colours, ``[num_tasks, num_demonstrations, 2, width]``.
@@ -100,6 +101,7 @@ def stretched(pairs: Tensor, by: Tensor, narrow: int) -> Tensor:
     ahead = drawn.float().argmax(1)
     behind = (length - width + drawn.flip(1).float().argmax(1)).clamp(min=0)
     fits = (excess <= ahead + behind).view(pairs.shape[:2]).all(1)
+    fits &= ((pairs[:, :, 0] == 0) == (pairs[:, :, 1] == 0)).flatten(1).all(1)
     own = torch.arange(width, device=rows.device).expand_as(inside)
     place = torch.searchsorted(ends, own + (excess - behind).clamp(min=0)[:, None], right=True).clamp(max=width - 1)
     after = rows.gather(2, place[:, None].expand_as(rows))

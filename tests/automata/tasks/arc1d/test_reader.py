@@ -34,6 +34,20 @@ def test_reading_together_is_the_mean_of_those_there_are():
     torch.testing.assert_close(one, torch.cat([features.mean(0), features.amax(0)]))
 
 
+def test_maxima_over_a_pair_reach_its_other_end():
+    def agree(pooled):
+        torch.manual_seed(0)
+        reader = DemonstrationReader(Lattice((9,), [(-1,), (1,)]), 4, channels=5, hidden=6, num_steps=2, pooled=pooled)
+        randomise(reader.cell, std=0.3)
+        pairs = torch.zeros(2, 2, 9, dtype=torch.long)
+        pairs[:, :, 0], pairs[0, 1, 8] = 1, 1
+        states, _ = reader(pairs)
+        return ((states[0] - states[1]).abs() < 1e-5).all(-1).tolist()
+
+    assert agree(0) == [True] * 6 + [False] * 3
+    assert agree(5) == [False] * 9
+
+
 def test_a_cut_lattice_is_as_good_as_one_of_that_width(path):
     task, cell = stirred(path, width=9, narrow=6)
     cut, narrow = stirred(path, width=9, narrow=0), stirred(path, width=9, narrow=0)
