@@ -12,7 +12,7 @@ train: $(VENV)/.train
 	$(VENV)/bin/cellgraph train $(ARGS)
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -n auto --dist loadfile --max-worker-restart 0 $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

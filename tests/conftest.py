@@ -29,6 +29,21 @@ if narrowed := os.environ.get("ATEN_CPU_CAPABILITY"):
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache)
 
 
+# Processes for compiling in parallel import PyTorch first, each of them; the other cores have tests of their own.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+#: The files that take longest. They begin first: of parallel processes one would be left alone with the last of them.
+LONGEST = {
+    *("test_examples.py", "test_export.py", "test_stopping.py", "test_code_blocks.py", "test_own_parts.py"),
+    *("test_contributing.py", "test_cli.py", "test_runs.py", "test_pair_model.py", "test_experiment.py"),
+    *("test_onnx_network.py", "test_command.py", "test_soak.py", "test_numbers_given.py", "test_startup.py"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file() -> Generator[None, list[Any], list[Any]]:
     """Tests are no source of doctests.

@@ -131,12 +131,20 @@ def test_the_state_keeps_its_dtype_under_autocast_and_stays_near_float32() -> No
     assert float((low - cell(x)).abs().max() / cell(x).abs().max()) < 0.03
 
 
-@pytest.mark.parametrize("backend", ["scatter", "stencil", "conv"])
-def test_compiled_equals_eager(backend: str) -> None:
+@pytest.mark.parametrize(
+    ("backend", "compiler"),
+    [
+        ("stencil", "inductor"),
+        # Traced and differentiated each time; put into C++, which takes most of the time, among the slow tests.
+        *(("scatter", "aot_eager"), ("conv", "aot_eager")),
+        *(pytest.param(backend, "inductor", marks=pytest.mark.slow) for backend in ("scatter", "conv")),
+    ],
+)
+def test_compiled_equals_eager(backend: str, compiler: str) -> None:
     torch.compiler.reset()
     cell = busy(backend=backend).float()
     compiled = copy.deepcopy(cell)
-    compiled.compile(dynamic=False)
+    compiled.compile(dynamic=False, backend=compiler)
     x = torch.randn(2, 24, 6)
     results = []
     for module in (cell, compiled):
