@@ -27,6 +27,7 @@ def chains(length: int) -> dict[str, list[dict[str, Any]]]:
     cube = {"kind": "cube", "shape": [2, 8, max(1, length // 8)], "num_steps": 3}
     return {
         "attention pooling": [],
+        "convolution": [{"kind": "convolution", "hidden": 122}],
         "transformer": [{"kind": "transformer", "hidden": 112}],
         "mamba": [{"kind": "mamba", "state": 8, "expand": 1, "layers": 2}],
         "tokens + cube": [cube],

@@ -101,7 +101,7 @@ def _followed(config: DictConfig) -> Iterator[tuple[Experiment, bool]]:
 def _claimed(config: DictConfig) -> Iterator[tuple[Experiment, bool]]:
     place = Path(HydraConfig.get().runtime.output_dir)
     if config.resume is not None:
-        given = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
+        given = [o for o in HydraConfig.get().overrides.task if not o.startswith(("resume=", "processes="))]
         if given:
             raise ValueError(f"resume takes the settings of the run that it resumes, got also {', '.join(given)}")
         yield load_experiment(place), True

@@ -13,6 +13,7 @@ from cellgraph import processes
 from cellgraph.cli.errors import is_users, one_line, process
 from cellgraph.cli.own_parts import check_choices, opened
 from cellgraph.cli.settling import settled
+from cellgraph.cli.together import run_together, wanted
 from cellgraph.folder import RunFolder
 from cellgraph.interruption import Interrupted
 
@@ -25,6 +26,8 @@ def train(config: DictConfig) -> float:
     """Train and evaluate. A sweep optimises the validation figure that chooses the weights."""
     verb = sys.argv[0]
     try:
+        if together := wanted(config.processes):
+            return run_together(together)
         with processes.noticed(lambda: "nothing had been begun"), settled(config) as (experiment, resume):
             try:
                 # Training says by itself where there is a checkpoint.
@@ -49,18 +52,24 @@ def main(arguments: Sequence[str], verb: str = "train") -> None:
     Raises:
         ValueError: If a sweep is asked to resume.
     """
+    many = [argument for argument in arguments if argument in ("-m", "--multirun")]
     together = "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
-    if together and {"-m", "--multirun"} & {*arguments}:
-        raise ValueError("a sweep within torchrun would start every run in every process: start torchrun for each run")
+    of_file = any(argument.startswith("sweep=") for argument in arguments) and "hydra.mode=RUN" not in arguments
+    if together and (many or of_file):
+        raise ValueError(
+            "a sweep within torchrun would start every run in every process: start the sweep without it, and with "
+            "processes=2"
+        )
     runs = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
-    if runs and {"-m", "--multirun"} & {*arguments}:
+    if runs and many:
         commands = ", ".join(RunFolder.command("train", resume=run) for run in runs[0].split(","))
         raise ValueError(f"a sweep starts new runs; go on with each by itself: {commands}")
     check_choices(arguments)
     automaton = any(argument.lstrip("+").startswith(("task=", "task.")) for argument in arguments)
     kind = [] if runs or any(argument.startswith("kind=") for argument in arguments) or not automaton else [AUTOMATON]
-    # Hydra reads its arguments from there; an override before a flag it does not take for one.
-    sys.argv = [f"cellgraph {verb}", *opened(arguments), *kind]
+    # Hydra reads its arguments from there. Overrides must follow each other, and `-m` may be among them.
+    rest = [argument for argument in arguments if argument not in many]
+    sys.argv = [f"cellgraph {verb}", *many, *opened(rest), *kind]
     train()
 
 

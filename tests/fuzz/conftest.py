@@ -1,10 +1,22 @@
-"""Prints what became of the random inputs."""
+"""Prints what became of the random inputs; where they are led by the lines that they reach, has these lines counted."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import Any
 
-from fuzzing import OUTCOMES
+from fuzzing import GUIDED, OUTCOMES
+
+if GUIDED:
+    import atheris
+
+    with atheris.instrument_imports(include=["cellgraph"]):
+        import cellgraph
+
+        for module in pkgutil.walk_packages(cellgraph.__path__, "cellgraph."):
+            if not module.name.startswith(("cellgraph.ops.triton", "cellgraph.benchmarks", "cellgraph.conf")):
+                importlib.import_module(module.name)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -1,12 +1,16 @@
 """Random inputs: how many, what became of them, and what may be said of them.
 
 ``CELLGRAPH_FUZZ=100000 python -m pytest tests/fuzz -p no:randomly`` tries so many inputs in all and prints the counts.
+With ``CELLGRAPH_FUZZ_GUIDED=1`` before it they are led by the lines that they reach, by Atheris, which is libFuzzer for
+Python.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,20 +20,65 @@ from hypothesis import strategies as st
 
 #: Inputs in all; the default is for the quick tests.
 TOTAL = int(os.environ.get("CELLGRAPH_FUZZ", "1500"))
+#: Whether the inputs are led by the lines that they reach.
+GUIDED = bool(os.environ.get("CELLGRAPH_FUZZ_GUIDED"))
 #: What became of the inputs of each kind.
 OUTCOMES: dict[str, Counter[str]] = {}
 
 
-def share(of_all: float) -> settings:
-    """The settings of a test that has a share of all inputs."""
+def share(of_all: float) -> Callable[[Callable[..., None]], Callable[[], None]]:
+    """Decorates a test that has a share of all inputs, above ``given``."""
+    runs = max(1, round(TOTAL * of_all))
     # Inputs of another run say nothing here: what was found is in a test of its own.
-    return settings(
-        max_examples=max(1, round(TOTAL * of_all)),
+    chosen = settings(
+        max_examples=runs,
         deadline=None,
         database=None,
         phases=(Phase.explicit, Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
+
+    def decorate(test: Callable[..., None]) -> Callable[[], None]:
+        check = chosen(test)
+        return (lambda: _guided(check.hypothesis.fuzz_one_input, runs)) if GUIDED else check
+
+    return decorate
+
+
+def _guided(check: Callable[[bytes], Any], runs: int) -> None:
+    """Tries the inputs in a process of its own, which libFuzzer ends when it is done."""
+    context = multiprocessing.get_context("fork")
+    counts, counting = context.Pipe(duplex=False)
+    child = context.Process(target=_fuzz, args=(check, runs, counting))
+    child.start()
+    counting.close()
+    try:
+        found = counts.recv()
+    except EOFError:
+        found = {}
+    child.join()
+    assert child.exitcode == 0, f"the fuzzer ended with {child.exitcode}; the input that did it is printed above"
+    for kind, count in found.items():
+        OUTCOMES.setdefault(kind, Counter()).update(count)
+
+
+def _fuzz(check: Callable[[bytes], Any], runs: int, counting: Any) -> None:
+    import atheris
+
+    OUTCOMES.clear()
+    left = runs
+
+    def one(data: bytes) -> None:
+        nonlocal left
+        check(data)
+        left -= 1
+        if left == 0:
+            counting.send(OUTCOMES)
+
+    os.chdir(tempfile.mkdtemp(prefix="cellgraph-fuzz-"))  # where an input that fails is kept
+    # Random bytes give Hypothesis whole values from some hundred bytes on.
+    atheris.Setup(["fuzz", f"-atheris_runs={runs}", "-max_len=2000", "-len_control=0", "-print_final_stats=1"], one)
+    atheris.Fuzz()
 
 
 def tried(kind: str, act: Callable[[], Any], *errors: type[Exception]) -> Any:

@@ -30,6 +30,7 @@ from together import (
 
 from cellgraph import processes
 from cellgraph.cli import train as verb
+from cellgraph.cli.together import wanted
 from cellgraph.folder import RunFolder
 from cellgraph.retrieval import EmbeddedPairs
 from cellgraph.retrieval.loader import DialogueLoader
@@ -247,8 +248,10 @@ def test_each_process_has_its_part_of_the_same_batches(monkeypatch: pytest.Monke
 def test_a_sweep_within_torchrun_is_refused_and_a_run_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="start torchrun for each run"):
+    with pytest.raises(ValueError, match="start the sweep without it, and with processes=2"):
         verb.main(["-m", "seed=0,1"])
+    with pytest.raises(ValueError, match="start the sweep without it, and with processes=2"):
+        verb.main(["sweep=data"])
     command = RunFolder.command("train", resume="runs/today")
     assert command == "torchrun --nproc-per-node 2 -m cellgraph train resume=runs/today"
     assert RunFolder.command("evaluate", "runs/today") == "cellgraph evaluate runs/today"
@@ -273,6 +276,43 @@ def write_pairs(folder: Path) -> None:
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def test_how_many_processes_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert [wanted(count) for count in (1, 2, 4)] == [0, 2, 4]
+    with pytest.raises(ValueError, match="processes must be at least 1, got 0"):
+        wanted(0)
+    with pytest.raises(ValueError, match="processes"):
+        wanted("two")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    assert wanted(2) == 0
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_runs_have_two_processes_each(tmp_path: Path) -> None:
+    write_pairs(tmp_path)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cellgraph", "train", *PAIRS, *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=600, check=False
+        )
+
+    done = run(
+        "-m", "processes=2", "seed=0,1", "hydra.sweep.dir=many", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Held-out pairs") == 2
+    assert run("seed=1", "hydra.run.dir=one").returncode == 0
+    many, one = tmp_path / "many", tmp_path / "one"
+    same(logged(many / "1"), logged(one), 2e-4)
+    assert logged(many / "0") != logged(many / "1")
+    # Nothing else has been written: no sweep within the sweep.
+    assert sorted(path.name for path in many.iterdir()) == ["0", "1", "multirun.yaml"]
+    done = run("-m", "processes=2", "seed=0,1", "hydra.sweep.dir=none", "data.source.path=missing.jsonl")
+    assert done.returncode != 0
+    assert "missing.jsonl" in done.stderr
+
+
 @pytest.mark.slow
 def test_torchrun_trains_judges_and_writes_once(tmp_path: Path) -> None:
     write_pairs(tmp_path)
@@ -285,11 +325,12 @@ def test_torchrun_trains_judges_and_writes_once(tmp_path: Path) -> None:
             command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=300, check=False
         )
 
-    # A sweep by a loop of the shell: torchrun for each of its runs.
-    for seed in (0, 1):
-        done = run(2, f"seed={seed}", f"hydra.run.dir=many/{seed}")
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("Held-out pairs") == 1
+    done = run(1, "processes=2", "seed=0", "hydra.run.dir=many/0")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Held-out pairs") == 1
+    done = run(2, "seed=1", "hydra.run.dir=many/1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Held-out pairs") == 1
     done = run(1, "seed=1", "hydra.run.dir=one")
     assert done.returncode == 0, done.stderr
     many, one = tmp_path / "many" / "1", tmp_path / "one"

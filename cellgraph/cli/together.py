@@ -1,0 +1,79 @@
+"""Together: several processes of this machine for a run, started by the run's own command."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from cellgraph.interruption import Interrupted, interruptible
+from cellgraph.numbers import integer
+from cellgraph.reading import read_json
+from cellgraph.runs import load_experiment
+
+
+def wanted(count: object) -> int:
+    """How many processes are to be started; 0 where this one does it all, or torchrun has started it.
+
+    Args:
+        count: The setting ``processes``.
+
+    Raises:
+        ValueError: If it is no number of processes.
+    """
+    count = integer("processes", count)
+    if count < 1:
+        raise ValueError(f"processes must be at least 1, got {count}")
+    return 0 if count == 1 or "TORCHELASTIC_RUN_ID" in os.environ else count
+
+
+def run_together(count: int) -> float:
+    """Do the job that Hydra has at hand by so many processes of torchrun; the validation figure that chose the weights.
+
+    Raises:
+        SystemExit: If they fail, who have said why.
+        Interrupted: After SIGINT or SIGTERM, once they have ended.
+    """
+    job = HydraConfig.get()
+    place = Path(job.runtime.output_dir)
+    sweeps = job.mode == RunMode.MULTIRUN
+    chosen = [override for override in job.overrides.hydra if override.startswith("hydra.run.dir=")]
+    if sweeps:
+        chosen = [f"hydra.run.dir={place}"]
+    else:
+        # They make their own, and Hydra has made one for this process.
+        with contextlib.suppress(OSError):
+            place.rmdir()
+    folders = [s.path.partition("://")[2] for s in job.runtime.config_sources if s.provider == "command-line"]
+    flags = [f"--config-dir={folder}" for folder in folders]
+    # A free port for each run, so that a launcher may start several at once.
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    verb = sys.argv[0].split()[-1]
+    # A file of the group `sweep` among the overrides asks for a sweep.
+    rest = [*flags, "hydra.mode=RUN", *chosen, *job.overrides.task]
+    with interruptible(), subprocess.Popen([*torchrun, "-m", "cellgraph", verb, *rest]) as child:
+        try:
+            code = child.wait()
+        except Interrupted as stop:
+            # Ctrl-C has reached them as well; they say what they keep.
+            if stop.signum == signal.SIGTERM:
+                child.terminate()
+            child.wait()
+            stop.told = True
+            raise
+    if code:
+        sys.exit(code if code > 0 else 128 - code)
+    return _score(place) if sweeps else math.nan
+
+
+def _score(folder: Path) -> float:
+    """The validation figure that chose the weights of a trained run."""
+    experiment = load_experiment(folder)
+    return float(read_json(experiment.folder.training).get(f"val/{experiment.task.monitor}", math.nan))
