@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from cellgraph.files import write_atomically, write_json
+from cellgraph.files import PART, write_atomically, write_json
 from cellgraph.reading import faults, first_line, read_json, read_tensors, within
 
 # The hub's client is imported where it is used: a network in a folder does without.
@@ -43,12 +43,22 @@ class Pretrained(nn.Module):
         raise NotImplementedError
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into a folder, each in one piece."""
+        """Write ``config.json`` and ``model.safetensors`` into a folder, each in one piece.
+
+        A network that is there already is replaced once both are on the disk. Whoever is killed in between leaves no
+        configuration beside the weights of another network, which may fit it.
+        """
         folder = Path(folder)
-        config = self.config()
-        write_atomically(folder / WEIGHTS, save(apart(self.state_dict())))
-        # Last: where a new folder has it, it has the weights.
-        write_json(folder / CONFIG, config)
+        config, second = self.config(), {name: folder / f".{name}{PART}" for name in (CONFIG, WEIGHTS)}
+        try:
+            write_json(second[CONFIG], config)
+            write_atomically(second[WEIGHTS], save(apart(self.state_dict())))
+            (folder / CONFIG).unlink(missing_ok=True)
+            for name in (WEIGHTS, CONFIG):
+                second[name].replace(folder / name)
+        finally:
+            for path in second.values():
+                path.unlink(missing_ok=True)
 
     @classmethod
     def from_pretrained(

@@ -16,7 +16,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph import CellGraph, GMLPCell, Lattice, pretrained
 from cellgraph.teacher.hub import locate_model
 from cellgraph.testing import randomise
 
@@ -194,6 +194,37 @@ def test_a_repository_without_a_network_is_told(hub: type[Hub]) -> None:
     hub.files["README.md"] = b"nothing here"
     with pytest.raises(ValueError, match=r"me/cube holds no saved network: config\.json is missing"):
         CellGraph.from_pretrained("me/cube")
+
+
+def test_another_network_in_its_place_is_there_whole_or_the_first_still_is(
+    network: CellGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network.save_pretrained(tmp_path)
+    # The weights of the one fit the other.
+    other = CellGraph.from_config({**network.config(), "num_steps": network.num_steps[0] + 1})
+    randomise(other)
+    fresh = pretrained.write_atomically, Path.replace
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    def killed(path: Path, target: Path) -> Path:
+        if target.name == "config.json":
+            raise KeyboardInterrupt
+        return fresh[1](path, target)
+
+    monkeypatch.setattr(pretrained, "write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        other.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert CellGraph.from_pretrained(tmp_path).config() == network.config()
+
+    monkeypatch.setattr(pretrained, "write_atomically", fresh[0])
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        other.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"config\.json is missing"):
+        CellGraph.from_pretrained(tmp_path)
 
 
 def test_a_process_that_has_imported_nothing_else_loads_a_network(network: CellGraph, tmp_path: Path) -> None:

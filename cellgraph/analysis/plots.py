@@ -43,6 +43,12 @@ _NOT_LOSSES = ("lr", "grad_norm", "num_steps", "temperature", "samples_per_secon
 _SIMILARITY_WORDS = ("cosine", "mrr", "recall", "similarity")
 
 
+def plain_label(text: str) -> str:
+    """A name that is not ours, for Matplotlib: it takes what is between two dollar signs for mathematics, and leaves
+    out of a legend what begins with an underscore."""
+    return text.replace("$", r"\$").lstrip("_") or "-"
+
+
 def read_metrics(path: str | os.PathLike[str]) -> dict[str, Curve]:
     """Read the curves from a ``metrics.csv``.
 

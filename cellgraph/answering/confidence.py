@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.files import write_json
+from cellgraph.numbers import integer, named_numbers, number, numbers
 from cellgraph.reading import read_json
 
 #: Share of the answers given that are to be relevant; the others are "I do not know".
@@ -111,8 +112,15 @@ class Confidence:
         try:
             state = read_json(path)
             del state["features"]
-            first, second = state.pop("weights")
-            return cls(weights=(float(first), float(second)), **state)
+            weights, threshold = numbers("weights", state.pop("weights")), state.pop("threshold")
+            if len(weights) != len(FEATURES):
+                raise ValueError(f"weights must be {len(FEATURES)} numbers, got {len(weights)}")
+            return cls(
+                weights=(weights[0], weights[1]),
+                threshold=None if threshold is None else number("threshold", threshold),
+                num_questions=integer("num_questions", state.pop("num_questions")),
+                **named_numbers("confidence", state),
+            )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path} is damaged, remove it to have it made again: {error}") from None
 

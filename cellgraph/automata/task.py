@@ -24,6 +24,7 @@ from cellgraph.folder import RunFolder
 from cellgraph.graph import Graph
 from cellgraph.nn import Cell, Surface
 from cellgraph.nn.memory import memory_of
+from cellgraph.pretrained import apart
 from cellgraph.reading import faults, read_tensors
 from cellgraph.training import Job
 from cellgraph.training import Task as BaseTask
@@ -208,7 +209,7 @@ class Task(nn.Module, BaseTask):
 
     def save(self, model: nn.Module, folder: RunFolder) -> None:
         """Write the weights of a trained automaton."""
-        write_atomically(folder.automaton, save({name: x.contiguous() for name, x in model.state_dict().items()}))
+        write_atomically(folder.automaton, save(apart(model.state_dict())))
 
     def load(self, make: Automaton, folder: RunFolder) -> Automaton:
         """The trained automaton of a run folder."""

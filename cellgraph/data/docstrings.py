@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
+
+from cellgraph.texts import words
 
 from .libraries import LIBRARIES
 from .pairs import QAPair, normalise_text
@@ -95,9 +98,9 @@ def _gist(pair: QAPair) -> set[str]:
     """Returns how an answer begins, without the name that a "how" is told: as it is, and without numbers and the words
     of its question."""
     text = pair.answer.partition(". ")[2] if pair.category.endswith("how") else pair.answer
-    words = normalise_text(text).split()
-    said = set(normalise_text(pair.question).split())
-    return {" ".join(words[:12]), " ".join([word for word in words if word not in said and not word.isdigit()][:9])}
+    # Without any sign: what begins alike but for those is one answer.
+    told, said = (words(unicodedata.normalize("NFKC", one).casefold()) for one in (text, pair.question))
+    return {" ".join(told[:12]), " ".join([word for word in told if word not in said and not word.isdigit()][:9])}
 
 
 def _chosen(package: str) -> Iterator[QAPair]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from cellgraph.files import write_atomically
 from cellgraph.numbers import integer
-from cellgraph.texts import well_formed, words
+from cellgraph.texts import well_formed, word_pattern, words
 
 __all__ = ["QAPair", "normalise_text", "save_pairs"]
 
@@ -62,10 +63,11 @@ class QAPair:
 
 
 def normalise_text(text: str) -> str:
-    """Returns the words of a text in lower case: two texts that differ in case, spacing or signs become equal.
+    """Returns the words of a text in lower case: two texts that differ in case, spacing or punctuation become equal.
 
-    Marks on letters belong to words, as the vowels of Hindi do. A text without any word (``"?!"``) keeps its signs, so
-    that such texts do not all become equal to the empty one.
+    Signs that tell one thing from another are words, too: those that end a name (C++, C#), what is between two numbers
+    (3 + 5, 3 / 5), and the minus of a number. Marks on letters belong to words, as the vowels of Hindi do. A text
+    without any word (``"?!"``) keeps its signs, so that such texts do not all become equal to the empty one.
 
     Args:
         text: Any text.
@@ -73,9 +75,37 @@ def normalise_text(text: str) -> str:
     Example:
         >>> normalise_text("What is  AI ?") == normalise_text("what is ai")
         True
+        >>> normalise_text("C++ or C#?"), normalise_text("Is 3*-5 odd?"), normalise_text("An e-mail - 3 lines")
+        ('c++ or c#', 'is 3 * - 5 odd', 'an e mail 3 lines')
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(words(folded)) or " ".join(folded.split())
+    folded = unicodedata.normalize("NFKC", text).casefold().translate(_DASHES)
+    found = _with_signs(folded) if _MAY_COUNT.search(folded) else words(folded)
+    return " ".join(found) or " ".join(folded.split())
+
+
+#: The minus sign and the dash between two numbers, as they are typed.
+_DASHES = {0x2212: "-", 0x2013: "-"}
+_ENDING = re.compile(r"\+\+|#(?!\w)")
+_OPERATOR = re.compile(r"\s*([<>=]=|\*\*|[-+*/\u00d7\u00f7^=<>])\s*(-?)")
+_MAY_COUNT = re.compile(rf"[^\W\d_](?:{_ENDING.pattern})|\d{_OPERATOR.pattern}|-\d")
+
+
+def _with_signs(text: str) -> list[str]:
+    """The words of a text, with the signs that count among them."""
+    found: list[str] = []
+    end = 0
+    for word in re.finditer(word_pattern(), text):
+        start, gap = word.start(), text[end : word.start()]
+        if word[0][0].isdigit():
+            operator = _OPERATOR.fullmatch(gap) if found and found[-1][-1].isdigit() else None
+            if operator:
+                found += filter(None, operator.groups())
+            elif gap.endswith("-") and not re.search(r"[\w-]-$", text[max(0, start - 2) : start]):
+                found.append("-")
+        end = word.end()
+        ending = _ENDING.match(text, end) if word[0][-1].isalpha() else None
+        found.append(word[0] + (ending[0] if ending else ""))
+    return found
 
 
 def save_pairs(path: str | os.PathLike[str], pairs: Iterable[QAPair]) -> Path:

@@ -13,6 +13,7 @@ from cellgraph.cone import ConeStep, LightCone
 from cellgraph.graph import Graph
 from cellgraph.nn.trial import Ways
 from cellgraph.ops import Backend, Case, NeighbourSum, candidates, check_backend
+from cellgraph.ops.fused.build import find_compiler
 
 if TYPE_CHECKING:
     from cellgraph.nn.cell import Cell
@@ -92,7 +93,7 @@ class Stepping(nn.Module):
         Args:
             compiling: Whether to try, or to take, what takes a minute or two to compile.
         """
-        if self.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        if self.device.type == "cpu" and not (find_compiler() or shutil.which("cl")):
             warnings.warn("a fast step needs a C++ compiler, found none: the step runs uncompiled", stacklevel=2)
             compiling = False
         self._ways, self._taken = Ways(compiling=compiling), ""

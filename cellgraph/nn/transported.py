@@ -54,8 +54,9 @@ class Transported(Cell):
         self.inner = cell
         # One and the same: the backend that is set or measured is that of all sums over neighbours.
         self.neighbour_sum = cell.neighbour_sum
-        self.transport = nn.Parameter(torch.zeros(cell.lattice.num_directions + 1, 1, cell.channels))
-        self.rate = nn.Parameter(torch.full((cell.channels,), 1.0 if self._starts_at_zero() else 0.0))
+        like: Any = {"dtype": cell.dtype, "device": cell.device}
+        self.transport = nn.Parameter(torch.zeros(cell.lattice.num_directions + 1, 1, cell.channels, **like))
+        self.rate = nn.Parameter(torch.full((cell.channels,), 1.0 if self._starts_at_zero() else 0.0, **like))
 
     def set_conveyor(self, direction: int | None, rate: float) -> None:
         """Let the transport shift the state along one direction, see :meth:`GMLPCell.set_conveyor
@@ -79,11 +80,10 @@ class Transported(Cell):
     def _starts_at_zero(self) -> bool:
         generator = torch.Generator().manual_seed(0)
         x, context = (
-            torch.randn(1, self.lattice.num_nodes, width, generator=generator)
+            torch.randn(1, self.lattice.num_nodes, width, generator=generator).to(self.inner.device, self.inner.dtype)
             for width in (self.channels, self.context_channels)
         )
         given = context if self.context_channels else None
-        x = x.to(self.inner.dtype)
         return not self.inner.update(x, self.inner.perceive(x, given), given).any()
 
 

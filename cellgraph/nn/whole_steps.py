@@ -60,7 +60,7 @@ class WholeSteps(Cell):
         """Whether steps from such a state are taken by the fused operator."""
         chosen = self.neighbour_sum.chosen
         fits = chosen.takes_steps and self.is_standard and FusedSteps.fits(x, self.channels, self.hidden)
-        return fits and not is_transformed() and chosen.load()
+        return fits and x.dtype == self.dtype and not is_transformed() and chosen.load()
 
     def walk(
         self,
@@ -110,7 +110,8 @@ class WholeSteps(Cell):
             (rate * cell.out_weight[0]).to(uv.dtype),
             rate * cell.out_bias[0],
             rate * cell.transport,
-            update_mask,
+            # The kernel looks up each cell's own.
+            None if update_mask is None else update_mask.expand(x.size(0), x.size(1), 1),
             self.neighbour_sum.neighbours,
         )
 

@@ -89,6 +89,10 @@ class SequenceGraph(Pretrained):
         self.answer_adapter = PCAAdapter(in_features, surface).requires_grad_(False)
         self.embed = nn.Linear(in_features, width)
         self.blocks = built_blocks(width, blocks)
+        strides = {block.kind: block.stride for block in self.chain if block.stride > 1}
+        if over == "turns" and strides:
+            # The last place is read, and would stand for the last turn or for the one before it.
+            raise ValueError(f"over turns no block may shorten the sequence, got strides {strides}")
         self.norm, self.pooled_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.gate = nn.Linear(width, 1, bias=False) if over == "tokens" else None
         self.readout = nn.Linear(width, in_features, bias=False)

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cellgraph.analysis.plots import MARKERS, PALETTE
+from cellgraph.analysis.plots import MARKERS, PALETTE, plain_label
 from cellgraph.files import write_atomically
 from cellgraph.studies.comparison import Comparison, Outcome
 from cellgraph.studies.law import PowerLaw
@@ -41,13 +41,18 @@ def draw(comparison: Comparison, path: Path, *, law: PowerLaw | None = None, law
     shown = [comparison.system, *(name for name in best if name != comparison.system)][:MOST]
     names = [outcome.name for outcome in comparison.settings]
     for number, system in enumerate(shown):
-        style = {"color": list(PALETTE.values())[number], "marker": MARKERS[number], "label": system, "markersize": 5}
+        style = {
+            "color": list(PALETTE.values())[number],
+            "marker": MARKERS[number],
+            "label": plain_label(system),
+            "markersize": 5,
+        }
         if along:
             _over(axes, by_system[system], comparison.keys[0], style)
         else:
             _beside(axes, by_system[system], names, number / len(shown), style)
     if along:
-        axes.set_xlabel(comparison.keys[0])
+        axes.set_xlabel(plain_label(comparison.keys[0]))
         axes.set_ylabel(comparison.measure)
         if min(numbers) > 0 and max(numbers) >= 8 * min(numbers):
             axes.set_xscale("log")
@@ -55,7 +60,7 @@ def draw(comparison: Comparison, path: Path, *, law: PowerLaw | None = None, law
             sizes = np.geomspace(min(numbers), max(numbers), 100)
             axes.plot(sizes, [1 - law(size) for size in sizes], color="0.5", linestyle=":", label="power law")
     else:
-        axes.set_yticks([row + 0.4 for row in range(len(names))], names)
+        axes.set_yticks([row + 0.4 for row in range(len(names))], list(map(plain_label, names)))
         axes.invert_yaxis()
         axes.set_xlabel(comparison.measure)
     axes.grid(alpha=0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,28 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text('{"weights": [1]}')
     with pytest.raises(ValueError, match=r"b\.json is damaged, remove it"):
         Confidence.load(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("threshold", "0.5"),
+        ("threshold", float("nan")),
+        ("bias", None),
+        ("bias", [1.0]),
+        ("weights", [1.0, "2"]),
+        ("weights", [1.0]),
+        ("weights", "12"),
+        ("num_questions", 1.5),
+        ("precision", True),
+    ],
+)
+def test_a_file_with_another_kind_of_value_is_refused(name: str, value: object, tmp_path: Path) -> None:
+    path = tmp_path / "confidence.json"
+    Confidence.fit(*simulated(100)).save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(ValueError, match=r"confidence\.json is damaged, remove it"):
+        Confidence.load(path)
 
 
 def test_what_cannot_be_learned_from() -> None:

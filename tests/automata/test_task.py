@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
-from cellgraph import Graph, Lattice
-from cellgraph.automata import Batch, Task
+from cellgraph import Graph, Lattice, NCACell
+from cellgraph.automata import Automaton, Batch, Task
+from cellgraph.folder import RunFolder
 
 RING = torch.tensor([[1, 2, 3, 0], [0, 1, 2, 3]])
 
@@ -20,6 +23,18 @@ class Full(Task):
 
     def loss(self, x: Tensor, batch: Batch) -> Tensor:
         return x.mean((1, 2))
+
+
+def test_tied_weights_are_saved_and_loaded(tmp_path: Path) -> None:
+    class Tied(NCACell):
+        def __init__(self, *given: object, **options: object) -> None:
+            super().__init__(*given, **options)
+            self.first = self.second = torch.nn.Parameter(torch.rand(3))
+
+    task, folder = Full(Lattice((4,))), RunFolder(tmp_path)
+    saved, loaded = (Automaton(Tied(task.lattice, 4), task) for _ in range(2))
+    task.save(saved, folder)
+    assert torch.equal(task.load(loaded, folder).cell.second, saved.cell.first)
 
 
 def test_damage_needs_places() -> None:

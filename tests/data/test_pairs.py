@@ -28,6 +28,41 @@ def test_texts(name: str) -> None:
         dataclasses.replace(pair, **{name: None})
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("What is C?", "What is C++?", "What is C#?", "What is c+ ?"),
+        ("How old is F#?", "How old is F?"),
+        ("What is 3 + 5?", "What is 3 * 5?", "What is 3-5?", "What is 3/5?", "What is 3, 5?", "What is 3 - -5?"),
+        ("Is 2 < 3?", "Is 2 > 3?", "Is 2 <= 3?", "Is 2 = 3?"),
+        ("the square of -3", "the square of 3"),
+    ],
+)
+def test_signs_that_tell_one_thing_from_another(texts: tuple[str, ...]) -> None:
+    # "c+" is no name: the sign goes, and it is C again.
+    distinct = {normalise_text(text) for text in texts}
+    assert len(distinct) == len(texts) - ("What is c+ ?" in texts)
+    pairs = [QAPair(text, f"answer {number}") for number, text in enumerate(texts[:3])]
+    assert len(group_pairs(pairs)) == len(pairs)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("Which is it, C++?", "which is it c++"),
+        ("C#: why?", "c# why!", "(C#) why"),
+        ("3+5", "3 + 5", " 3 +5."),
+        ("2 \N{MINUS SIGN} 1", "2-1", "2 \N{EN DASH} 1"),
+        ("an e-mail - 3 lines", "An e mail: 3 lines", "an e-mail -- 3 lines"),
+        ("COVID-19", "covid 19"),
+        ("#1 of all", "1 of all"),
+        ("a+b", "a b"),
+    ],
+)
+def test_punctuation_tells_nothing(texts: tuple[str, ...]) -> None:
+    assert len({normalise_text(text) for text in texts}) == 1
+
+
 def test_words_of_all_scripts_keep_what_tells_them_apart() -> None:
     # Day and alms, and four words of Thai that differ in a vowel or a tone: all marks on the same letters.
     for one, other in (("दिन", "दान"), ("ปา", "ปี"), ("ไม่", "ไม้"), ("كُتُب", "كَتَبَ")):

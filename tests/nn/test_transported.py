@@ -72,6 +72,15 @@ def test_the_transport_is_a_sum_of_shifts() -> None:
     np.testing.assert_allclose(cell(x).detach().numpy(), wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_it_takes_over_the_dtype_of_the_cell() -> None:
+    lattice = Lattice((3, 4))
+    made = Transported(NCACell(lattice, 8, context_channels=3).double())
+    assert {part.dtype for part in made.parameters()} == {torch.float64}
+    assert made.rate.eq(1).all()  # an NCA's change starts at zero, whatever it is given
+    x, context = torch.randn(2, 12, 8, dtype=torch.float64), torch.randn(2, 1, 3, dtype=torch.float64)
+    assert torch.equal(made(x, context=context), x)
+
+
 def test_its_backend_is_the_cell_s_too() -> None:
     model = CellGraph(Mine(Lattice((3, 4, 4)), hidden=4), in_features=16, surface_channels=1, num_steps=4)
     randomise(model, std=0.1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph.cone import LightCone
 from cellgraph.nn import Surface
 from cellgraph.ops.fused import build, load_operators
 from cellgraph.ops.fused.instruction_set import chosen_instruction_set
@@ -110,7 +111,7 @@ def test_gradcheck() -> None:
     )
 
 
-@pytest.mark.parametrize("every", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("every", [1, 2, 3, 4, 9, 10**12])
 def test_checkpointing_changes_no_bit(every: int) -> None:
     lattice = LATTICES["edges"]
     cell = busy(lattice, backend="fused", fire_rate=0.5)
@@ -153,6 +154,43 @@ def test_the_number_of_workers_changes_only_rounding(threads: int) -> None:
         torch.set_num_threads(before)
 
 
+def test_shapes_that_do_not_fit_are_refused_before_memory_is_read() -> None:
+    lattice = LATTICES["faces"]
+    cell = busy(lattice, backend="fused")
+    for shape in ((2, 61, 16), (2, 59, 16), (2, 60, 32), (2, 60, 8), (60, 16)):
+        with pytest.raises(ValueError, match=r"x must be \[batch, 60, 16\], got"):
+            cell(torch.zeros(shape))
+    x = torch.randn(3, 60, 16)
+    for shape in ((2, 60, 1), (3, 60), (3, 59, 1), (3, 60, 16)):
+        with pytest.raises(ValueError, match=r"update_mask must be \[3, 60, 1\], got"):
+            cell(x, torch.ones(shape))
+    cone = LightCone(lattice, lattice.face("back"), 2, source=lattice.face("front"))
+    own, lent = len(cone.own[0]), len(cone.lent[0])
+    for shape in ((lent - 1, 16), (lent, 32), (1, lent, 16)):
+        with pytest.raises(ValueError, match=rf"lent must be \[{lent}, 16\], got"):
+            rollout(cell, torch.zeros(2, own, 16), num_steps=2, cone=cone, lent=torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(1, 60, 1), (3, 1, 1), (60, 1), (1, 1, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
+def test_masks_broadcast_as_they_do_with_any_backend(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    cell, x = busy(LATTICES["faces"], backend="fused", step_size=0.5), torch.randn(3, 60, 16)
+    mask = (torch.rand(shape) < 0.5).to(dtype)
+    torch.testing.assert_close(cell(x, mask), twin(cell, "stencil")(x, mask), rtol=1e-4, atol=1e-5)
+
+
+def test_what_comes_out_may_be_changed_in_place_and_holds_nothing_else() -> None:
+    cell = busy(LATTICES["faces"], backend="fused")
+    x = torch.randn(2, 60, 16)
+    grads = []
+    for backend in ("fused", "stencil"):
+        last = rollout(twin(cell, backend), first := x.clone().requires_grad_(), num_steps=4).x
+        assert last.untyped_storage().nbytes() == x.untyped_storage().nbytes()
+        last[:, :3] = 0.0
+        grads.append(torch.autograd.grad(last.square().sum(), first)[0])
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-4)
+
+
 def test_where_it_does_not_fit_the_plain_step_runs() -> None:
     lattice = LATTICES["faces"]
     cell = busy(lattice, 6, 16, backend="fused")
@@ -161,6 +199,8 @@ def test_where_it_does_not_fit_the_plain_step_runs() -> None:
     x = torch.randn(2, 60, 16)
     assert cell.fuses(x)
     assert not cell.fuses(x.half())
+    assert not cell.double().fuses(x)
+    cell.float()
     assert not cell.fuses(x.to("meta"))
     with torch.autocast("cpu", torch.float16):
         assert not cell.fuses(x)

@@ -119,6 +119,12 @@ def test_over_turns_the_memory_is_what_was_asked_before() -> None:
     torch.testing.assert_close(memory, turns)
 
 
+def test_over_turns_a_block_that_shortens_the_sequence_is_refused() -> None:
+    SequenceGraph([{"kind": "cct"}], in_features=8, width=8, over="turns")
+    with pytest.raises(ValueError, match=r"no block may shorten the sequence, got strides \{'cct': 2\}"):
+        SequenceGraph([{"kind": "cct", "stride": 2}], in_features=8, width=8, over="turns")
+
+
 def test_only_as_many_turns_are_kept_as_the_blocks_take() -> None:
     model = network(blocks=[{"kind": "transformer", "heads": 2, "hidden": 8, "max_length": 2}], over="turns")
     memory = None

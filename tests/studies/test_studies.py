@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from scipy.stats import false_discovery_control, ttest_rel
 
 from cellgraph.cli.study import main
 from cellgraph.folder import RunFolder
 from cellgraph.studies import PowerLaw, StudiedRun, compare, differing, read_runs, write_study
+from cellgraph.studies.figure import draw
 
 
 def run(mrr: float, baseline: float | None = None, **config: Any) -> StudiedRun:
@@ -208,6 +210,18 @@ def test_all_four_forms_say_the_same(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "out" / "study.csv").open()))
     values = [float(row["mrr"]) for row in rows if row["system"] == "lattice" and row["model.num_steps"] == "5"]
     assert values == pytest.approx([0.55, 0.555, 0.57])
+
+
+def test_a_path_with_dollar_signs_is_no_mathematics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: shown.append(self))
+    paths = ("$HOME/a_{$x", "$HOME/b_{$x")
+    found = compare([run(0.1 * place, baseline=0.1, path=path, seed=0) for place, path in enumerate(paths)])
+    draw(found, tmp_path / "study.png")
+    (figure,) = shown
+    figure.draw_without_rendering()  # raises where mathematics cannot be read
+    names = [text.get_text().replace(r"\$", "$") for text in figure.axes[0].get_yticklabels()]
+    assert all(path in name for path, name in zip(paths, names, strict=True))
 
 
 def test_the_command_prints_and_writes(

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from cellgraph.analysis.plots import PALETTE
+from cellgraph.analysis.plots import PALETTE, plain_label
 from cellgraph.analysis.report.drawing import Picture, blank, png, titled
 from cellgraph.analysis.report.page import fill
 from cellgraph.analysis.report.subject import Numbers
@@ -211,5 +211,4 @@ def _legend(axis: Axes) -> None:
 
 
 def _short(text: str, length: int = 22) -> str:
-    # Matplotlib takes dollar signs for mathematics, and leaves out of a legend what begins with an underscore.
-    return one_line(text, length).replace("$", r"\$").lstrip("_") or "-"
+    return plain_label(one_line(text, length))

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from cellgraph.analysis.ablation import ablated, layer_regions, mean_updates
 from cellgraph.analysis.asking import Asked, compared, found, said
-from cellgraph.analysis.plots import PALETTE
+from cellgraph.analysis.plots import PALETTE, plain_label
 from cellgraph.analysis.report.drawing import Picture, blank, titled
 from cellgraph.analysis.report.subject import Numbers, Subject
 from cellgraph.analysis.states import together
@@ -130,5 +130,5 @@ def _draw(axis: Axes, rows: Numbers) -> None:
         axis.errorbar([place], [mean], yerr=ends, fmt=mark, color=PALETTE[colour], capsize=3)
     axis.axhline(0, color="#999999", linewidth=0.8)
     shown = range(0, len(rows), 1 + len(rows) // 16)
-    axis.set_xticks(list(shown), [list(rows)[place] for place in shown])
+    axis.set_xticks(list(shown), [plain_label(list(rows)[place]) for place in shown])
     axis.margins(x=0.1)

@@ -17,8 +17,9 @@ __all__ = ["jaccard", "near_repetitions", "same_marks", "shingles"]
 LETTERS = 5
 #: Length of the signatures.
 NUM_PERMUTATIONS = 128
-#: Numbers, Roman ones, and single letters but for the words "a" and "I": what tells "type 1" from "type 2".
-_MARKS = re.compile(r"\w*\d\w*|x{0,3}(?:ix|iv|v?i{0,3})|[b-z]")
+#: Numbers, Roman ones, single letters but for the words "a" and "I", and signs: what tells "type 1" from "type 2", and
+#: C++ from C#.
+_MARKS = re.compile(r"\w*\d\w*|x{0,3}(?:ix|iv|v?i{0,3})|[b-z]|\w*\W+")
 
 
 def near_repetitions(
@@ -104,7 +105,7 @@ def shingles(text: str) -> np.ndarray:
 
 
 def same_marks(one: str, other: str) -> bool:
-    """Whether two questions name the same numbers and single letters.
+    """Whether two questions name the same numbers, single letters and signs.
 
     Example:
         >>> same_marks("What is type 1?", "What is type 2?"), same_marks("What is a cell?", "What is cell?")

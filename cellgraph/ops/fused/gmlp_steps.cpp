@@ -117,8 +117,8 @@ void each_sample(Index batch, std::vector<Book>& books, const F& walk) {
 }
 
 // Memory in huge pages where there are any: the faults of small new pages cost a tenth of a training step.
-Tensor empty_in_huge_pages(Index size, const at::TensorOptions& options) {
-  Tensor tensor = at::empty({size}, options);
+Tensor empty_in_huge_pages(at::IntArrayRef shape, const at::TensorOptions& options) {
+  Tensor tensor = at::empty(shape, options);
 #ifdef MADV_HUGEPAGE
   constexpr uintptr_t page = 4096;
   uintptr_t start = reinterpret_cast<uintptr_t>(tensor.mutable_data_ptr()), end = start + tensor.nbytes();
@@ -128,15 +128,20 @@ Tensor empty_in_huge_pages(Index size, const at::TensorOptions& options) {
   return tensor;
 }
 
-// The samples' kept states, one after the other, each [batch, cells, channels], and those of the lender after each step.
+// The last state of the samples, [batch, cells, channels], and of the lender, [cells, channels]; and for backward the
+// samples' kept states before it, one after the other, and those of the lender after each step but the last. The last
+// ones are tensors of their own: who keeps them does not keep all the others, and may change them in place.
 template <class A, class S>
 std::vector<Tensor> forward(const Walk& w) {
   const Plan& plan = w.plan;
   Index channels = w.channels(), batch = w.batch(), steps = plan.steps(), room = plan.most_own * channels;
-  Tensor states = empty_in_huge_pages(w.offset(steps + 1), w.own.options());
-  Tensor lent_states = at::empty({w.lent_offset(steps + 1)}, w.own.options());
+  Tensor last = empty_in_huge_pages({batch, plan.own_after(steps), channels}, w.own.options());
+  Tensor states = empty_in_huge_pages({w.offset(steps)}, w.own.options());
+  Tensor lent_last = at::empty({plan.lent_after(steps), channels}, w.own.options());
+  Tensor lent_states = at::empty({w.lent_offset(steps)}, w.own.options());
   const A *start = w.own.const_data_ptr<A>(), *lent_start = w.lent.const_data_ptr<A>();
   A *kept = states.mutable_data_ptr<A>(), *lent_kept = lent_states.mutable_data_ptr<A>();
+  A *end = last.mutable_data_ptr<A>(), *lent_end = lent_last.mutable_data_ptr<A>();
   bool shared = batch < at::get_num_threads();
   with_cell<A, S>(w, [&](const auto& cell) {
     auto hands = cell.workers(w.parameters, 0, false);
@@ -146,6 +151,7 @@ std::vector<Tensor> forward(const Walk& w) {
     Buffer<A> spare(w.every > 1 ? 2 * spares * room : 0);
     auto state = [&](Index done, Index sample, Index place) {
       Index size = plan.own_after(done) * channels;
+      if (done == steps) return end + sample * size;
       if (w.keeps(done)) return kept + w.offset(done) + sample * size;
       return spare.data() + (2 * place + done % 2) * room;
     };
@@ -170,10 +176,11 @@ std::vector<Tensor> forward(const Walk& w) {
         cell.forward(plan.own(step), before(step, b, b), lender, w.mask<A>(step, b), state(step + 1, b, b), book, hands,
                      alone);
       });
-      cell.update(plan.lent(step), lender.x, {}, nullptr, lent_kept + w.lent_offset(step + 1), record, hands, alone);
+      A* next = step + 1 == steps ? lent_end : lent_kept + w.lent_offset(step + 1);
+      cell.update(plan.lent(step), lender.x, {}, nullptr, next, record, hands, alone);
     }
   });
-  return {states, lent_states};
+  return {last, lent_last, states, lent_states};
 }
 
 // The workers' sums of the first `count` of each of their buffers, in the first one's; the others' are set back to zero.

@@ -92,13 +92,20 @@ class FusedSteps:
 
         Raises:
             NotImplementedError: Under a functional transform.
+            ValueError: If a shape does not fit: the operator checks none and would read what lies beside a tensor.
         """
         refuse_transforms("the fused step")
+        nodes, channels = self.graph.num_nodes, parameters[0].size(-1)
+        own, others = (nodes, 0) if cone is None else (len(cone.own[0]), len(cone.lent[0]))
+        if x.dim() != 3 or x.shape[1:] != (own, channels):
+            raise ValueError(f"x must be [batch, {own}, {channels}], got {list(x.shape)}")
+        if lent is not None and lent.shape != (others, channels):
+            raise ValueError(f"lent must be [{others}, {channels}], got {list(lent.shape)}")
         narrow = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
         inputs = (x, *parameters) if lent is None else (x, lent, *parameters)
         keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-        every = every if keep else num_steps
-        masks = x.new_empty(0) if masks is None else masks.to(x.dtype).squeeze(-1).contiguous()
+        every = min(every, num_steps) if keep else num_steps
+        masks = x.new_empty(0) if masks is None else _spread(masks, (num_steps, x.size(0), nodes)).to(x.dtype)
         lent = x.new_empty(0, x.size(-1)) if lent is None else lent
         settings = (share, *self._plan(cone, num_steps), every, narrow)
         return _Steps.apply(settings, x.contiguous(), lent.contiguous(), masks, *(p.contiguous() for p in parameters))
@@ -124,23 +131,27 @@ class FusedSteps:
         return Plan(tables, centres, list(range(cone.num_steps)))
 
 
+def _spread(masks: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Update masks, ``[*shape, 1]`` or what broadcasts to that, as values side by side, ``shape``."""
+    try:
+        return masks.expand(*shape, 1).squeeze(-1).contiguous()
+    except RuntimeError:
+        wanted = [*shape[1:], 1]
+        raise ValueError(f"update_mask must be {wanted}, got {list(masks.shape[1:])}") from None
+
+
 class _Steps(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, settings: tuple[Any, ...], own: Tensor, lent: Tensor, masks: Tensor, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
         share, tables, centres, order, every, narrow = settings
-        states, lent_states = torch.ops.cellgraph.gmlp_steps(
+        last, lent_last, states, lent_states = torch.ops.cellgraph.gmlp_steps(
             own, lent, masks, share, tables, centres, order, parameters, every, narrow
         )
         ctx.settings = settings
         ctx.save_for_backward(own, lent, masks, states, lent_states, *parameters)
-        batch, channels = own.size(0), own.size(2)
-        last = [tables[10 * order[-1] + place].numel() for place in (0, 5)]
-        return (
-            states[states.numel() - batch * last[0] * channels :].view(batch, last[0], channels),
-            lent_states[lent_states.numel() - last[1] * channels :].view(last[1], channels),
-        )
+        return last, lent_last
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, lent_grad: Tensor) -> tuple[Tensor | None, ...]:
