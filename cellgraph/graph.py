@@ -56,6 +56,8 @@ class Graph:
         for name, count in (("num_nodes", num_nodes), ("num_directions", num_directions)):
             if count is not None and count > _MOST:
                 raise ValueError(f"{name} must be at most {_MOST}, got {count}")
+        # Whatever width the numbers came in: narrow ones would overflow, or be taken for a mask.
+        edge_index = edge_index.long()
         edges = edge_index.size(1)
         most = int(edge_index.max()) + 1 if edges else 0
         #: Number of cells.
@@ -70,6 +72,7 @@ class Graph:
                 raise ValueError(f"{name} must be one {noun} for each of the {edges} edges, got {_told(value)}")
         if positions is not None and not (_has_numbers(positions, 2, whole=False) and len(positions) == self.num_nodes):
             raise ValueError(f"positions must be [{self.num_nodes}, dim], got {_told(positions)}")
+        direction = direction.long()
         # By target, and by direction within a target: sums over an interval of the edges are sums over a cell's.
         order = np.lexsort((direction.numpy(), edge_index[1].numpy()))
         #: ``[2, num_edges]`` sources and targets, sorted by target and direction.

@@ -43,6 +43,18 @@ def test_a_neighbour_sum_is_the_sum_over_the_edges(backend, weight):
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)  # factors are kept in float32
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_numbers_of_any_width_are_the_same_graph(dtype: torch.dtype) -> None:
+    # 100 times 4 directions is more than a byte holds, and a tensor of bytes is a mask to torch.
+    edges, direction = torch.tensor([[0, 100, 0, 1], [100, 0, 100, 0]]), torch.tensor([0, 3, 0, 2])
+    wide, narrow = (
+        Graph(edges.to(kind), edge_direction=direction.to(kind), edge_weight="mean") for kind in (torch.long, dtype)
+    )
+    x, weight = torch.randn(2, 101, 3), torch.randn(5, 1, 3)
+    assert torch.equal(narrow.edge_weight, wide.edge_weight)
+    assert torch.equal(NeighbourSum(narrow)(x, weight), NeighbourSum(wide)(x, weight))
+
+
 def test_hops_are_networkx_s_shortest_paths():
     graph = Graph(EDGES)
     sources = torch.zeros(graph.num_nodes, dtype=torch.bool)

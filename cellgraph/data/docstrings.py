@@ -53,6 +53,8 @@ def docstring_pairs(
     if minimum < 0:
         raise ValueError(f"minimum must not be negative, got {minimum}")
     packages = tuple(LIBRARIES) if packages is None else packages
+    if isinstance(packages, str) or not packages:
+        raise ValueError(f"packages must be a list of names, got {packages!r}")
     unknown = sorted(set(packages) - LIBRARIES.keys())
     if unknown:
         raise ValueError(f"packages must be among {sorted(LIBRARIES)}, got {unknown}")

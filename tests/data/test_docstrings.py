@@ -99,6 +99,9 @@ def test_absent_packages_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"packages must be among .*'torch'.*, got \['nump'\]"):
         docstring_pairs(packages=["numpy", "nump"])
+    for packages in ("numpy", []):
+        with pytest.raises(ValueError, match="packages must be a list of names, got"):
+            docstring_pairs(packages=packages)
     with pytest.raises(ValueError, match="limit must be at least 1, got 0"):
         docstring_pairs(limit=0)
     with pytest.raises(ValueError, match="minimum must not be negative, got -1"):
