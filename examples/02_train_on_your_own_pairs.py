@@ -17,7 +17,7 @@ def main() -> None:
     data = PairDataset.of(pairs, teacher="lsa").split(test=200, validation=100)
     model = PairModel(data, Lattice((3, 5, 5)), num_steps=2)
     # Compiled steps are faster, after the minutes that compiling takes.
-    model.fit(max_steps=100, compile=False)
+    model.fit(max_steps=100, batch_size=32, compile=False)
     print(model.evaluate())
 
 

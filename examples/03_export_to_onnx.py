@@ -20,8 +20,8 @@ from cellgraph.integrations.export import export_onnx, export_torch
 
 def main(folder: str = ".") -> None:
     torch.manual_seed(0)
-    cell = GMLPCell(Lattice((6, 8, 8)), channels=32, hidden=64, memory_channels=8)
-    model = CellGraph(cell, in_features=96, surface_channels=2, num_steps=6).eval()
+    cell = GMLPCell(Lattice((3, 8, 8)), channels=32, hidden=64, memory_channels=8)
+    model = CellGraph(cell, in_features=96, surface_channels=2, num_steps=3).eval()
     # A new network changes nothing; one that has something to say shows more.
     torch.nn.init.normal_(cell.out_weight, std=0.05)
     for report in (export_onnx(model, Path(folder) / "cube.onnx"), export_torch(model, Path(folder) / "cube.pt2")):
