@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -96,10 +97,14 @@ class Ends(Pretrained):
                 f"surface_channels must fit the {num_channels} channels of the state that are not memory, "
                 f"got {self.input_surface.channels}"
             )
-        options = {"name": adapter} if isinstance(adapter, str) else dict(adapter)
+        options = dict(adapter) if isinstance(adapter, Mapping) else {"name": adapter}
         name = options.pop("name", None)
-        if name not in ADAPTERS:
+        if not isinstance(name, str) or name not in ADAPTERS:
             raise ValueError(f"adapter must be one of {sorted(ADAPTERS)}, got {name!r}")
+        # The first two are the widths.
+        taken = list(inspect.signature(ADAPTERS[name]).parameters)[2:]
+        if unknown := sorted(options.keys() - set(taken)):
+            raise ValueError(f"the adapter {name} takes {', '.join(taken) or 'no options'}; got {', '.join(unknown)}")
         if path not in PATHS:
             raise ValueError(f"path must be one of {PATHS}, got {path!r}")
         self.question_adapter = ADAPTERS[name](in_features, width, **options)

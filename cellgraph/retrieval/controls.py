@@ -49,8 +49,10 @@ class Control(Pretrained):
 
     def config(self) -> dict[str, Any]:
         """All that it takes to build the model again, as plain types."""
-        name = next(name for name, kind in ADAPTERS.items() if type(self.answer_adapter) is kind)
-        return {"kind": type(self).__name__, "adapter": {"name": name, **self.answer_adapter.config()}}
+        names, kind = {made: name for name, made in ADAPTERS.items()}, type(self.answer_adapter)
+        if kind not in names:
+            raise ValueError(f"the adapter must be one of {sorted(ADAPTERS)} to be saved, got a {kind.__name__}")
+        return {"kind": type(self).__name__, "adapter": {"name": names[kind], **self.answer_adapter.config()}}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Control:

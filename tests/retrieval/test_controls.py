@@ -106,6 +106,9 @@ def test_training_moves_all_that_is_in_use_and_nothing_else(adapter):
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="one surface width, got 9 and 8"):
         AdaptersAlone(LinearAdapter(12, 9), LinearAdapter(12, 8))
+    mine = type("Mine", (LinearAdapter,), {})
+    with pytest.raises(ValueError, match=r"adapter must be one of .* to be saved, got a Mine"):
+        AdaptersAlone(mine(12, 9), mine(12, 9)).config()
     with pytest.raises(ValueError, match="hidden must be positive"):
         LinearMLP(*adapters(), hidden=0)
     with pytest.raises(ValueError, match="positive numbers, got 0 and 225"):
