@@ -132,14 +132,22 @@ def home(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def trained(tmp_path: Path) -> Path:
-    folder = home(tmp_path / "home")
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of own parts, and a copy of the run from before any verb went on with it."""
+    folder = home(tmp_path_factory.mktemp("own") / "home")
     done = run_inside(folder, "train", *SMALL, *OWN)
     assert done.returncode == 0, done.stderr
     assert made(folder) == {"Cell 5", "Teacher 12", "Centre 1.0"}
     forget()
+    shutil.copytree(folder / "run", folder / "copy")
     return folder
+
+
+@pytest.fixture
+def trained(started: Path) -> Path:
+    made(started)
+    return started
 
 
 def test_a_run_of_own_parts_is_gone_on_with_by_every_verb(trained: Path, tmp_path: Path) -> None:
@@ -173,12 +181,14 @@ def load_kind(run: Path) -> Any:
     return json.loads((run / "model" / "config.json").read_text())["cell"]["kind"]
 
 
-@pytest.mark.parametrize("verb", [["evaluate"], ["ask"], ["report"], ["export", "--torch", "x.pt2"], ["info"]])
+@pytest.mark.parametrize(
+    "verb", [["evaluate"], ["ask"], ["report", "--quick"], ["export", "--torch", "x.pt2"], ["info"]]
+)
 def test_somebody_elses_run_builds_nothing_of_its_own(trained: Path, tmp_path: Path, verb: list[str]) -> None:
     # It is unpacked where its module lies beside it: that is in reach, and is not touched.
     place = tmp_path / "download"
     place.mkdir()
-    shutil.copytree(trained / "run", place / "run")
+    shutil.copytree(trained / "copy", place / "run")
     shutil.copy(trained / "mine.py", place)
     arguments = [verb[0], "run", *verb[1:], *(["where is a u"] if verb == ["ask"] else [])]
     done = run_inside(place, *arguments)
@@ -195,8 +205,10 @@ def test_somebody_elses_run_builds_nothing_of_its_own(trained: Path, tmp_path: P
 
 def test_another_configuration_than_the_one_started_is_somebody_elses(trained: Path) -> None:
     path = trained / "run" / "config.yaml"
-    path.write_text(path.read_text().replace("mine.Centre", "mine.mark"))
+    kept = path.read_text()
+    path.write_text(kept.replace("mine.Centre", "mine.mark"))
     done = run_inside(trained, "evaluate", "run")
+    path.write_text(kept)
     assert "got _target_: mine.Cell, mine.Teacher, mine.shortness, mine.mark" in done.stderr
     assert made(trained) == set()
 

@@ -23,6 +23,10 @@ def command(*arguments: object) -> list[str]:
 OPERATORS = cache_folder() / "operators"
 
 
+#: Only with these may a configuration say whether it is a sweep. Hydra composes all of it once before, to find out.
+MODES = ("-m", "--multirun", "--config-dir", "sweep=", "hydra.mode=")
+
+
 def environment(folder: Path) -> dict[str, str]:
     """Variables of a process with a cache of its own, but for the operators that were built."""
     cache = folder / "cache"
@@ -54,6 +58,8 @@ def run_inside(folder: Path, *arguments: object, **variables: str) -> subprocess
         patch.setattr(sys, "argv", ["cellgraph", *map(str, arguments)])
         for name, value in (environment(folder) | variables).items():
             patch.setenv(name, value)
+        if not any(str(argument).lstrip("+").startswith(MODES) for argument in arguments):
+            patch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *given, **options: None)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 main()

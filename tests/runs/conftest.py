@@ -1,0 +1,3 @@
+"""Fixtures of the tests of runs."""
+
+from undrawn import undrawn as undrawn
