@@ -25,7 +25,7 @@ NEEDS_ONNX = pytest.mark.skipif(not HAS_ONNX, reason="onnx, onnxscript and onnxr
 
 
 def network(
-    lattice: Lattice | None = None, *, num_steps: object = 4, cell: dict | None = None, **options: object
+    lattice: Lattice | None = None, *, num_steps: object = 3, cell: dict | None = None, **options: object
 ) -> CellGraph:
     lattice = lattice or Lattice((3, 3, 3), boundary=("open", "periodic", "open"))
     gmlp = GMLPCell(lattice, 6, **{"hidden": 8, "heads": 2, **(cell or {})})
@@ -42,7 +42,7 @@ def masked() -> Lattice:
 
 NETWORKS = {
     "memory, clamped": lambda: network(cell={"memory_channels": 2}, injection="clamped"),
-    "mask, layers, rate": lambda: network(masked(), cell={"sharing": "layer", "fire_rate": 0.5}, num_steps=(4, 5)),
+    "mask, layers, rate": lambda: network(masked(), cell={"sharing": "layer", "fire_rate": 0.5}, num_steps=(3, 4)),
     "2-D, scatter, own cells": lambda: network(
         Lattice((3, 4), 8), cell={"backend": "scatter", "sharing": "cell"}, input_nodes="top", output_nodes="bottom"
     ),
@@ -82,7 +82,7 @@ def test_a_torch_program_gives_what_the_network_gives(name: str, tmp_path: Path)
 @pytest.mark.parametrize("name", ["memory, clamped", pytest.param("mask, layers, rate", marks=pytest.mark.slow)])
 def test_an_onnx_model_gives_what_the_network_gives(name: str, tmp_path: Path) -> None:
     model = NETWORKS[name]().eval()
-    report = export_onnx(model, tmp_path / "cube.onnx", num_steps=6)
+    report = export_onnx(model, tmp_path / "cube.onnx", num_steps=4)
     assert report.difference <= 1e-5
     question, memory = torch.randn(9, 7), None
     np.save(tmp_path / "question.npy", question.numpy())
@@ -102,7 +102,7 @@ np.savez("out.npz", **dict(zip([y.name for y in session.get_outputs()], outputs)
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=120)
-    out = model(question, memory, num_steps=6)
+    out = model(question, memory, num_steps=4)
     with np.load(tmp_path / "out.npz") as found:
         assert tuple(found) == report.outputs
         for key, wanted in zip(report.outputs, (out.embedding, out.surface, out.query, out.memory), strict=False):
@@ -155,13 +155,13 @@ def test_a_program_of_steps_gives_what_the_automaton_gives(name: str, write: Cal
     cell = make(graph, context_channels=2, **options)
     randomise(cell, std=0.3)
     automaton = Automaton(cell, task).eval()
-    report = write(automaton, tmp_path / "cells", num_steps=3)
+    report = write(automaton, tmp_path / "cells", num_steps=2)
     assert report.difference <= 1e-5
     batch = task.sample(7, torch.Generator().manual_seed(9))
-    draws = (torch.rand(3, 7, graph.num_nodes, 1) < 0.5).float()
+    draws = (torch.rand(2, 7, graph.num_nodes, 1) < 0.5).float()
     given = {"state": batch.x, "context": batch.context, "update_masks": draws}
     wanted = batch.x
-    for step in range(3):
+    for step in range(2):
         wanted = cell(wanted, draws[step] if options == RANDOM or "order" in options else None, batch.context)
         wanted = wanted if clamped is None else clamped.clamp(wanted, batch.x)
     inputs = [given[name] for name in report.inputs]
