@@ -19,7 +19,7 @@ class ConvTokenizer(Block):
         stride: By how much the pooling shortens the sequence.
 
     Raises:
-        ValueError: If a length is even or a number not positive.
+        ValueError: If a length is even, a number not positive, or the stride longer than what a place hears.
     """
 
     kind = "cct"
@@ -31,6 +31,9 @@ class ConvTokenizer(Block):
                 raise ValueError(f"{name} must be odd and positive, got {value}")
         if stride < 1:
             raise ValueError(f"stride must be positive, got {stride}")
+        if stride > kernel + pool - 1:
+            heard = f"kernel={kernel} and pool={pool} hear {kernel + pool - 1} tokens"
+            raise ValueError(f"stride={stride} would leave tokens unheard: {heard}")
         super().__init__(width, kernel=kernel, pool=pool, stride=stride)
         self.stride = stride
         self.convolution = nn.Conv1d(width, width, kernel, padding=kernel // 2)

@@ -311,6 +311,7 @@ def test_a_sweep_whose_runs_have_two_processes_each(tmp_path: Path) -> None:
     done = run("-m", "processes=2", "seed=0,1", "hydra.sweep.dir=none", "data.source.path=missing.jsonl")
     assert done.returncode != 0
     assert "missing.jsonl" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
