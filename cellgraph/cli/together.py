@@ -14,9 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from cellgraph.interruption import Interrupted, interruptible
-from cellgraph.numbers import integer
 from cellgraph.reading import read_json
 from cellgraph.runs import load_experiment
+from cellgraph.runs.building import check_processes
 
 
 def wanted(count: object) -> int:
@@ -28,9 +28,7 @@ def wanted(count: object) -> int:
     Raises:
         ValueError: If it is no number of processes.
     """
-    count = integer("processes", count)
-    if count < 1:
-        raise ValueError(f"processes must be at least 1, got {count}")
+    count = check_processes(count)
     return 0 if count == 1 or "TORCHELASTIC_RUN_ID" in os.environ else count
 
 

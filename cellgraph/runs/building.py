@@ -54,9 +54,22 @@ def build_experiment(config: Mapping[str, Any], folder: str | Path | RunFolder, 
         node = config[group] if group in needed else config.get(group) or {}
         if not isinstance(node, Mapping):
             raise ValueError(f"{group} must be settings by name, got {node!r:.80}")
+    check_processes(config.get("processes", 1))
     torch.manual_seed(integer("seed", config["seed"]))
     make = _automaton if is_automaton(config) else _question_answering
     return make(config, RunFolder(folder))
+
+
+def check_processes(count: Any) -> int:
+    """The number of processes that are to train together.
+
+    Raises:
+        ValueError: If it is no whole number, or none at all.
+    """
+    count = integer("processes", count)
+    if count < 1:
+        raise ValueError(f"processes must be at least 1, got {count}")
+    return count
 
 
 def is_automaton(config: Mapping[str, Any]) -> bool:
