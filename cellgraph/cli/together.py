@@ -52,13 +52,14 @@ def run_together(count: int) -> float:
     folders = [s.path.partition("://")[2] for s in job.runtime.config_sources if s.provider == "command-line"]
     flags = [f"--config-dir={folder}" for folder in folders]
     # A free port for each run, so that a launcher may start several at once.
-    start = [sys.executable, "-m", __name__, "--standalone", f"--nproc-per-node={count}", "-m", "cellgraph"]
+    torchrun = [sys.executable, "-m", "cellgraph.cli.torchrun", "--standalone", f"--nproc-per-node={count}"]
     verb = sys.argv[0].split()[-1]
     # A file of the group `sweep` among the overrides asks for a sweep.
     rest = [*flags, "hydra.mode=RUN", *chosen, *job.overrides.task]
+    command = [*torchrun, "-m", "cellgraph", verb, *rest]
     # The cores are shared out; torchrun would give each process one thread and say so.
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
-    with interruptible(), subprocess.Popen([*start, verb, *rest], env=threads | os.environ) as child:
+    with interruptible(), subprocess.Popen(command, env=threads | os.environ) as child:
         try:
             code = child.wait()
         except Interrupted as stop:
@@ -77,24 +78,3 @@ def _score(folder: Path) -> float:
     """The validation figure that chose the weights of a trained run."""
     experiment = load_experiment(folder)
     return float(read_json(experiment.folder.training).get(f"val/{experiment.task.monitor}", math.nan))
-
-
-def torchrun() -> int:
-    """What torchrun does with the arguments of this process, without its report where one of the processes fails, who
-    has said why; the exit code."""
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import main
-
-    try:
-        main()
-    except ChildFailedError as failed:
-        code = failed.get_first_failure()[1].exitcode
-        return code if code > 0 else 128 - code
-    except SignalException as stop:
-        return 128 + stop.sigval
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(torchrun())

@@ -8,27 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from inspected import GOOD, found
 
 from cellgraph.data import QAPair, Rows, clean_pairs, normalise_text, read_rows
-from cellgraph.data.checks import CheckSettings, Inspection, inspect_pairs
+from cellgraph.data.checks import CheckSettings, inspect_pairs
 from cellgraph.data.checks.near import shingles
 
 pytest.importorskip("datasketch")
 pytest.importorskip("ftfy")
 pytest.importorskip("py3langid")
-
-THINGS = ["river", "lamp", "copper", "violin", "glacier", "bakery", "parliament", "spider", "telescope", "harvest"]
-DEEDS = ("measure", "repair", "describe", "transport")
-GOOD = [
-    QAPair(
-        f"How would an expert {deed} the {thing} in practice?",
-        f"To {deed} a {thing}, an expert first studies how the {thing} came about, and then chooses tools that "
-        f"{deed.upper()} well; apprentices of the {thing} guild learn it over {number + 2} long winters.",
-        topic=f"{thing} {deed}",
-    )
-    for number, thing in enumerate(THINGS)
-    for deed in DEEDS
-]
 
 
 def bag(texts: list[str]) -> np.ndarray:
@@ -40,10 +28,6 @@ def bag(texts: list[str]) -> np.ndarray:
         for word in normalise_text(text).split():
             counts[row, place[word]] += 1
     return counts
-
-
-def found(inspection: Inspection) -> list[tuple[int, str, int | None]]:
-    return [(finding.row, finding.kind, finding.repeats) for finding in inspection.findings]
 
 
 def inspected(planted: list[QAPair], **options: object) -> list[tuple[int, str, int | None]]:
@@ -249,57 +233,6 @@ def test_dialogues_stay_or_go_as_a_whole() -> None:
     result = inspect_pairs(pairs)
     assert found(result) == [(2, "exact", 0), (3, "exact", 1), (4, "dialogue", None), (5, "unreadable", None)]
     assert result.clean() == [*pairs[:2], *pairs[6:]]
-
-
-def test_leakage_between_the_parts_of_a_file() -> None:
-    new = QAPair(
-        "Who tunes an organ of a thousand pipes?", "A builder of organs with a patient assistant.", topic="organ"
-    )
-    pairs = [
-        *GOOD[:4],
-        QAPair(GOOD[0].question, "Trained on the answer, asked the same."),  # the question is held out
-        QAPair("What would nobody ask of anyone?", GOOD[1].answer),  # the answer is
-        QAPair("Is there more to say of it?", "There always is more to say.", topic=GOOD[2].topic),  # the topic is
-        QAPair(GOOD[3].question.replace("expert", "experts"), GOOD[3].answer),  # nearly the pair is
-        new,
-        new,
-    ]
-    parts = ["test", "dev", "test", "validation", *["train"] * 6]
-    result = inspect_pairs(Rows(pairs, parts=parts), CheckSettings(without=("language",)))
-    assert found(result) == [
-        (4, "leak", 0),
-        (5, "answer", 1),
-        (5, "shared", 1),
-        (6, "shared", 2),
-        (7, "leak", 3),
-        (7, "answer", 3),
-        (7, "shared", 3),
-        (9, "exact", 8),
-    ]
-    # What is judged by stays, also where it comes later in the file.
-    turned = inspect_pairs(Rows(pairs[::-1], parts=parts[::-1]), CheckSettings(without=("language",)))
-    assert [pair for pair in pairs if pair in turned.clean()] == [*GOOD[:4], *pairs[5:7], new, new]
-
-
-def test_two_parts_to_train_with_may_share() -> None:
-    pairs = [QAPair("Who may be asked twice?", "Anyone."), QAPair("Who may be asked twice?", "Nobody."), *GOOD[:1]]
-    result = inspect_pairs(Rows(pairs, parts=["train", "extra", "test"]), CheckSettings(without=("language",)))
-    assert found(result) == [(1, "question", 0)]
-
-
-def test_parts_of_other_names_are_told_of() -> None:
-    result = inspect_pairs(Rows(GOOD[:2], parts=["fold 1", "fold 2"]), CheckSettings(without=("language",)))
-    assert result.undone["leakage"] == (
-        "no part of the split is called test, validation or the like, they are 'fold 1', 'fold 2'"
-    )
-    with pytest.raises(ValueError, match="expected a part for each of 2 rows, got 1"):
-        Rows(GOOD[:2], parts=["test"])
-
-
-def test_a_dialogue_in_two_parts_leaks() -> None:
-    pairs = [QAPair("One goes on", "to two", dialogue="a"), QAPair("Two goes on", "to three", dialogue="a", turn=1)]
-    result = inspect_pairs(Rows(pairs, parts=["train", "test"]))
-    assert found(result) == [(0, "leak", 1)]
 
 
 def test_neighbours_and_coherence_against_cosines_by_hand() -> None:
