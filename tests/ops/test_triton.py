@@ -70,6 +70,22 @@ def test_equals_the_reference(dim: int, count: int, boundary: tuple[str, ...], m
         torch.testing.assert_close(a, b, msg=lambda text, n=name: f"{n}: {text}")
 
 
+class Whole(int):
+    """A number that refuses the remainder of a negative one: compiled, that is negative, and Python's is not."""
+
+    def __rmod__(self, other: int) -> int:
+        assert other >= 0, f"{other} % {self} is {other % int(self)} in Python, {-(-other % int(self))} on a GPU"
+        return other % int(self)
+
+
+def test_remainders_are_what_a_gpu_makes_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_stencil, "len", lambda tensors: Whole(len(tensors)), raising=False)
+    lattice = Lattice((4, 3), 8)
+    expected = with_gradients(lattice, "scatter", *(tensors := [draw(2, 12, 3), draw(9, 1, 3), draw(2, 12, 3)]))
+    for a, b in zip(with_gradients(lattice, "triton", *tensors), expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @pytest.mark.parametrize("channels", [1, 16, 130, 300])
 def test_any_width_and_many_rows_a_program(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Widths over a block of channels, and more rows than there are programs for the gradient of the weights."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,21 +22,31 @@ from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
 
+#: What a cell's scores ``[..., 10]`` are worth, beside the classes ``[...]``.
+CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": lambda scores, labels: F.cross_entropy(scores.movedim(-1, 1), labels, reduction="none"),
+    "squared": lambda scores, labels: (scores - F.one_hot(labels, CLASSES)).square().sum(-1) / 2,
+}
+
 
 class SelfClassification(Task):
     r"""Every cell sees one pixel and must know the whole image's class, as in `"Self-classifying MNIST Digits"
     <https://distill.pub/2020/selforg/mnist/>`_ (Randazzo et al. 2020), background included.
 
     A cell is told its pixel at every step, as context, and starts with it in its channel 10; channels 0 to 9 are its
-    scores of the classes. The loss is the mean cross-entropy over the cells.
+    scores of the classes. The loss is the mean over the cells of the cross-entropy, which asks for scores that grow for
+    ever, or of half the squared distance of the scores from one for the class and zero for the others, which is at rest
+    once it is right (there in the section "Stabilizing the classification"). Damage shows the cells another digit,
+    while they are as the one before has left them.
 
     Args:
         channels: Channels of the state.
         neighbourhood: The lattice's.
+        criterion: ``"cross_entropy"`` or ``"squared"``.
         seeds: Plain classifiers that the automaton is compared with, by their seeds.
 
     Raises:
-        ValueError: If there is no channel beside the scores.
+        ValueError: If there is no channel beside the scores, or the criterion is unknown.
 
     Example:
         >>> task = SelfClassification(16)
@@ -50,11 +61,15 @@ class SelfClassification(Task):
     context_channels = 1
 
     @plain_numbers
-    def __init__(self, channels: int = 24, *, neighbourhood: int = 8, seeds: int = 3) -> None:
+    def __init__(
+        self, channels: int = 24, *, neighbourhood: int = 8, criterion: str = "cross_entropy", seeds: int = 3
+    ) -> None:
         if channels <= CLASSES:
             raise ValueError(f"channels must be more than the {CLASSES} scores, got {channels}")
+        if criterion not in CRITERIA:
+            raise ValueError(f"criterion must be one of {list(CRITERIA)}, got {criterion!r}")
         super().__init__(Lattice((SIDE, SIDE), neighbourhood))
-        self.channels, self.seeds = channels, seeds
+        self.channels, self.criterion, self.seeds = channels, criterion, seeds
         self.training_images, self.choosing_images, self.held_out = digit_images()
 
     def sample(self, size: int, generator: torch.Generator) -> Batch:
@@ -62,10 +77,15 @@ class SelfClassification(Task):
         return self._batch(self.training_images.draw(size, generator))
 
     def loss(self, x: Tensor, batch: Batch) -> Tensor:
-        """The mean cross-entropy of the cells' scores."""
+        """The criterion on the cells' scores, in the mean over the cells."""
         assert batch.target is not None
         labels = batch.target[:, None].expand(x.shape[:2])
-        return F.cross_entropy(x[..., :CLASSES].transpose(1, 2), labels, reduction="none").mean(1)
+        return CRITERIA[self.criterion](x[..., :CLASSES], labels).mean(1)
+
+    def damage(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Show the cells another digit."""
+        others = self.training_images.draw(len(batch), generator)
+        return replace(batch, target=others.labels, context=others.pixels[..., None])
 
     def agreement(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The class that most cells vote for, ``[size]``, and the share of cells that do."""

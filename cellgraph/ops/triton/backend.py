@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Triton(GridBackend):
-    """Triton kernels; checked in Triton's interpreter and compiled for a GPU, but run and timed on none yet."""
+    """Triton kernels: the sum, and most of a step of the gated cell."""
 
     name = "triton"
     is_opaque = True

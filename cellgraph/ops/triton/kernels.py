@@ -35,7 +35,8 @@ def neighbour_sum_kernel(
     total = tl.zeros([BLOCK_ROWS, BLOCK_CHANNELS], dtype=wide)
     for k in range(TAPS):
         # The offsets are sorted and symmetric: the opposite of the k-th is the k-th from their end; the centre is last.
-        place = (TAPS - 2 - k) % TAPS if TRANSPOSED else k
+        # Compiled, a remainder has the sign of what is divided, unlike Python's: that must not be negative.
+        place = (2 * TAPS - 2 - k) % TAPS if TRANSPOSED else k
         source = tl.load(neighbours + place * num_nodes + node, mask=row < num_rows, other=-1).to(tl.int64)
         there = inside & (source >= 0)[:, None]
         values = tl.load(x + (row - node + source)[:, None] * channels + channel[None, :], mask=there, other=0.0)

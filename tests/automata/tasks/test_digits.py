@@ -55,6 +55,28 @@ def test_cells_vote_and_the_loss_is_their_mean_cross_entropy():
     np.testing.assert_allclose(task.loss(x, Batch(x, target)).numpy(), expected, rtol=1e-5)
 
 
+def test_the_squared_criterion_is_half_the_distance_from_the_class():
+    task = SelfClassification(12, criterion="squared")
+    x = torch.zeros(2, 64, 12)
+    x[0, :, 7] = 1.0  # at rest where seven is right
+    x[0, :16, 3] = 2.0
+    x[1, :, 0] = 0.5
+    expected = [16 / 64 * 2.0**2 / 2, (0.5**2 + 1.0**2) / 2]
+    np.testing.assert_allclose(task.loss(x, Batch(x, torch.tensor([7, 4]))).numpy(), expected, rtol=1e-6)
+
+
+def test_damage_shows_other_digits_to_the_cells_as_they_are():
+    task = SelfClassification(12)
+    batch = task.sample(30, torch.Generator().manual_seed(0))
+    batch.x.normal_(generator=torch.Generator().manual_seed(1))
+    other = task.damage(batch, torch.Generator().manual_seed(2))
+    assert torch.equal(other.x, batch.x)
+    assert (other.target != batch.target).sum() > 15  # nine of ten in the mean
+    shown = {(*row.tolist(), int(label)) for row, label in zip(other.context[..., 0], other.target, strict=True)}
+    known = zip(task.training_images.pixels, task.training_images.labels, strict=True)
+    assert shown <= {(*row.tolist(), int(label)) for row, label in known}
+
+
 def test_cells_that_do_nothing_say_zero_and_the_plain_classifiers_do_better():
     task = SelfClassification(12, seeds=1)
     figures = task.evaluate(Still(task.lattice, 12, 1), num_steps=2)
@@ -105,3 +127,5 @@ def test_bad_arguments_are_named():
         Passage(4)
     with pytest.raises(ValueError, match="more than the 10 scores, got 10"):
         SelfClassification(10)
+    with pytest.raises(ValueError, match=r"criterion must be one of \['cross_entropy', 'squared'\], got 'absolute'"):
+        SelfClassification(12, criterion="absolute")
