@@ -34,8 +34,7 @@ class NeighbourSum(nn.Module):
     ``stencil``  shifted slices of the full grid; made to be compiled
     ``conv``     a depthwise convolution over the full grid; weights shared by all cells only
     ``fused``    ``stencil``, but a :class:`~cellgraph.nn.GMLPCell` on a CPU takes whole steps by one C++ operator
-    ``triton``   Triton kernels for GPUs, where triton is installed; checked in Triton's interpreter and
-                 compiled for a GPU, but run and timed on none yet
+    ``triton``   Triton kernels for GPUs, where triton is installed
     ``auto``     ``stencil``, on other graphs ``scatter``; once a cell's :meth:`~cellgraph.nn.Cell.compile_step`
                  was called, what a short trial of all that fit finds to be the fastest
     ============ ====================================================================================

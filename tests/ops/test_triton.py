@@ -73,17 +73,32 @@ def test_equals_the_reference(dim: int, count: int, boundary: tuple[str, ...], m
 class Whole(int):
     """A number that refuses the remainder of a negative one: compiled, that is negative, and Python's is not."""
 
+    asked = 0
+
     def __rmod__(self, other: int) -> int:
         assert other >= 0, f"{other} % {self} is {other % int(self)} in Python, {-(-other % int(self))} on a GPU"
+        Whole.asked += 1
         return other % int(self)
 
 
+@pytest.mark.skipif(DEVICE == "cuda", reason="the kernels are compiled, and nothing can look into them")
 def test_remainders_are_what_a_gpu_makes_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_stencil, "len", lambda tensors: Whole(len(tensors)), raising=False)
+    monkeypatch.setattr(Whole, "asked", 0)
     lattice = Lattice((4, 3), 8)
     expected = with_gradients(lattice, "scatter", *(tensors := [draw(2, 12, 3), draw(9, 1, 3), draw(2, 12, 3)]))
     for a, b in zip(with_gradients(lattice, "triton", *tensors), expected, strict=True):
         torch.testing.assert_close(a, b)
+    assert Whole.asked
+
+
+def test_more_places_than_32_bits_count_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    lattice = Lattice((4, 3), 8)
+    monkeypatch.setattr(triton_backend, "MOST_PLACES", 9 * 12)
+    GMLPCell(lattice, 4, hidden=4, heads=2, backend="triton")
+    monkeypatch.setattr(triton_backend, "MOST_PLACES", 9 * 12 - 1)
+    with pytest.raises(ValueError, match="'triton' counts up to 107 places of neighbours, got 12 cells"):
+        GMLPCell(lattice, 4, hidden=4, heads=2, backend="triton")
 
 
 @pytest.mark.parametrize("channels", [1, 16, 130, 300])

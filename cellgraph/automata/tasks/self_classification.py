@@ -35,9 +35,9 @@ class SelfClassification(Task):
 
     A cell is told its pixel at every step, as context, and starts with it in its channel 10; channels 0 to 9 are its
     scores of the classes. The loss is the mean over the cells of the cross-entropy, which asks for scores that grow for
-    ever, or of half the squared distance of the scores from one for the class and zero for the others, which is at rest
-    once it is right (there in the section "Stabilizing the classification"). Damage shows the cells another digit,
-    while they are as the one before has left them.
+    ever, or, as the same article does to make a decision last, of half the squared distance of the scores from one for
+    the class and zero for the others. Damage shows settled cells an image that is drawn anew, mostly of another digit;
+    their states stay.
 
     Args:
         channels: Channels of the state.
@@ -83,7 +83,7 @@ class SelfClassification(Task):
         return CRITERIA[self.criterion](x[..., :CLASSES], labels).mean(1)
 
     def damage(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Show the cells another digit."""
+        """Show the cells, as they are, images drawn anew."""
         others = self.training_images.draw(len(batch), generator)
         return replace(batch, target=others.labels, context=others.pixels[..., None])
 

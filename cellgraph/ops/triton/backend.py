@@ -19,6 +19,9 @@ from cellgraph.ops.triton.stencil import triton_sum
 if TYPE_CHECKING:
     from cellgraph.ops.neighbour_sum import NeighbourSum
 
+#: Places that the table of neighbours may have: the kernels count them in 32 bits.
+MOST_PLACES = 2**31 - 1
+
 
 class Triton(GridBackend):
     """Triton kernels: the sum, and most of a step of the gated cell."""
@@ -35,8 +38,10 @@ class Triton(GridBackend):
         return None
 
     def fits(self, case: Case) -> str | None:
-        """A lattice on a GPU, each offset's opposite an offset."""
+        """A lattice on a GPU, each offset's opposite an offset, of no more cells than can be counted."""
         graph = case.graph
+        if (graph.num_directions + 1) * graph.num_nodes > MOST_PLACES:
+            return f"counts up to {MOST_PLACES:,} places of neighbours, got {graph.num_nodes:,} cells"
         if isinstance(graph, Lattice) and not graph.is_symmetric:
             return f"needs the opposite of each offset, got {graph.offsets}"
         if case.device is not None and case.device.type != "cuda" and not self.is_simulated:
