@@ -70,7 +70,7 @@ def new_network(model: CellGraph, *, backend: str | None = None, seed: int = 0) 
     if backend is not None:
         cell["backend"] = backend
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         fresh = CellGraph(built_cell(model.lattice, cell), **config)
     fresh.to(model.cell.dtype)
     for name in ("question_adapter", "answer_adapter", "path"):

@@ -31,7 +31,7 @@ class Batch:
     def tensors(self) -> dict[str, Tensor]:
         """What there is, by name."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: tensor for name, tensor in named.items() if tensor is not None}
+        return {name: tensor for name, tensor in named.items() if isinstance(tensor, Tensor)}
 
     def to(self, device: torch.device | str) -> Batch:
         """The samples on a device."""

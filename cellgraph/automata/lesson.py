@@ -71,12 +71,19 @@ class AutomatonLesson(Lesson):
         settings: How.
 
     Raises:
-        ValueError: If the curriculum starts with fewer steps than there are states that the loss is taken at.
+        ValueError: If the pool never lets a sample start anew, or the curriculum starts with fewer steps than there are
+            states that the loss is taken at.
     """
 
     def __init__(self, task: Task, settings: AutomatonSettings) -> None:
         self.settings = settings
         self.pool, self.curriculum = task.pool, task.curriculum or Curriculum()
+        if self.pool is not None and self.pool.is_closed:
+            raise ValueError(
+                "a pool must let samples start anew (reseed, max_age) or keep no more than the cells' memory "
+                f"(memory_channels, for a cell with some), got reseed {self.pool.reseed}, "
+                f"max_age {self.pool.max_age} and memory_channels {self.pool.memory_channels}"
+            )
         self.shardable = not self.curriculum.shapes
         least = self.curriculum.steps(0.0, settings.steps)[0]
         if settings.supervise > least:

@@ -84,6 +84,11 @@ class SamplePool:
         self.samples: Batch | None = None
         self.age = torch.zeros(size, dtype=torch.long)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether what it once drew is all that it will ever hand out."""
+        return not self.memory_channels and not self.reseed and self.max_age is None
+
     def draw(
         self, task: Task, size: int, generator: torch.Generator, *, device: torch.device | str = "cpu"
     ) -> tuple[Tensor, Batch]:
@@ -170,7 +175,7 @@ class SamplePool:
             return torch.arange(len(index))
         drawn = self.samples.select(index).to(device)
         with torch.no_grad():
-            loss = task.loss(drawn.x, drawn).float().cpu().nan_to_num(torch.inf)
+            loss = task.loss(drawn.x, drawn).float().cpu().nan_to_num(torch.inf, posinf=torch.inf)
         if not self.ranked:
             chance = torch.rand(len(index), generator=generator)
             loss = torch.where(loss.isinf(), loss, chance)

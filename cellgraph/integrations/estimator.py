@@ -115,7 +115,7 @@ class CellGraphRegressor(
         answer = self._padded(self._y_scaler, targets).float()
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             model = self._new_model()
             self._start(model, question, answer)
         settings = TrainSettings(

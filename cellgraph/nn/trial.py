@@ -70,7 +70,8 @@ class Trial:
     way. In a light cone an operator of whole steps is tried against the cone's tables.
 
     Attributes:
-        cell: The cell; nothing in it changes, nor in the process's random state.
+        cell: The cell. Its weights stay, and so does the process's random state; in which way it takes its steps is
+            left open, until one is taken.
         x: A state: its dtype, device and number of samples count.
         cone: The cells to compute, all of them by default.
         context: Whether cells are given a context.
@@ -103,7 +104,7 @@ class Trial:
         """The fastest way, and what was measured: now, or on an earlier occasion of the same kind on this machine."""
         ways = {str(way): way for way in self.ways()}
         timed = self.x.device.type in ("cpu", "cuda") and self.cell.lattice.num_nodes <= LARGEST
-        # Without a trial, a compiled step of the default backend is believed to be faster than any uncompiled one.
+        # Without a trial, a compiled step is believed to be faster than any uncompiled one.
         believed = max(ways.values(), key=lambda way: (way.backend.takes_steps, way.compiled))
         if len(ways) == 1 or not timed:
             return believed, None
@@ -243,10 +244,10 @@ def _alone(cell: Cell) -> Iterator[None]:
 
 
 def _able(runs: Mapping[str, Callable[[], None]]) -> dict[str, Callable[[], None]]:
-    """Those of several runs that run."""
+    """Those of several runs that run; compilers of kernels have errors of their own where one does not fit a device."""
     able = {}
     for name, run in runs.items():
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError, ImportError):
+        with contextlib.suppress(Exception):
             run()
             able[name] = run
     return able

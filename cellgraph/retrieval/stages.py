@@ -144,7 +144,7 @@ class Stages:
                     self.job.say(f"baseline: {_place(name, trial)}")
                     # Or here, each as if it were the only one, and not as the network's were.
                     with torch.random.fork_rng([]):
-                        torch.manual_seed(self.job.settings.seed + 1)
+                        torch.default_generator.manual_seed(self.job.settings.seed + 1)
                         baseline = copy.deepcopy(made[name](trial))
                     kept[number] = self._train(_place(name, trial), baseline, trial)
         found = {}

@@ -82,7 +82,7 @@ class PairModel:
             raise ValueError(f"{data} is not split: a model needs pairs to train with, to validate by and to judge by")
         parts, self.data, self.seed = data.parts, data, seed
         with torch.random.fork_rng([]):
-            torch.manual_seed(self.seed)
+            torch.default_generator.manual_seed(self.seed)
             cell = GMLPCell(lattice, gate_std=0.2, out_std=1.0) if cell is None else cell
         if cell.lattice != lattice:
             raise ValueError(f"the cell must be on {lattice}, it is on {cell.lattice}")

@@ -62,7 +62,7 @@ class Outcome:
         from scipy.stats import t
 
         count = len(self.differences)
-        if count < 2 or _alike(self.differences):
+        if count < 2 or _alike(self.differences, self.values):
             return math.nan, math.nan
         half = t.ppf(0.975, count - 1) * statistics.stdev(self.differences) / math.sqrt(count)
         return self.lead - half, self.lead + half
@@ -117,10 +117,10 @@ def compare(
     members = list(groups.values())
     for numbers in members:
         seeds = [runs[i].seed for i in numbers]
-        twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
-        if twice is not None:
-            names = " and ".join(str(runs[i].folder) for i in numbers if runs[i].seed == twice)
-            raise ValueError(f"expected one run a setting and seed, got {names} of seed {twice}")
+        twice = [seed for seed in seeds if seeds.count(seed) > 1]
+        if twice:
+            names = " and ".join(str(runs[i].folder) for i in numbers if runs[i].seed == twice[0])
+            raise ValueError(f"expected one run a setting and seed, got {names} of seed {twice[0]}")
     if not 0 <= reference < len(members):
         raise ValueError(f"the reference must be the number of one of {len(members)} settings, got {reference}")
     different = [settings[numbers[0]] for numbers in members]
@@ -136,7 +136,7 @@ def compare(
             if name != system and all(measure in run.figures.get(name, {}) for run in chosen):
                 other = _outcome(chosen, outcome.setting, outcome.name, name, measure)
                 gap = tuple(b - a for a, b in zip(outcome.values, other.values, strict=True))
-                others.append(replace(other, against=system, differences=gap, p=_p(gap)))
+                others.append(replace(other, against=system, differences=gap, p=_p(gap, other.values)))
     corrected = _corrected([*ours, *others])
     return Comparison(
         measure=measure,
@@ -169,19 +169,20 @@ def _against(outcome: Outcome, reference: Outcome) -> Outcome:
     gap = tuple(
         value - partner[seed] for seed, value in zip(outcome.seeds, outcome.values, strict=True) if seed in partner
     )
-    return replace(outcome, against=reference.name, differences=gap, p=_p(gap))
+    return replace(outcome, against=reference.name, differences=gap, p=_p(gap, outcome.values))
 
 
-def _alike(values: Sequence[float]) -> bool:
-    return max(values) - min(values) <= 1e-12 * max(map(abs, values))
+def _alike(differences: Sequence[float], values: Sequence[float]) -> bool:
+    # What rounding leaves is in proportion to what was subtracted.
+    return max(differences) - min(differences) <= 1e-12 * max(map(abs, (*differences, *values)))
 
 
-def _p(differences: Sequence[float]) -> float:
+def _p(differences: Sequence[float], values: Sequence[float]) -> float:
     from scipy.stats import ttest_1samp
 
     if len(differences) < 2:
         return math.nan
-    if _alike(differences):
+    if _alike(differences, values):
         # Without spread, but for rounding, there is nothing to test by.
         return math.nan
     return float(ttest_1samp(differences, 0.0).pvalue)

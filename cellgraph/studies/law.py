@@ -91,7 +91,7 @@ def _fitted(n: np.ndarray, e: np.ndarray) -> tuple[float, float, float]:
     step = grid[1] - grid[0]
     found = minimize_scalar(
         lambda exponent: solved(exponent)[1],
-        bounds=(max(best - step, 1e-6), best + step),
+        bounds=(max(best - step, 1e-6), min(best + step, EXPONENTS[1])),
         method="bounded",
         options={"xatol": 1e-8},
     )

@@ -149,7 +149,7 @@ def _told(law: PowerLaw) -> str:
         if law.intervals:
             told += " [{:.4g}, {:.4g}]".format(*law.intervals[number])
         parts.append(told)
-    return "; ".join(parts) + ("." if law.intervals else "; no intervals, as there is one run a size.")
+    return "; ".join(parts) + ("." if law.intervals else "; no intervals, as some size has one run alone.")
 
 
 def _csv(comparison: Comparison) -> str:

@@ -166,6 +166,18 @@ def test_memory_lives_from_update_to_update_and_its_gradient_does_not():
     assert not pool.samples.x.requires_grad
 
 
+def test_a_pool_that_would_never_hand_out_anything_new_is_refused():
+    task = Climb(4)
+    for options in ({"reseed": 1}, {"reseed": 0, "max_age": 3}, {"reseed": 0, "memory_channels": 1}):
+        task.pool = SamplePool(4, **options)
+        task.lesson(settings())
+    task.pool = SamplePool(4, reseed=0, damage=1)
+    with pytest.raises(
+        ValueError, match=r"must let samples start anew .* got reseed 0, max_age None and memory_channels 0"
+    ):
+        task.lesson(settings())
+
+
 def test_noise_has_its_deviation():
     class Listen(Climb):
         def run(self, cell, batch, **options):

@@ -73,10 +73,11 @@ def test_unranked_chance_chooses_who_starts_anew_and_who_is_damaged():
 
 
 @pytest.mark.parametrize("ranked", [True, False])
-def test_what_has_no_loss_is_the_first_to_start_anew(ranked):
+@pytest.mark.parametrize("lost", [torch.nan, torch.inf])
+def test_what_has_no_loss_is_the_first_to_start_anew(ranked, lost):
     for seed in range(8):
         pool, task = filled(reseed=1, damage=1, ranked=ranked)
-        pool.samples.x[seed] = torch.nan
+        pool.samples.x[seed] = lost
         pool.draw(task, 8, generator(seed))
         assert pool.age.tolist() == [0 if place == seed else 5 for place in range(8)]
 

@@ -63,6 +63,16 @@ def test_the_tests_are_those_of_scipy() -> None:
     assert (beside.system, beside.lead) == ("ridge", pytest.approx((ridge - a).mean()))
 
 
+def test_differences_that_are_equal_but_for_rounding_have_no_test() -> None:
+    """One question of ten thousand more for each seed: the differences are 1e-4, to the rounding of the shares."""
+    hits = (5728, 8679, 7162)
+    runs = [run((count + a) / 10_000, seed=seed, a=a) for a in (0, 1) for seed, count in enumerate(hits)]
+    found = compare(runs).settings[1]
+    assert len(set(found.differences)) > 1
+    assert found.lead == pytest.approx(1e-4)
+    assert all(math.isnan(value) for value in (found.p, *found.interval()))
+
+
 def test_pairs_are_made_by_seed_whatever_the_order() -> None:
     runs = [
         run(0.1, seed=0, a=1),
@@ -196,6 +206,8 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         compare(runs, reference=2)
     with pytest.raises(ValueError, match="one run a setting and seed"):
         compare([run(0.1, seed=0), run(0.2, seed=0)])
+    with pytest.raises(ValueError, match=r"one run a setting and seed, .* of seed None"):
+        compare([run(0.1, a=1), run(0.2, a=1), run(0.3, a=2)])
 
 
 def test_all_four_forms_say_the_same(tmp_path: Path) -> None:

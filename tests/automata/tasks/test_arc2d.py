@@ -1,6 +1,7 @@
 """The 2-D ARC: grids laid out, automata of many tasks beside single ones, fitted, judged and drawn."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -239,6 +240,7 @@ def test_tasks_are_read_that_keep_their_shapes(path, tmp_path):
     assert np.array_equal(sets["eval"][1].tests[0].source, recoloured("e2", 5, 3).tests[0].source)
     for content, message in [
         ("[1]", "sets of tasks"),
+        ("[" * 100_000, "sets of tasks"),
         ('{"train": {"a": {"train": []}}}', "a task of the ARC"),
         ('{"train": {"a": {"train": [], "test": []}}}', "demonstrations and tests"),
         ('{"train": {"a": {"train": [{"input": [[10]], "output": [[1]]}], "test": []}}}', "colours must be 0 to 9"),
@@ -328,9 +330,21 @@ def test_what_does_not_fit_is_refused(path):
         GridLayout.of([[drawn(2, 2)]], [(0, 1)])
     with pytest.raises(ValueError, match="rotations"):
         turns([(0, 1), (0, -1)])
-    for options in ({"updates": 0}, {"lr": 0.0}, {"ema": 1.0}, {"balance": 2.0}):
+    told = {**PARTS, "perception": {**PARTS["perception"], "trainable": False}}
+    fixed = NCACell(task.lattice, 5, **told, context_channels=task.context_channels)
+    with pytest.raises(ValueError, match="perception must be learned, got trainable False"):
+        task.check(type("Made", (), {"cell": fixed}), AutomatonSettings())
+    for options in ({"updates": 0}, {"lr": 0.0}, {"ema": 1.0}, {"balance": 2.0}, {"updates": 1e2}, {"lr": math.nan}):
         with pytest.raises(ValueError, match="must be"):
             Fitting(**options)
+
+
+def test_a_batch_of_grids_names_its_tensors_alone(path):
+    """They are what an update that is not finite is saved with."""
+    task, _ = experiment(path)
+    batch = task.sample(2, torch.Generator().manual_seed(0))
+    assert {"x", "target", "context", "kind"} == set(batch.tensors())
+    assert all(isinstance(tensor, torch.Tensor) for tensor in batch.tensors().values())
 
 
 def test_a_task_is_a_module_still(path):

@@ -55,7 +55,7 @@ def read_tasks(path: str | Path) -> list[RowTask]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no 1-D ARC at {path}: CELLGRAPH_DATA must name the folder with 1d-arc/1d_arc.jsonl")
     tasks = []
-    for number, line in enumerate(Path(path).read_text().splitlines()):
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines()):
         try:
             task = json.loads(line)
             pairs = {

@@ -12,7 +12,7 @@ from cellgraph.automata.tasks.arc2d.automata import GridAutomata, grid_loss
 from cellgraph.automata.tasks.arc2d.colours import permuted
 from cellgraph.automata.tasks.arc2d.grids import COLOURS, GridPair
 from cellgraph.automata.tasks.arc2d.layout import GridLayout, turns
-from cellgraph.numbers import plain_numbers
+from cellgraph.numbers import settle_numbers
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Fitting:
     ema: float = 0.97
     votes: int = 8
 
-    @plain_numbers
     def __post_init__(self) -> None:
+        settle_numbers(self)
         if min(self.updates, self.last, self.votes) < 1 or self.lr <= 0 or self.weight_decay < 0:
             raise ValueError(f"updates, last, votes and lr must be positive and weight_decay not negative, got {self}")
         if not 0 <= self.balance <= 1 or not 0 <= self.ema < 1:

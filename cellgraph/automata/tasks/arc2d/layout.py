@@ -103,6 +103,7 @@ class GridLayout:
         Args:
             taps: The direction that each is to be, ``[taps]``, one of :func:`turns`.
         """
+        taps = taps.to(self.opposite.device)
         opposite = taps.argsort()[self.opposite[taps]]
         return GridLayout(self.source, self.target, self.grid, self.neighbours[..., taps], opposite)
 

@@ -52,7 +52,12 @@ def table_of_results(figures: Mapping[str, float], judged: str, *, attempts: int
     ends = f"{100 * figures['solved_low']:.1f} to {100 * figures['solved_high']:.1f}"
     rows = [
         ["this automaton", f"{100 * figures['solved']:.1f} ({ends})", f"{figures['tasks']:.0f} tasks", str(attempts)],
-        ["this automaton, test grids", f"{100 * figures['grids']:.1f}", f"{figures['tasks']:.0f} tasks", str(attempts)],
+        [
+            "this automaton, test grids",
+            f"{100 * figures['grids']:.1f}",
+            f"those of {figures['tasks']:.0f} tasks",
+            str(attempts),
+        ],
     ]
     for other in PUBLISHED:
         if judged in other.solved:

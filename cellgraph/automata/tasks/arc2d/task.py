@@ -226,7 +226,7 @@ class Arc2D(Task):
             vector = self.vectors.weight.mean(0).expand(rows, -1)
             return GridAutomata.alike(cell, readout, vector, half=self.half_products)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(number)
+            torch.default_generator.manual_seed(number)
             fresh, readout = NCACell(cell.lattice, **cell.config()), GridReadout(cell.channels)
         device = cell.device
         return GridAutomata.alike(

@@ -149,3 +149,5 @@ def check_cell(cell: Any) -> None:
     for name in wanted:
         if got[name] != wanted[name]:
             raise ValueError(f"the cell must be an NCACell with {name} {wanted[name]!r}, got {got[name]!r}")
+    if not cell.parts["perception"].get("trainable", True):
+        raise ValueError("the cell's perception must be learned, got trainable False")
