@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cellgraph.automata import AutomatonSettings, SamplePool, on_lattice, train_automaton
+from cellgraph.automata.tasks.arc2d import task as arc2d_task
 from cellgraph.automata.tasks.arc2d.attempts import Attempt, Judgement, interval
 from cellgraph.automata.tasks.arc2d.automata import GridAutomata, GridReadout, grid_loss
 from cellgraph.automata.tasks.arc2d.colours import free_colours, permuted
@@ -345,6 +346,18 @@ def test_a_batch_of_grids_names_its_tensors_alone(path):
     batch = task.sample(2, torch.Generator().manual_seed(0))
     assert {"x", "target", "context", "kind"} == set(batch.tensors())
     assert all(isinstance(tensor, torch.Tensor) for tensor in batch.tensors().values())
+
+
+@pytest.mark.parametrize(("instructions", "taken"), [("avx2", False), ("avx512_bf16", True)])
+def test_products_are_in_bfloat16_where_there_are_instructions_for_it(path, monkeypatch, instructions, taken):
+    """By the rounding of what comes out; without instructions a product would take ten times as long."""
+    monkeypatch.setattr(arc2d_task, "multiplies_bfloat16", lambda device: instructions == "avx512_bf16")
+    rough, cell = experiment(path, half_products=True)
+    whole, _ = experiment(path)
+    whole.load_state_dict(rough.state_dict())
+    batch = rough.sample(2, torch.Generator().manual_seed(0))
+    ends = [task.run(cell, batch, num_steps=2).x for task in (rough, whole)]
+    assert torch.equal(*ends) is not taken
 
 
 def test_a_task_is_a_module_still(path):

@@ -29,6 +29,7 @@ from cellgraph.files import write_atomically
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell, NCACell
 from cellgraph.numbers import plain_numbers
+from cellgraph.ops.processor import multiplies_bfloat16
 from cellgraph.unroll import Rollout
 
 JUDGED = ("evaluation", "training", "validation")
@@ -80,7 +81,8 @@ class Arc2D(Task):
         subset_seed: Seed of that draw.
         turned: For each attempt, whether its automata see the grids in all rotations and mirrors.
         together: How many tasks are fitted at once.
-        half_products: Whether products are taken in bfloat16.
+        half_products: Whether products are taken in bfloat16 where there are instructions for it; elsewhere that takes
+            ten times as long, and they are not.
         fitting: How automata are fitted.
 
     Attributes:
@@ -172,7 +174,7 @@ class Arc2D(Task):
         assert isinstance(batch, GridBatch)
         assert batch.context is not None
         weights = {name: p.expand(len(batch), *p.shape) for name, p in cell.named_parameters()}
-        states = walk(cell, weights, batch.layout, batch.x, batch.context, num_steps=num_steps, half=self.half_products)
+        states = walk(cell, weights, batch.layout, batch.x, batch.context, num_steps=num_steps, half=self._half(cell))
         return Rollout(states[-1], None, num_steps, torch.stack(states) if trajectory else None)
 
     def loss(self, x: Tensor, batch: Batch) -> Tensor:
@@ -224,14 +226,17 @@ class Arc2D(Task):
         readout, width = self.readout, self.vectors.embedding_dim
         if not self.scratch:
             vector = self.vectors.weight.mean(0).expand(rows, -1)
-            return GridAutomata.alike(cell, readout, vector, half=self.half_products)
+            return GridAutomata.alike(cell, readout, vector, half=self._half(cell))
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(number)
             fresh, readout = NCACell(cell.lattice, **cell.config()), GridReadout(cell.channels)
         device = cell.device
         return GridAutomata.alike(
-            fresh.to(device), readout.to(device), torch.zeros(rows, width, device=device), half=self.half_products
+            fresh.to(device), readout.to(device), torch.zeros(rows, width, device=device), half=self._half(cell)
         )
+
+    def _half(self, cell: Cell) -> bool:
+        return self.half_products and multiplies_bfloat16(cell.device.type)
 
     def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
         """Draw up to four tasks that were solved, or else judged, and write the table.
