@@ -129,6 +129,37 @@ def test_what_does_not_run_is_left_out(pretend) -> None:
     assert "fused" not in choice.seconds
 
 
+class OutOfResourcesError(Exception):
+    """As Triton's: a kernel that does not fit the device."""
+
+    __module__ = "triton.runtime.errors"
+
+
+def test_a_kernel_that_does_not_fit_is_left_out_and_a_fault_of_the_cell_is_not(pretend, monkeypatch) -> None:
+    pretend({**EAGER, BARE: 0.9})
+    made = Trial._run
+
+    def failing(error: Exception):
+        def run(self: Trial, way: Way | None):
+            def call(samples: int, steps: int) -> None:
+                raise error
+
+            return call if way is not None and way.backend.name == "conv" else made(self, way)
+
+        return run
+
+    cell = new_cell()
+    x = state()
+    monkeypatch.setattr(Trial, "_run", failing(OutOfResourcesError("shared memory")))
+    way, choice = Trial(cell, x).fastest()
+    assert str(way) == "fused"
+    assert choice is not None
+    assert "conv" not in choice.seconds
+    monkeypatch.setattr(Trial, "_run", failing(TypeError("unexpected")))
+    with pytest.raises(TypeError, match="unexpected"):
+        Trial(cell, torch.zeros(2, 60, 16, dtype=torch.float64)).fastest()
+
+
 def test_where_nothing_runs_the_default_is_believed_in_and_nothing_kept(pretend) -> None:
     pretend(dict.fromkeys((*EAGER, BARE, "stencil, compiled"), math.inf))
     way, choice = Trial(new_cell(sharing="layer"), state()).fastest()

