@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
@@ -88,6 +89,16 @@ def test_every_choice_composes_and_names_what_there_is(group: str, name: str) ->
         assert hasattr(__import__(module, fromlist=[attribute]), attribute)
     assert type(build(plain(config.training))) is TrainSettings
     assert isinstance(build_objective(plain(config.objective)), Objective)
+
+
+@pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "sweep"])
+def test_every_sweep_sets_what_there_is(name: str) -> None:
+    start = ["experiment=flower"] if name == "automata" else []
+    with initialize_config_module("cellgraph.conf", version_base="1.3"):
+        params = compose("train", [*start, f"sweep={name}"], return_hydra_config=True).hydra.sweeper.params
+        swept = OverridesParser.create().parse_overrides([f"{key}={values}" for key, values in params.items()])
+        last = [f"{one.key_or_group}={list(one.sweep_string_iterator())[-1]}" for one in swept]
+        compose("train", [*start, f"sweep={name}", *last])
 
 
 @pytest.mark.parametrize("lattice", sorted(name for group, name in CHOICES if group == "lattice"))
