@@ -44,7 +44,8 @@ REGISTERED = frozenset(
             f"automata.tasks.{task}"
             for task in ("Arc1D", "Arc1DDemonstrations", "Arc2D", "Growing", "Life", "Majority", "Passage")
         ),
-        *("automata.tasks.SelfClassification", "automata.tasks.Voronoi", "automata.tasks.arc2d.fitting.Fitting"),
+        *("automata.tasks.SelfClassification", "automata.tasks.Voronoi"),
+        *("automata.tasks.arc1d.adapting.Adaptation", "automata.tasks.arc2d.fitting.Fitting"),
     )
 )
 

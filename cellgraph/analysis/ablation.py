@@ -137,6 +137,7 @@ def ablation_costs(
     kinds: Sequence[str] = ("silent", "passive"),
     *,
     candidates: Tensor | None = None,
+    target: Tensor | None = None,
 ) -> list[AblationCost]:
     """Loss and retrieval without each region, less those of the whole network.
 
@@ -146,14 +147,16 @@ def ablation_costs(
         answer: Their true answers, ``[num_pairs, in_features]``.
         regions: Node masks by name.
         kinds: Ways to take a region out.
-        candidates: Answers to retrieve from, the true ones first; the true ones alone by default.
+        candidates: Different answers to retrieve from; the true ones by default.
+        target: Which of them is each question's, ``[num_pairs]``; by default the first is the first's, and so on.
     """
     bank = answer if candidates is None else candidates
+    target = torch.arange(len(answer)) if target is None else target
 
     def scores(asked: Asked) -> tuple[float, float]:
         output = said(asked, question, batch_size=together(model))
         loss = 1 - float(cosine(output.embedding, answer, mean=bank.mean(0)).mean())
-        return loss, float(found(model, compared(output), bank, torch.arange(len(answer))).mean())
+        return loss, float(found(model, compared(output), bank, target).mean())
 
     # By the same way of computing, so that what has no effect costs exactly nothing.
     nowhere = torch.zeros(model.lattice.num_nodes, dtype=torch.bool)

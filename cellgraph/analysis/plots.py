@@ -225,8 +225,9 @@ def shows_loss(name: str) -> bool:
 
 
 def shows_similarity(name: str) -> bool:
-    """Whether a logged quantity is a similarity of predicted and true answers."""
-    return name.partition("/")[0] in _STAGES and any(word in name for word in _SIMILARITY_WORDS)
+    """Whether a logged quantity is a similarity of predicted and true answers: terms of training, whatever their name,
+    are losses."""
+    return name.startswith(("val/", "test/")) and any(word in name for word in _SIMILARITY_WORDS)
 
 
 def _number(cell: str | None) -> float | None:

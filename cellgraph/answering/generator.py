@@ -167,7 +167,7 @@ class GenerativeDecoder(nn.Module):
         folder = Path(folder)
         try:
             options: dict[str, Any] = read_json(folder / "config.json")
-            tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text())
+            tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
             weights = read_tensors(folder / "model.safetensors")
             with within(sum(weight.nbytes for weight in weights.values())):
                 decoder = cls(tokenizer, options.pop("width"), **options)

@@ -70,6 +70,7 @@ def train_automaton(
     task.curriculum = own[1] if curriculum is None else curriculum
     try:
         model = Automaton(cell, task)
+        task.check(model, task.Settings() if settings is None else settings)
         return train(model, task, settings, folder=folder, resume=resume, progress=progress, go_on=go_on)
     finally:
         task.pool, task.curriculum = own

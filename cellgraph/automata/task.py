@@ -88,6 +88,19 @@ class Task(nn.Module, BaseTask):
         """Names of the values that progress shows."""
         return SHOWN if self.monitor is None or f"val/{self.monitor}" in SHOWN else (*SHOWN, f"val/{self.monitor}")
 
+    def check(self, make: Automaton, settings: AutomatonSettings) -> None:
+        """Refuse a pool that would keep other channels than the cell's memory.
+
+        Raises:
+            ValueError: If it keeps some channels only, but not so many as are the cell's memory.
+        """
+        kept = 0 if self.pool is None else self.pool.memory_channels
+        if kept not in (0, make.cell.memory_channels):
+            raise ValueError(
+                f"the pool must keep the cell's memory, {make.cell.memory_channels} channels, "
+                f"got pool.memory_channels {kept}"
+            )
+
     @abstractmethod
     def sample(self, size: int, generator: torch.Generator) -> Batch:
         """Draw training samples.

@@ -13,8 +13,8 @@ __all__ = ["arrow_records", "is_arrow"]
 
 #: What the library writes beside its tables: the description of a set, and the list of several.
 _ONE, _SEVERAL = "state.json", "dataset_dict.json"
-#: A name on the hub, and perhaps one of its splits.
-_HUB = re.compile(r"[\w.-]+/[\w.-]+(?::\w+)?", re.ASCII)
+#: A name on the hub, and perhaps one of its splits. A dot may stand in it before a number, as others begin a suffix.
+_HUB = re.compile(r"[\w.-]+/(?:[\w-]|\.(?=\d))+(?::\w+)?", re.ASCII)
 _BATCH = 4096
 
 
@@ -22,7 +22,7 @@ def is_arrow(path: Path) -> bool:
     """Whether a path is read by that library: a folder that it saved, or a name that is no path here."""
     if path.is_dir():
         return (path / _ONE).is_file() or (path / _SEVERAL).is_file()
-    return not path.suffix and not path.exists() and _HUB.fullmatch(path.as_posix()) is not None
+    return not path.exists() and _HUB.fullmatch(path.as_posix()) is not None
 
 
 def arrow_records(

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
 
+from cellgraph.numbers import integer
 from cellgraph.texts import words
 
 from .libraries import LIBRARIES
@@ -48,6 +49,7 @@ def docstring_pairs(
     Raises:
         ValueError: If a package is unknown, a number is out of range, or fewer pairs than the minimum come out.
     """
+    limit, minimum = None if limit is None else integer("limit", limit), integer("minimum", minimum)
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     if minimum < 0:

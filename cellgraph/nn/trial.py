@@ -295,7 +295,9 @@ class Ways:
         return told
 
     def will_compile(self, cell: Cell) -> bool:
-        """Whether full rollouts will be compiled, as no operator of whole steps fits."""
+        """Whether full rollouts will be: as a backend asked for by name is, or as no operator of whole steps fits."""
+        if cell.backend != AUTO:
+            return self.compiling and cell.neighbour_sum.chosen.compiles
         if cell.device not in self._compiled_on:
             state = torch.empty(0, cell.lattice.num_nodes, cell.channels, dtype=cell.dtype, device=cell.device)
             steppers = any(backend.takes_steps for backend in cell.candidates(state))

@@ -142,5 +142,7 @@ def _check(part: str, name: str, value: Any) -> None:
             MemoryBank(temperature=value)
         else:
             check_settings({name: value}, "control_trials")
+            if name == "max_steps" and not value:
+                raise ValueError(f"control_trials: training setting max_steps must be positive, got {value!r}")
     except ValueError as error:
         raise ValueError(f"control_trials.{part}: {error}" if part else str(error)) from None

@@ -138,6 +138,8 @@ class PairModel:
             told = TrainSettings(**{"seed": self.seed, **settings})
         except TypeError as error:
             raise ValueError(f"fit takes settings of training: {error}") from error
+        # Until it is trained there is none: what is left of an earlier training is not judged as this one's.
+        self._network = None
         if self.folder is None and not (resume and self._place is not None):
             self._place = TemporaryDirectory()
         folder = RunFolder(self._place.name) if self._place is not None else self.folder

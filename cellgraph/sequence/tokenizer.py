@@ -31,8 +31,9 @@ class ConvTokenizer(Block):
                 raise ValueError(f"{name} must be odd and positive, got {value}")
         if stride < 1:
             raise ValueError(f"stride must be positive, got {stride}")
-        if stride > kernel + pool - 1:
-            heard = f"kernel={kernel} and pool={pool} hear {kernel + pool - 1} tokens"
+        # A place hears as many tokens on either side, and none comes after the last one's.
+        if stride > (kernel + pool) // 2:
+            heard = f"kernel={kernel} and pool={pool} hear {(kernel + pool) // 2 - 1} tokens on either side"
             raise ValueError(f"stride={stride} would leave tokens unheard: {heard}")
         super().__init__(width, kernel=kernel, pool=pool, stride=stride)
         self.stride = stride

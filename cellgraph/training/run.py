@@ -110,6 +110,8 @@ def train(
         raise ValueError("resume=True needs the folder of the run, got none")
     temporary = tempfile.TemporaryDirectory() if folder is None else nullcontext(folder)
     processes.join()
+    if folder is None and processes.world() > 1:
+        raise ValueError(f"the {processes.world()} processes that train together need one folder for it, got none")
     if sharded:
         _check_sharded(settings, resume=resume)
     with temporary as path, RunFolder(path).locked() as place, isolate_rng():
@@ -121,7 +123,7 @@ def train(
         settings = replace(settings, precision=precision)
         lightning.seed_everything(settings.seed, verbose=False)
         # What is shared out stays so: the model itself takes the weights from the checkpoint in the end.
-        trained = copy.deepcopy(model) if sharded else model
+        trained = (copy.deepcopy(model) if sharded else model).train()
         lesson = task.lesson(settings)
         if sharded and not lesson.shardable:
             raise ValueError("sharded=True takes models of one size, not a curriculum of smaller lattices")
@@ -132,7 +134,7 @@ def train(
         trainer = build_trainer(
             place,
             settings,
-            monitor=f"val/{task.monitor}" if task.monitor else None,
+            monitor=f"val/{task.monitor}" if task.monitor and lesson.validates else None,
             shown=task.shown,
             keep=folder is not None,
             progress=progress,

@@ -25,6 +25,7 @@ from cellgraph.automata import (
     Task,
     train_automaton,
 )
+from cellgraph.automata.automaton import Automaton
 from cellgraph.automata.tasks import Majority
 from cellgraph.nn import Cell, NCACell
 from cellgraph.training import NonFiniteError, UpdateModule, read_checkpoint
@@ -176,6 +177,17 @@ def test_a_pool_that_would_never_hand_out_anything_new_is_refused():
         ValueError, match=r"must let samples start anew .* got reseed 0, max_age None and memory_channels 0"
     ):
         task.lesson(settings())
+
+
+def test_a_pool_of_other_channels_than_the_memory_is_refused():
+    task = Climb(4)
+    cell = Line(Lattice((3, 3)), 3, memory_channels=2)
+    for kept in (0, 2):
+        task.pool = SamplePool(4, memory_channels=kept)
+        task.check(Automaton(cell, task), settings())
+    task.pool = SamplePool(4, memory_channels=1)
+    with pytest.raises(ValueError, match=r"the cell's memory, 2 channels, got pool\.memory_channels 1"):
+        task.check(Automaton(cell, task), settings())
 
 
 def test_noise_has_its_deviation():

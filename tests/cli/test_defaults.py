@@ -22,7 +22,7 @@ from cellgraph.runs import PairDataset, PairModel
 
 CONF = Path(__file__).parents[2] / "conf"
 #: Arguments that other parts are given for.
-GIVEN = {"lattice", "cell", "fitting", "in_features", "in_channels", "weight"}
+GIVEN = {"lattice", "cell", "fitting", "adaptation", "in_features", "in_channels", "weight"}
 #: What a choice that is not the first of its kind is there for.
 VARIANTS = {
     "cell=gmlp_path": {"gate_std", "out_std"},

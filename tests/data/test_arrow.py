@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cellgraph.data import QAPair, read_pairs
+from cellgraph.data.arrow import is_arrow
 
 datasets = pytest.importorskip("datasets")
 
@@ -71,3 +72,17 @@ def test_a_name_on_the_hub_is_streamed(folder: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(datasets, "load_dataset", nothing)
     with pytest.raises(ValueError, match=r"owner/name is no file or folder here, and the hub did not .*: no network"):
         read_pairs("owner/name")
+
+
+@pytest.mark.parametrize(
+    ("path", "on_the_hub"),
+    [
+        ("owner/Set-2.5", True),
+        ("owner/v2.0:test", True),
+        ("owner/name", True),
+        ("data/x.jsonl", False),
+        ("a/b.txt", False),
+    ],
+)
+def test_a_name_on_the_hub_may_have_a_number_with_a_dot(path: str, on_the_hub: bool) -> None:
+    assert is_arrow(Path(path)) == on_the_hub

@@ -102,6 +102,9 @@ def test_bad_arguments() -> None:
     for packages in ("numpy", []):
         with pytest.raises(ValueError, match="packages must be a list of names, got"):
             docstring_pairs(packages=packages)
+    for name, value in {"limit": 2500.5, "minimum": "abc"}.items():
+        with pytest.raises(ValueError, match=f"{name} must be an integer, got {value!r}"):
+            docstring_pairs(**{name: value})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="limit must be at least 1, got 0"):
         docstring_pairs(limit=0)
     with pytest.raises(ValueError, match="minimum must not be negative, got -1"):

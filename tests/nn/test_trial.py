@@ -265,6 +265,22 @@ def test_a_copy_and_a_cell_with_another_backend_are_as_they_were(pretend) -> Non
     assert not cell.taken
 
 
+@pytest.mark.parametrize(
+    ("backend", "compiling", "will"),
+    [
+        ("stencil", True, True),
+        ("scatter", True, find_backend("scatter").compiles),
+        ("fused", True, False),
+        ("stencil", False, False),
+    ],
+)
+def test_a_backend_asked_for_by_name_says_whether_it_will_be_compiled(backend, compiling, will) -> None:
+    cell = GMLPCell(Lattice((3, 4, 5)), 16, hidden=8, backend=backend)
+    cell.compile_step(compiling=compiling)
+    (way,) = Trial(cell, state(), compiling=compiling).ways()
+    assert cell.will_compile == way.compiled == will
+
+
 def test_a_light_cone_is_tried_against_its_tables() -> None:
     model = CellGraph(new_cell(), in_features=16, surface_channels=1, num_steps=3)
     randomise(model.cell)

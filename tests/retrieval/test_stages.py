@@ -276,6 +276,7 @@ def test_without_lateral_messages_a_cell_hears_its_column_alone() -> None:
         ({"mlp": {"dropout": [1.0]}}, r"control_trials.mlp: dropout must be in \[0, 1\), got 1.0"),
         ({"objective": {"temperature": [0.001]}}, "control_trials.objective: temperature must be at least 0.01"),
         ({"objective": {"surface": [0.1]}}, ".* got 'objective.surface'"),
+        ({"max_steps": [5, 0]}, "control_trials: training setting max_steps must be positive, got 0"),
         ({"lr": [1.0, -1.0]}, "control_trials: training setting lr must be positive, got -1.0"),
     ],
 )

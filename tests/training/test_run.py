@@ -368,3 +368,22 @@ def test_the_generator_goes_on_where_the_module_is_moved_after_a_checkpoint_is_r
 def test_patience_needs_something_that_should_grow(tmp_path):
     with pytest.raises(ValueError, match="patience=2 needs a validation metric"):
         build_trainer(RunFolder(tmp_path), RunSettings(max_steps=5, patience=2))
+
+
+def test_patience_without_pairs_to_validate_on_is_refused(pairs):
+    with pytest.raises(ValueError, match="patience=2 needs a validation metric"):
+        train_pairs(Line(), plain_objective(), pairs[0], settings=quick(patience=2), progress=False)
+
+
+def test_a_model_in_evaluation_mode_is_trained_in_training_mode(pairs):
+    model = Line().eval()
+    train_pairs(model, plain_objective(), *pairs, settings=quick(max_steps=3), progress=False)
+    assert model.calls == 3
+    assert not model.training
+
+
+def test_several_processes_need_one_folder(pairs, monkeypatch):
+    monkeypatch.setattr("cellgraph.training.run.processes.join", lambda: None)
+    monkeypatch.setattr("cellgraph.training.run.processes.world", lambda: 2)
+    with pytest.raises(ValueError, match="the 2 processes that train together need one folder for it, got none"):
+        train_pairs(Line(), plain_objective(), *pairs, settings=quick(), progress=False)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,6 +14,7 @@ from cellgraph.analysis.plots import PALETTE
 from cellgraph.analysis.report.drawing import AMOUNT, Picture, blank, titled
 from cellgraph.analysis.report.subject import Numbers, Subject
 from cellgraph.lattice import Lattice
+from cellgraph.retrieval.metrics import distinct_answers
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Ablation:
         if model.lattice.dim > 1 and min(model.lattice.shape[1:]) >= 3:
             regions |= block_regions(model.lattice)
         asked = subject.some(subject.effort.ablated)
-        others = torch.ones(len(answer), dtype=torch.bool)
-        others[asked] = False
-        bank = torch.cat([answer[asked], answer[others]])
-        question = subject.question[asked]
-        costs = ablation_costs(model, question, answer[asked], regions, ["silent"], candidates=bank)
+        candidates, target = distinct_answers(answer, [pair.answer for pair in subject.pairs])
+        bank, question = answer[candidates], subject.question[asked]
+        costs = ablation_costs(
+            model, question, answer[asked], regions, ["silent"], candidates=bank, target=target[asked]
+        )
         layers = sorted((cost for cost in costs if cost.name.startswith("layer")), key=lambda cost: cost.loss)
         numbers = {
             "questions": len(asked),

@@ -22,7 +22,7 @@ from cellgraph.analysis.plots import PALETTE
 from cellgraph.analysis.report.drawing import AMOUNT, Picture, blank, side_by_side, thin, titled
 from cellgraph.analysis.report.subject import Numbers, Subject
 from cellgraph.analysis.states import together
-from cellgraph.retrieval.metrics import ranks, reciprocal_ranks
+from cellgraph.retrieval.metrics import distinct_answers, ranks, reciprocal_ranks
 from cellgraph.retrieval.twins import alone
 
 #: What is laid out on the plane: colour and mark.
@@ -63,11 +63,13 @@ class Embeddings:
         methods = ("pca", "tsne", "umap") if has_umap() else ("pca", "tsne")
         everything = torch.cat([question, predicted, answer])
         projections = [project(everything, method, seed=subject.seed) for method in methods]
-        own = torch.arange(len(answer))
-        ranked = {name: found(model, compared(output), answer, own) for name, output in outputs.items()}
-        ranked["question"] = reciprocal_ranks(ranks(question, answer, own))
+        candidates, own = distinct_answers(answer, [subject.pairs[row].answer for row in chosen.tolist()])
+        bank = answer[candidates]
+        ranked = {name: found(model, compared(output), bank, own) for name, output in outputs.items()}
+        ranked["question"] = reciprocal_ranks(ranks(question, bank, own))
         numbers = {
             "pairs": len(answer),
+            "candidates": len(candidates),
             "pca_explained": list(projections[0].explained or ()),
             "cosines": {
                 name: {

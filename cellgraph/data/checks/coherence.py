@@ -55,7 +55,7 @@ class Coherence:
         return {
             "judged": len(self.own),
             "threshold": self.threshold,
-            "own_before_stranger": self.chance,
+            "own_before_stranger": self.chance if len(self.own) else None,
             **{
                 name: {
                     f"{share:g}": float(value) for share, value in zip(shares, np.quantile(part, shares), strict=True)

@@ -21,6 +21,8 @@ __all__ = ["Client", "ModelError", "Reply", "TemporaryError", "read_key"]
 
 #: Statuses after which the same request may succeed: time-out, conflict, too early, too many requests.
 _TEMPORARY = {408, 409, 425, 429}
+#: A key of so many characters is a secret; a server of one's own takes any word for one, which may stand in a reply.
+SECRET = 16
 _LONGEST_MESSAGE = 200
 
 
@@ -168,9 +170,15 @@ def _safe(text: str, key: str) -> str:
     return without_key(one_line(text, _LONGEST_MESSAGE + len(key)), key)[:_LONGEST_MESSAGE]
 
 
-def without_key(text: str, key: str) -> str:
-    """The text without the key, should somebody have put it there."""
-    return text if key in ("", "none") else text.replace(key, "***")
+def without_key(text: str, key: str, *, least: int = 1) -> str:
+    """The text without the key, should somebody have put it there.
+
+    Args:
+        text: The text.
+        key: The key.
+        least: Shorter keys are left where they are.
+    """
+    return text if key in ("", "none") or len(key) < least else text.replace(key, "***")
 
 
 def _wait(headers: Mapping[str, str]) -> float | None:

@@ -108,7 +108,7 @@ def read_plan(path: str | os.PathLike[str] = SHIPPED_PLAN) -> Plan:
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
     try:
         return Plan(tuple(_topics(content)))

@@ -188,7 +188,7 @@ function showCube(found) {
 
 async function ask(question) {
   const turns = dialogue; // another list, once they are forgotten
-  const given = about && about.remembers ? { question, dialogue: turns.slice(-about.limits.turns) } : { question };
+  const given = about && about.remembers ? { question, dialogue: turns.slice(Math.max(0, turns.length - about.limits.turns)) } : { question };
   const answer = await fetched("ask", given);
   showAnswer(answer);
   if (about && about.remembers) turns.push(question);

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cellgraph.automata import AutomatonSettings, SamplePool, on_lattice, train_automaton
+from cellgraph.automata.automaton import Automaton
 from cellgraph.automata.tasks.arc2d import task as arc2d_task
 from cellgraph.automata.tasks.arc2d.attempts import Attempt, Judgement, interval
 from cellgraph.automata.tasks.arc2d.automata import GridAutomata, GridReadout, grid_loss
@@ -327,6 +328,10 @@ def test_what_does_not_fit_is_refused(path):
     plain = NCACell(task.lattice, 5, context_channels=task.context_channels)
     with pytest.raises(ValueError, match="norm 'rms', got 'none'"):
         task.check(type("Made", (), {"cell": plain}), AutomatonSettings())
+    fits, task.pool = Automaton(made(task.lattice, task.context_channels), task), None
+    task.check(fits, AutomatonSettings())
+    with pytest.raises(ValueError, match=r"training\.precision must be 32-true, got bf16-mixed"):
+        task.check(fits, AutomatonSettings(precision="bf16-mixed"))
     with pytest.raises(ValueError, match="opposite"):
         GridLayout.of([[drawn(2, 2)]], [(0, 1)])
     with pytest.raises(ValueError, match="rotations"):

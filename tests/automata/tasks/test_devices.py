@@ -23,6 +23,7 @@ from cellgraph.automata.tasks import (
     SelfClassification,
     Voronoi,
 )
+from cellgraph.automata.tasks.arc1d.adapting import Adaptation
 from cellgraph.nn import NCACell
 from cellgraph.testing import randomise
 
@@ -35,7 +36,8 @@ def arc1d(folder: Path) -> Task:
 
 def arc1d_demonstrations(folder: Path) -> Task:
     arc1d(folder)
-    sizes = {"channels": 12, "vector_channels": 3, "reader_channels": 8, "reader_steps": 2}
+    adaptation = Adaptation(updates=1)
+    sizes = {"adaptation": adaptation, "channels": 12, "vector_channels": 3, "reader_channels": 8, "reader_steps": 2}
     return Arc1DDemonstrations(folder / "tasks.jsonl", width=6, narrow=3, **sizes)
 
 

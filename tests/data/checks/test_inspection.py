@@ -12,6 +12,7 @@ from inspected import GOOD, found
 
 from cellgraph.data import QAPair, Rows, clean_pairs, normalise_text, read_rows
 from cellgraph.data.checks import CheckSettings, inspect_pairs
+from cellgraph.data.checks.coherence import Coherence
 from cellgraph.data.checks.near import shingles
 
 pytest.importorskip("datasketch")
@@ -293,12 +294,16 @@ def test_the_clean_pairs_are_clean() -> None:
     assert inspect_pairs(result.clean(), embed=bag).is_clean
 
 
+def test_what_cannot_be_judged_is_none_and_no_number_that_json_lacks() -> None:
+    nothing = np.empty(0)
+    assert Coherence(nothing.astype(int), nothing, nothing, 0.0).to_dict()["own_before_stranger"] is None
+
+
 def test_lengths_are_those_of_clean_pairs() -> None:
     settings = CheckSettings()
-    assert clean_pairs.__kwdefaults__ | vars(settings) | {"unique_answers": False} == {
-        **vars(settings),
-        "unique_answers": False,
-    }
+    defaults = {name: value for name, value in clean_pairs.__kwdefaults__.items() if name != "unique_answers"}
+    assert defaults == {name: vars(settings)[name] for name in defaults}
+    assert defaults
 
 
 @pytest.mark.parametrize(

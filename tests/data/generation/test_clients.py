@@ -62,6 +62,14 @@ def test_a_reply(api: str) -> None:
         assert {key.removeprefix("Bearer ") for key in server.keys} == {KEY}
 
 
+def test_a_word_that_serves_as_a_key_may_stand_in_a_reply(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in VARIABLES.values():
+        monkeypatch.setenv(variable, "question")
+    with serving() as server:
+        reply = ask(made(api, server.url))
+    assert json.loads(reply.text) == {"pairs": pairs_of(PROMPT.user)}
+
+
 def test_tokens_that_are_not_told_are_estimated(api: str) -> None:
     with serving(usage=False) as server:
         reply = ask(made(api, server.url))

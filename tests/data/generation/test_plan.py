@@ -85,6 +85,13 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         read_plan(path)
 
 
+def test_a_date_that_is_none_is_told_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text("categories: {a: [2024-02-31]}")
+    with pytest.raises(ValueError, match=r"plan\.yaml: no YAML: day"):
+        read_plan(path)
+
+
 def test_a_plan_without_topics() -> None:
     with pytest.raises(ValueError, match="no topics"):
         Plan(())

@@ -15,6 +15,7 @@ from cellgraph import processes
 from cellgraph.automata.batch import Batch
 from cellgraph.automata.lesson import AutomatonLesson
 from cellgraph.automata.settings import AutomatonSettings
+from cellgraph.automata.tasks.arc1d.adapting import Adaptation
 from cellgraph.automata.tasks.arc1d.copying import CopyingReadout
 from cellgraph.automata.tasks.arc1d.judging import RowsTask
 from cellgraph.automata.tasks.arc1d.reader import SYMBOLS, DemonstrationReader, cut_to
@@ -79,6 +80,7 @@ class Arc1DDemonstrations(RowsTask):
         by_loss: Whether tasks are drawn by what they have cost of late, the square root of it and a twentieth; else all
             alike.
         kind_given: Whether the automaton is told the kind as well, by a learned vector.
+        adaptation: How a task's vector is fitted at the test; by default nothing is fitted.
         judged: ``"test"``: all tasks are trained on and their test pairs judged; ``"new"``: every sixth task is set
             aside whole, and its test pairs are judged; ``"validation"``: likewise, but its demonstrations are, each by
             the others, to choose settings.
@@ -116,6 +118,7 @@ class Arc1DDemonstrations(RowsTask):
         stretch: float = 0.0,
         by_loss: bool = True,
         kind_given: bool = False,
+        adaptation: Adaptation | None = None,
         judged: str = "test",
     ) -> None:
         lattice = Lattice((width,), [(offset,) for offset in offsets])
@@ -131,7 +134,9 @@ class Arc1DDemonstrations(RowsTask):
         self.learned, self.judged_tasks, self.kinds = ShownTasks.read(path, width, judged)
         # In the checkpoint, as what is drawn next hangs on it.
         self.register_buffer("cost", torch.ones(len(self.learned)))
-        self.leaves_one_out = judged == "validation"
+        if judged == "validation":
+            self.judged_tasks = self.judged_tasks.each_left_out()
+        self.adaptation, self.vector_channels = adaptation or Adaptation(), vector_channels
         self.context_channels = SYMBOLS + vector_channels
         self.reader = DemonstrationReader(
             lattice,
@@ -187,12 +192,13 @@ class Arc1DDemonstrations(RowsTask):
             raise ValueError(f"{type(self).__name__} draws each sample anew, a pool is of no use to it: leave it out")
         return super().lesson(settings)
 
-    def batch(self, tasks: ShownTasks, queries: Queries) -> ShownBatch:
+    def batch(self, tasks: ShownTasks, queries: Queries, *, added: Tensor | None = None) -> ShownBatch:
         """Start states and contexts of rows, and what was read in the demonstrations.
 
         Args:
             tasks: The tasks.
             queries: The rows, and which demonstrations of their tasks they are shown.
+            added: What comes to the vectors that were read, ``[num_queries, vector_channels]``.
         """
         # Reading takes the reader's weights.
         tasks, queries = tasks.to(self.start.weight.device), queries.to(self.start.weight.device)
@@ -204,6 +210,8 @@ class Arc1DDemonstrations(RowsTask):
         kind = tasks.kind[owner]
         if self.kind_vector is not None:
             vector = vector + self.kind_vector(kind)
+        if added is not None:
+            vector = vector + added.to(vector)
         row = F.one_hot(numbered(source, appearance(source)), SYMBOLS).to(vector.dtype)
         told = vector[:, None].expand(-1, row.size(1), -1)
         return ShownBatch(
@@ -257,21 +265,26 @@ class Arc1DDemonstrations(RowsTask):
         losses = F.nll_loss(self.logits(x, batch).transpose(1, 2).float(), target, reduction="none")
         return (losses * asked).sum(1) / asked.sum(1).clamp(min=1)
 
-    def judged_batches(self) -> Iterator[ShownBatch]:
+    def judged_batches(self, cell: Cell, *, num_steps: int) -> Iterator[ShownBatch]:
         """The rows that judge."""
         for index in torch.arange(len(self.judged_tasks)).split(32):
-            tasks = self.judged_tasks.select(index)
-            yield self.batch(tasks, tasks.left_out() if self.leaves_one_out else tasks.tests())
+            yield self._tests(cell, self.judged_tasks.select(index), num_steps)
 
-    def examples(self) -> tuple[ShownBatch, Tensor]:
+    def examples(self, cell: Cell, *, num_steps: int) -> tuple[ShownBatch, Tensor]:
         """A judged task of each kind, drawn with its demonstrations above, each row above what it becomes."""
         kind = self.judged_tasks.kind
         tasks = self.judged_tasks.select(torch.stack([(kind == number).nonzero()[0, 0] for number in kind.unique()]))
-        tests = tasks.tests()
-        tests = tests.select((tests.owner[:, None] == torch.arange(len(tasks))).int().argmax(0))
-        gap = torch.full_like(tests.source, OUTSIDE)[None]
+        tasks = replace(tasks, judges=tasks.judges[:, :1])
+        gap = torch.full_like(tasks.judges[:, 0, 0], OUTSIDE)[None]
         shown = [rows for pairs in tasks.pairs.unbind(1) for rows in (pairs.transpose(0, 1), gap)]
-        return self.batch(tasks, tests), torch.cat([*shown, tests.source[None]])
+        return self._tests(cell, tasks, num_steps), torch.cat([*shown, tasks.judges[None, :, 0, 0]])
+
+    def _tests(self, cell: Cell, tasks: ShownTasks, num_steps: int) -> ShownBatch:
+        """The tests of some tasks, with vectors that are fitted to the demonstrations where they are to be."""
+        tests, added = tasks.tests(), None
+        if self.adaptation.updates:
+            added = self.adaptation.fit(self, cell, tasks, num_steps=num_steps)[tests.owner]
+        return self.batch(tasks, tests, added=added)
 
     def _read(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """The reader's states and summaries of pairs, short ones on a lattice that is cut to them."""

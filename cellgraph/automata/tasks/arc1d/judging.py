@@ -37,11 +37,11 @@ class RowsTask(Task):
         """Log-odds of the colours, ``[size, num_nodes, 10]``, in states ``x`` of a batch."""
 
     @abstractmethod
-    def judged_batches(self) -> Iterator[Batch]:
-        """The rows that judge, a few at a time, with their kinds."""
+    def judged_batches(self, cell: Cell, *, num_steps: int) -> Iterator[Batch]:
+        """The rows that judge, a few at a time, with their kinds, as a cell is given them that takes so many steps."""
 
     @abstractmethod
-    def examples(self) -> tuple[Batch, Tensor]:
+    def examples(self, cell: Cell, *, num_steps: int) -> tuple[Batch, Tensor]:
         """A judged row of each kind, and what is drawn above its steps, the row itself last,
         ``[height, num_kinds, width]``."""
 
@@ -61,7 +61,7 @@ class RowsTask(Task):
     def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
         """Exact match on what is judged, in the mean over the rows and by kind."""
         right, kind = [], []
-        for batch in self.judged_batches():
+        for batch in self.judged_batches(cell, num_steps=num_steps):
             assert batch.target is not None
             assert batch.kind is not None
             found = self.predict(cell, batch, num_steps=num_steps)
@@ -80,7 +80,7 @@ class RowsTask(Task):
         A block is a kind, in the order of the table: the row under what it is shown, the automaton's colours after each
         step, and the target under a gap.
         """
-        batch, above = self.examples()
+        batch, above = self.examples(cell, num_steps=num_steps)
         states = self.run(cell, batch, num_steps=num_steps, trajectory=True)
         assert states.trajectory is not None
         assert batch.target is not None

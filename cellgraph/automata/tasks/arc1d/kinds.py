@@ -15,6 +15,7 @@ from cellgraph.automata.tasks.arc1d.judging import RowsTask
 from cellgraph.automata.tasks.arc1d.pairs import COLOURS, RowPair, read_arc1d, renumber
 from cellgraph.automata.tasks.arc1d.rows import OUTSIDE
 from cellgraph.lattice import Lattice
+from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
 
 ENCODINGS = ("learned", "fixed")
@@ -139,12 +140,12 @@ class Arc1D(RowsTask):
         losses = F.cross_entropy(self.logits(x, batch).transpose(1, 2).float(), target, reduction="none")
         return (losses * inside).sum(1) / inside.sum(1)
 
-    def judged_batches(self) -> Iterator[Batch]:
+    def judged_batches(self, cell: Cell, *, num_steps: int) -> Iterator[Batch]:
         """The pairs that judge."""
         parts = (tensor.split(36) for tensor in (self.judged_source, self.judged_target, self.judged_kind))
         return (self.batch(*part) for part in zip(*parts, strict=True))
 
-    def examples(self) -> tuple[Batch, Tensor]:
+    def examples(self, cell: Cell, *, num_steps: int) -> tuple[Batch, Tensor]:
         """A judged pair of each kind, drawn with its row above."""
         first = torch.stack([(self.judged_kind == number).nonzero()[0, 0] for number in range(len(self.kinds))])
         source = self.judged_source[first]

@@ -116,6 +116,13 @@ class ShownTasks:
         own = torch.arange(self.pairs.size(1), device=owner.device) == number[:, None]
         return Queries(owner, self.present[owner] & ~own, *self.pairs[owner, number].unbind(1))
 
+    def each_left_out(self) -> ShownTasks:
+        """For every demonstration a task that lacks it and has it for a test, the same tasks beside each other."""
+        owner, number = self.present.nonzero(as_tuple=True)
+        own = torch.arange(self.pairs.size(1), device=owner.device) == number[:, None]
+        pairs = self.pairs[owner].masked_fill(own[..., None, None], OUTSIDE)
+        return ShownTasks(pairs, self.pairs[owner, number][:, None], self.kind[owner])
+
     def tests(self) -> Queries:
         """Every test, asked of all demonstrations of its task."""
         owner, number = (self.judges[:, :, 0] != OUTSIDE).any(2).nonzero(as_tuple=True)

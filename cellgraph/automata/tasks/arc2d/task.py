@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cellgraph.automata.automaton import Automaton
 from cellgraph.automata.lesson import AutomatonLesson
 from cellgraph.automata.settings import AutomatonSettings
 from cellgraph.automata.task import Batch, Task
@@ -132,9 +133,15 @@ class Arc2D(Task):
         self._free = [free_colours(one) for one in self.learned]
         self._pairs: GridLayout | None = None
 
-    def check(self, make: Any, settings: Any) -> None:
-        """Refuse a cell that cannot have weights for each task."""
+    def check(self, make: Automaton, settings: AutomatonSettings) -> None:
+        """Refuse a cell that cannot have weights for each task, and lower precision than the states are kept in."""
+        super().check(make, settings)
         check_cell(make.cell)
+        if settings.precision != "32-true":
+            raise ValueError(
+                f"{type(self).__name__} runs its cells in float32, their products in bfloat16 with task.half_products: "
+                f"training.precision must be 32-true, got {settings.precision}"
+            )
 
     def lesson(self, settings: AutomatonSettings) -> AutomatonLesson:
         """A new training by these settings.

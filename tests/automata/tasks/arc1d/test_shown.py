@@ -34,6 +34,19 @@ def test_each_demonstration_is_left_out_once(path):
     assert tests.shown.sum(1).tolist() == [len(lines[owner].demonstrations) for owner in tests.owner]
 
 
+def test_tasks_that_lack_a_demonstration_have_it_for_a_test(path):
+    tasks, _, _ = ShownTasks.read(path, 8, "test")
+    lacking, queries = tasks.each_left_out(), tasks.left_out()
+    asked = lacking.tests()
+    assert torch.equal(asked.source, queries.source)
+    assert torch.equal(asked.target, queries.target)
+    assert torch.equal(asked.shown, queries.shown)
+    assert torch.equal(lacking.kind, tasks.kind[queries.owner])
+    shown = queries.shown[..., None, None]
+    assert torch.equal(lacking.pairs.where(shown, OUTSIDE), lacking.pairs)
+    assert torch.equal(lacking.pairs.where(shown, 0), tasks.pairs[queries.owner].where(shown, 0))
+
+
 def test_tasks_are_set_aside_whole(path):
     learned, judged, _ = ShownTasks.read(path, 8, "new")
     every, _, _ = ShownTasks.read(path, 8, "test")
