@@ -7,17 +7,7 @@ from typing import Any
 
 from cellgraph.numbers import plain_numbers
 
-from .client import (
-    SECRET,
-    Reply,
-    TemporaryError,
-    checked_url,
-    count_tokens,
-    failures,
-    read_body,
-    read_key,
-    without_key,
-)
+from .client import Reply, TemporaryError, checked_url, count_tokens, failures, masked, read_body, read_key
 from .prompt import SCHEMA, Prompt
 
 __all__ = ["AnthropicClient"]
@@ -83,7 +73,7 @@ class AnthropicClient:
             raise TemporaryError(f"{self.place} answered nonsense: no content in its reply", kind="nonsense")
         called = [block.get("input") for block in blocks if block.get("type") == "tool_use"]
         said = "".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
-        text = without_key(json.dumps(called[0], ensure_ascii=False) if called else said, self._key, least=SECRET)
+        text = masked(json.dumps(called[0], ensure_ascii=False) if called else said, self._key)
         usage = body.get("usage")
         return Reply(
             text,

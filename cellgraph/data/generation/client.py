@@ -170,15 +170,14 @@ def _safe(text: str, key: str) -> str:
     return without_key(one_line(text, _LONGEST_MESSAGE + len(key)), key)[:_LONGEST_MESSAGE]
 
 
-def without_key(text: str, key: str, *, least: int = 1) -> str:
-    """The text without the key, should somebody have put it there.
+def without_key(text: str, key: str) -> str:
+    """The text without the key, should somebody have put it there."""
+    return text if key in ("", "none") else text.replace(key, "***")
 
-    Args:
-        text: The text.
-        key: The key.
-        least: Shorter keys are left where they are.
-    """
-    return text if key in ("", "none") or len(key) < least else text.replace(key, "***")
+
+def masked(reply: str, key: str) -> str:
+    """What a model replied without the key, unless that is a word that may well stand there."""
+    return without_key(reply, key) if len(key) >= SECRET else reply
 
 
 def _wait(headers: Mapping[str, str]) -> float | None:

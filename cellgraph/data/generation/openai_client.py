@@ -6,17 +6,7 @@ from typing import Any
 
 from cellgraph.numbers import plain_numbers
 
-from .client import (
-    SECRET,
-    Reply,
-    TemporaryError,
-    checked_url,
-    count_tokens,
-    failures,
-    read_body,
-    read_key,
-    without_key,
-)
+from .client import Reply, TemporaryError, checked_url, count_tokens, failures, masked, read_body, read_key
 from .prompt import SCHEMA, Prompt
 
 __all__ = ["OpenAIClient"]
@@ -87,7 +77,7 @@ class OpenAIClient:
         if not isinstance(message, dict):
             raise TemporaryError(f"{self.place} answered nonsense: no message in its reply", kind="nonsense")
         text = message.get("content") or message.get("refusal") or ""
-        text = without_key(text if isinstance(text, str) else "", self._key, least=SECRET)
+        text = masked(text if isinstance(text, str) else "", self._key)
         usage = body.get("usage")
         return Reply(
             text,
