@@ -95,7 +95,7 @@ class QuestionAnswering(Retrieval):
         self.split, self.teacher = split, teacher
         self.cache = cache if cache is not None else EmbeddingCache()
         self.start, self.adapters_first = start, {} if adapters_first is None else adapters_first
-        check_settings(self.adapters_first, "adapters_first")
+        check_settings(self.adapters_first, "adapters_first", optional=True)
         self.control_trials = Trials({} if control_trials is None else control_trials)
         self.control_trials.check(objective)
         if not isinstance(front_controls, Mapping | None):

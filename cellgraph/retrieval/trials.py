@@ -94,12 +94,13 @@ class Trials:
         return found
 
 
-def check_settings(settings: Any, what: str) -> dict[str, Any]:
+def check_settings(settings: Any, what: str, *, optional: bool = False) -> dict[str, Any]:
     """Settings in which a stage of training differs, known to be such; none of them is a stage that there is not.
 
     Args:
         settings: By name.
         what: What they are called.
+        optional: Whether there may be no updates at all, with ``max_steps`` 0 or ``None``.
 
     Raises:
         ValueError: If one is none, or has a value that is none of its own.
@@ -110,7 +111,8 @@ def check_settings(settings: Any, what: str) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"{what} must be settings of training, got {', '.join(map(repr, unknown))}")
     try:
-        TrainSettings(**{**settings, "max_steps": settings.get("max_steps") or 1})
+        skipped = optional and not settings.get("max_steps")
+        TrainSettings(**{**settings, **({"max_steps": 1} if skipped else {})})
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
     return dict(settings)
@@ -142,7 +144,5 @@ def _check(part: str, name: str, value: Any) -> None:
             MemoryBank(temperature=value)
         else:
             check_settings({name: value}, "control_trials")
-            if name == "max_steps" and not value:
-                raise ValueError(f"control_trials: training setting max_steps must be positive, got {value!r}")
     except ValueError as error:
         raise ValueError(f"control_trials.{part}: {error}" if part else str(error)) from None
