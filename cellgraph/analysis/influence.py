@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from cellgraph.analysis.layers import random_signs
-from cellgraph.analysis.reach import colouring, distances
+from cellgraph.analysis.reach import colouring, in_reach
 from cellgraph.analysis.states import advance, initial_state, new_network
 from cellgraph.model import CellGraph
 
@@ -107,8 +107,7 @@ def influence(
     sources = model.input_surface.index if sources is None else sources
     targets, width, num_steps = model.read_index, model.input_surface.channels, model.num_steps[1]
     read = model.output_surface.channels if model.readout is None else model.readout.channels
-    reach = distances(model.lattice, sources)[:, targets]
-    reach = (reach >= 0) & (reach <= num_steps)
+    reach = in_reach(model, sources, num_steps)[:, targets]
     colours = colouring(reach)
     tangents = [
         torch.stack([_one(model, node, channel) for node in sources[colours == colour]]).sum(0)
@@ -167,9 +166,7 @@ def direction_influence(
     model = _differentiable(model)
     lattice, channels = model.lattice, model.cell.channels
     nodes = torch.arange(lattice.num_nodes)
-    near = torch.eye(lattice.num_nodes, dtype=torch.bool)
-    near[lattice.edge_index[0], lattice.edge_index[1]] = True
-    colours = colouring(near)
+    colours = colouring(in_reach(model, nodes, 1))
     source = torch.cat([lattice.edge_index[0], nodes])
     target = torch.cat([lattice.edge_index[1], nodes])
     direction = torch.cat([lattice.edge_direction, torch.full_like(nodes, lattice.num_directions)])
@@ -185,7 +182,7 @@ def direction_influence(
         for some in torch.arange(len(signs) * count).split(_together(model)):
             mine = colours == (some % count)[:, None]
             squares = _push(model, x, signs[some // count] * mine[..., None]).square().sum(2)
-            # Of the neighbours of a cell one at most has a colour: what the cell feels comes from it.
+            # Of those that a cell hears one at most has a colour: what the cell feels comes from it.
             total.index_add_(0, direction, torch.where(mine[:, source], squares[:, target], 0.0).sum(0))
         rows.append((total / counts.clamp(min=1) / channels).sqrt())
         x = advance(model, x)

@@ -12,12 +12,29 @@ from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
 
 
-def distances(lattice: Lattice, sources: Tensor) -> Tensor:
-    """Graph distance of every cell from each source, -1 where no path leads: ``[num_sources, num_nodes]``."""
+def distances(lattice: Lattice, sources: Tensor, *, limit: float = np.inf) -> Tensor:
+    """Graph distance of every cell from each source, -1 where no path leads, or only one longer than the limit.
+
+    Shapes:
+        - **output:** ``[num_sources, num_nodes]``
+    """
     source, target = lattice.edge_index.numpy()
     edges = csr_array((np.ones(len(source)), (source, target)), shape=(lattice.num_nodes, lattice.num_nodes))
-    found = dijkstra(edges, unweighted=True, indices=sources.numpy())
+    found = dijkstra(edges, unweighted=True, indices=sources.numpy(), limit=limit)
     return torch.from_numpy(np.where(np.isfinite(found), found, -1)).long()
+
+
+def in_reach(model: CellGraph, sources: Tensor, num_steps: int) -> Tensor:
+    """Which cells a change in each source may be felt in after so many steps, ``[num_sources, num_nodes]``.
+
+    A step leads to the neighbours; to all cells where a cell hears all others; and where cells update one class after
+    another, so far as there are classes, for each hears what those before it have become.
+    """
+    cell = model.cell
+    if cell.hears_all and num_steps:
+        return torch.ones(len(sources), model.lattice.num_nodes, dtype=torch.bool)
+    hops = len(cell.colour_masks) if cell.order == "sequential" else 1
+    return distances(model.lattice, sources, limit=num_steps * hops) >= 0
 
 
 def colouring(reach: Tensor) -> Tensor:

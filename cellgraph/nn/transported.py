@@ -58,6 +58,11 @@ class Transported(Cell):
         self.transport = nn.Parameter(torch.zeros(cell.lattice.num_directions + 1, 1, cell.channels, **like))
         self.rate = nn.Parameter(torch.full((cell.channels,), 1.0 if self._starts_at_zero() else 0.0, **like))
 
+    @property
+    def hears_all(self) -> bool:
+        """Whether the cell hears all others in one step, and not its neighbours alone."""
+        return self.inner.hears_all
+
     def set_conveyor(self, direction: int | None, rate: float) -> None:
         """Let the transport shift the state along one direction, see :meth:`GMLPCell.set_conveyor
         <cellgraph.nn.GMLPCell.set_conveyor>`."""

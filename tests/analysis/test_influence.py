@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph import CellGraph, GMLPCell, Lattice, NCACell
 from cellgraph.analysis.influence import Spread, direction_influence, influence, inputs_heard, receptive_radius, spread
-from cellgraph.analysis.reach import colouring, distances, lateral_distances
+from cellgraph.analysis.reach import colouring, distances, in_reach, lateral_distances
 from cellgraph.analysis.states import advance, initial_state
 from cellgraph.analysis.without import without_update
 from cellgraph.ops.fused import load_operators
+from cellgraph.testing import randomise
 
 WIDTH = 24
 
@@ -74,6 +75,58 @@ def test_influence_is_the_jacobian(lattice, num_steps, options):
     torch.testing.assert_close(found, wanted, atol=1e-10, rtol=1e-8)
     some = model.input_surface.index[::2]
     torch.testing.assert_close(influence(model, question, some), wanted[::2], atol=1e-10, rtol=1e-8)
+
+
+def far_hearing(name: str) -> CellGraph:
+    """A network whose cells hear further than their neighbours in a step; by these, two steps lead straight on."""
+    lattice = Lattice((3, 6))
+    cell = {
+        "pooled": lambda: NCACell(lattice, 4, perception={"name": "pooled", "pooled": 3}),
+        "sequential": lambda: GMLPCell(lattice, channels=4, hidden=6, heads=2, order="sequential"),
+    }[name]()
+    model = CellGraph(
+        cell, in_features=WIDTH, input_nodes="top", output_nodes="bottom", surface_channels=2, num_steps=2, path="none"
+    )
+    randomise(model.cell, std=0.5)
+    return model.double().eval()
+
+
+@pytest.mark.parametrize("name", ["pooled", "sequential"])
+def test_what_is_heard_from_afar_in_one_step_is_in_the_jacobian(name):
+    model = far_hearing(name)
+    question = torch.randn(WIDTH, dtype=torch.double)
+    surface = model.question_adapter.encode(question[None])[0].detach()
+
+    def answer(surface: Tensor) -> Tensor:
+        return model.output_surface.extract(rolled(model, surface)[None])[0] / model.conveyor.gain(2)
+
+    wanted = blocks(torch.autograd.functional.jacobian(answer, surface), 6, 2)
+    assert bool((wanted * (1 - torch.eye(6)) > 1e-6).any())
+    torch.testing.assert_close(influence(model, question), wanted, atol=1e-10, rtol=1e-8)
+    # One step, between all cells.
+    with torch.no_grad():
+        x = initial_state(model, question[None]) + torch.randn(1, 18, 4, dtype=torch.double)
+    size = torch.autograd.functional.jacobian(lambda s: advance(model, s[None])[0], x[0]).square().sum((1, 3))
+    felt = size.T > 0
+    assert not bool((felt & ~in_reach(model, torch.arange(18), 1)).any())
+    assert bool((felt & (distances(model.lattice, torch.arange(18)) > 1)).any())
+
+
+@pytest.mark.parametrize("name", ["pooled", "sequential"])
+def test_direction_influence_of_cells_that_hear_from_afar(name):
+    model = far_hearing(name)
+    question = torch.randn(WIDTH, dtype=torch.double)
+    lattice, found = model.lattice, direction_influence(model, question)
+    with torch.no_grad():
+        x = initial_state(model, question[None])
+    for step in range(2):
+        jacobian = torch.autograd.functional.jacobian(lambda s: advance(model, s[None])[0], x[0])
+        size = jacobian.square().sum((1, 3))
+        for k in range(lattice.num_directions):
+            source, target = lattice.edge_index[:, lattice.edge_direction == k]
+            assert float(found[step, k]) == pytest.approx(float((size[target, source].mean() / 4).sqrt()))
+        with torch.no_grad():
+            x = advance(model, x)
 
 
 @pytest.mark.parametrize("readout", ["surface", "all"])

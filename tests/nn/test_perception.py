@@ -11,6 +11,7 @@ import torch
 
 from cellgraph import Lattice
 from cellgraph.nn import AttentionPerception, FilterPerception, NCACell, PooledPerception, StencilPerception
+from cellgraph.nn.transported import Transported
 from cellgraph.ops import NeighbourSum
 
 MOORE = {1: 2, 2: 8, 3: 26}
@@ -93,6 +94,7 @@ def test_a_cell_that_pools_hears_the_farthest_in_one_step():
         x = torch.rand(1, 40, 4)
         other = x.clone()
         other[0, 39] += 1
+        assert Transported(cell).hears_all == cell.hears_all
         return cell.hears_all, not torch.equal(cell(x)[0, :38], cell(other)[0, :38])
 
     assert heard("stencil") == (False, False)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cellgraph.analysis.influence import Spread, direction_influence, influence, receptive_radius, spread
 from cellgraph.analysis.plots import PALETTE
-from cellgraph.analysis.reach import colouring, distances, lateral_distances
+from cellgraph.analysis.reach import colouring, distances, in_reach, lateral_distances
 from cellgraph.analysis.report.drawing import AMOUNT, Picture, blank, counted, side_by_side, titled
 from cellgraph.analysis.report.hearing import Hearing
 from cellgraph.analysis.report.subject import Numbers, Subject, evenly, extremes
@@ -53,8 +53,8 @@ class Influence:
         model, question = subject.model, subject.question[subject.shown]
         inputs, outputs, num_steps = model.input_surface.index, model.read_index, model.num_steps[1]
         everywhere = distances(model.lattice, inputs)
-        apart = everywhere[:, outputs]
-        reached = (apart >= 0) & (apart <= num_steps)
+        within = in_reach(model, inputs, num_steps)
+        reached = within[:, outputs]
         chosen = _affordable(model, reached, subject.effort.tangents)
         felt = influence(model, question, inputs[chosen])
         hearing = Hearing.measure(model, question, inputs[chosen], felt)
@@ -66,7 +66,7 @@ class Influence:
         directions = direction_influence(model, question, probes=1, generator=generator)
         hops = everywhere[followed]
         arrived = follow.arrival()
-        in_time = (hops >= 0) & (hops <= num_steps)
+        in_time = within[followed]
         across = lateral_distances(model)[chosen]
         radius = receptive_radius(felt, across)
         heard = ~radius.isnan()
