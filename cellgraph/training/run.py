@@ -80,7 +80,8 @@ def train(
         settings: How; the defaults of the task's kind of settings when absent.
         folder: Run folder for checkpoints and logs; none are left behind without one.
         resume: Whether to go on from the folder's last checkpoint: to the same bits with as many processes as before,
-            to rounding, and with other random numbers from dropout, with more or fewer.
+            to rounding, and with other random numbers from dropout, with more or fewer. The optimiser, its rates and
+            decays are those that the run began with.
         progress: Whether to show progress.
         go_on: The command that goes on, for the message after an interruption.
         sharded: Whether the processes that train together share gradients and the optimiser's state out among them

@@ -203,10 +203,14 @@ def _check_fits(module: UpdateModule, checkpoint: dict[str, Any], path: Path) ->
     if differences:
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
         raise ValueError(f"the checkpoint {path} is of another model: {differences[0]}{more}")
-    # Older ones do not say.
-    before, now = checkpoint.get("update_state", {}).get("optimizer"), module.settings.optimizer
-    if before not in (None, now):
-        raise ValueError(f"the checkpoint {path} has the state of optimizer={before!r}, got optimizer={now!r}")
+    before = checkpoint.get("update_state", {})
+    for name, now in module.kept_settings().items():
+        # Older ones do not say all of them.
+        if name in before and before[name] != now:
+            raise ValueError(
+                f"the checkpoint {path} has the state of {name}={before[name]!r}, got {name}={now!r}: a run goes on "
+                f"with the {name} that it began with"
+            )
 
 
 @contextlib.contextmanager

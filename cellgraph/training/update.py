@@ -163,6 +163,17 @@ class UpdateModule(lightning.LightningModule):
         if gradient_clip_val:
             torch._foreach_mul_(gradients, (gradient_clip_val / (norm + 1e-6)).clamp(max=1.0))
 
+    def kept_settings(self) -> dict[str, Any]:
+        """The settings that a run goes on with as it began: the optimiser's state holds what they say."""
+        told = self.settings
+        return {
+            "optimizer": told.optimizer,
+            "lr": told.lr,
+            "betas": tuple(told.betas),
+            "weight_decay": told.weight_decay,
+            "lr_multipliers": dict(told.lr_multipliers),
+        }
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what lives between updates, the lesson's own too, and the precision in use."""
         checkpoint["update_state"] = {
@@ -170,7 +181,7 @@ class UpdateModule(lightning.LightningModule):
             "generator": self.generator.get_state(),
             "generator_device": self.generator.device.type,
             "meter": self.train_meter.state_dict(),
-            "optimizer": self.settings.optimizer,
+            **self.kept_settings(),
             # A run that goes on elsewhere computes as it did here.
             "precision": str(self.trainer.precision),
             "processes": processes.world(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -142,6 +143,23 @@ def test_a_checkpoint_of_another_model_or_other_data(copied):
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="its batch_size was 5, now it is 4"):
         run(copied, settings=plain_settings(**{**vars(SETTINGS), "max_steps": 9, "batch_size": 4}), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lr", 0.5), ("betas", (0.5, 0.9)), ("weight_decay", 0.3), ("lr_multipliers", {"cell": 0.1})],
+)
+def test_a_run_goes_on_with_the_optimiser_s_settings_that_it_began_with(copied, name, value):
+    longer = {**vars(SETTINGS), "max_steps": 9}
+    began = re.escape(repr(longer[name]))
+    with pytest.raises(ValueError, match=rf"has the state of {name}={began}, got {name}={re.escape(repr(value))}: "):
+        run(copied, settings=plain_settings(**{**longer, name: value}), resume=True)
+    # A checkpoint of an earlier version does not say; one that has what it was asked for is gone on from.
+    last = copied / "checkpoints" / "last.ckpt"
+    checkpoint = read_checkpoint(last)
+    del checkpoint["update_state"][name]
+    torch.save(checkpoint, last)
+    assert run(copied, settings=plain_settings(**longer), resume=True).steps == 9
 
 
 @pytest.mark.parametrize("failing", ["write", "fsync"])
