@@ -121,43 +121,54 @@ class FinishedRun:
         """The cosine from which on answers are equivalent, see :func:`equivalence_threshold`."""
         return equivalence_threshold(self.pairs.train, self.embed([pair.answer for pair in self.pairs.train]))
 
-    def lexical(self, bank: AnswerBank) -> Lexical:
+    def lexical(self, bank: AnswerBank, *, use_memory: bool = True, num_steps: int | None = None) -> Lexical:
         """The words of a bank's answers, weighed on the validation pairs; the weight is kept in the run folder.
 
         The validation questions are asked as for :meth:`confidence`.
         """
-        path = self.folder.lexical(self._key(bank))
+        path = self.folder.lexical(self._key(bank, use_memory, num_steps))
         if path.is_file():
             try:
                 return Lexical(bank, Blend(number("weight", read_json(path)["weight"])))
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(f"{path} is damaged, remove it to have it made again: {error}") from None
         pairs = self.pairs.validation
-        whole, target, scores = self._asked(bank, pairs)
+        whole, target, scores = self._asked(bank, pairs, use_memory, num_steps)
         words = BM25(whole.texts).scores([pair.question for pair in pairs])
         blend = Blend.fit(scores, words, target)
         write_json(path, asdict(blend))
         return Lexical(bank, blend)
 
     def confidence(
-        self, bank: AnswerBank, *, precision: float = PRECISION, lexical: Lexical | None = None
+        self,
+        bank: AnswerBank,
+        *,
+        precision: float = PRECISION,
+        lexical: Lexical | None = None,
+        use_memory: bool = True,
+        num_steps: int | None = None,
     ) -> Confidence:
         """How far to trust answers from a bank, learned on the validation pairs and kept in the run folder.
 
         The validation questions are asked of the bank to which their own answers are added: their true answer is
-        there, among the same others as at asking.
+        there, among the same others as at asking. They are to be asked as the network will be: a session without
+        memory has a confidence of its own, and so has a network that takes another number of steps.
 
         Args:
             bank: The bank to be asked.
             precision: Share of the known answers that is to be relevant.
-            lexical: Has the words count, too, from :meth:`lexical`.
+            lexical: Has the words count, too, from :meth:`lexical`, asked in the same way.
+            use_memory: Whether a network that remembers is asked dialogues turn by turn, or every question alone.
+            num_steps: Steps of the rollout, if not the network's own.
         """
         words = () if lexical is None else (repr(lexical.blend),)
-        path = self.folder.confidence(self._key(bank, repr(precision), *words))
+        path = self.folder.confidence(self._key(bank, use_memory, num_steps, repr(precision), *words))
         if path.is_file():
             return Confidence.load(path)
         threshold = self.equivalence_threshold()
-        features, right = self._judged(bank, self.pairs.validation, threshold, lexical)
+        features, right = self._judged(
+            bank, self.pairs.validation, threshold, lexical, use_memory=use_memory, num_steps=num_steps
+        )
         confidence = Confidence.fit(features, right, precision=precision, equivalence=threshold)
         confidence.save(path)
         return confidence
@@ -176,30 +187,35 @@ class FinishedRun:
 
         return GenerativeDecoder.from_pretrained(self.folder.decoder)
 
-    def _key(self, bank: AnswerBank, *more: str) -> str:
+    def _key(self, bank: AnswerBank, use_memory: bool, num_steps: int | None, *more: str) -> str:
         """Of all that what was learned on the validation pairs depends on."""
         key = hashlib.sha256()
         # Until then what remembers was learned without memory.
-        by_turn = ("turn by turn",) if self.model.remembers else ()
-        for part in (bank.fingerprint, self.teacher.fingerprint, *more, *by_turn):
+        by_turn = ("turn by turn",) if self.model.remembers and use_memory else ()
+        own = self.model.num_steps[1] if isinstance(self.model, CellGraph) else None
+        steps = () if num_steps in (None, own) else (f"{num_steps} steps",)
+        for part in (bank.fingerprint, self.teacher.fingerprint, *more, *by_turn, *steps):
             key.update(part.encode())
         for name in ("config.json", "model.safetensors"):
             key.update((self.folder.model / name).read_bytes())
         return key.hexdigest()[:16]
 
-    def _asked(self, bank: AnswerBank, pairs: list[QAPair]) -> tuple[AnswerBank, Tensor, Tensor]:
+    def _asked(
+        self, bank: AnswerBank, pairs: list[QAPair], use_memory: bool = True, num_steps: int | None = None
+    ) -> tuple[AnswerBank, Tensor, Tensor]:
         """The bank with the answers of pairs in it, where each of them is, and what the network says of them all."""
         answers = self.embed([pair.answer for pair in pairs])
         whole = AnswerBank([*bank.texts, *(pair.answer for pair in pairs)], torch.cat([bank.raw, answers]))
         questions = self.read([pair.question for pair in pairs])
-        prediction = predict(self.model, questions, dialogues=dialogues_of(pairs), batch_size=BATCH)
+        dialogues = dialogues_of(pairs) if use_memory else None
+        prediction = predict(self.model, questions, dialogues=dialogues, batch_size=BATCH, num_steps=num_steps)
         return whole, whole.position[len(bank) :], whole.by(prediction.key).scores(prediction.query)
 
     def _judged(
-        self, bank: AnswerBank, pairs: list[QAPair], threshold: float, lexical: Lexical | None = None
+        self, bank: AnswerBank, pairs: list[QAPair], threshold: float, lexical: Lexical | None = None, **how: Any
     ) -> tuple[Tensor, Tensor]:
         """Features of the first answers to pairs, and whether the first is a relevant one."""
-        whole, target, scores = self._asked(bank, pairs)
+        whole, target, scores = self._asked(bank, pairs, **how)
         if lexical is not None:
             scores = Lexical(whole, lexical.blend).scores([pair.question for pair in pairs], scores)
         right = relevant(whole, self.embed([pair.answer for pair in pairs]), target, threshold=threshold)

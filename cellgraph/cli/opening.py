@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -34,12 +36,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_session(given: argparse.Namespace, notes: Console) -> Session:
+def open_session(given: argparse.Namespace, notes: Console, *, exported: Callable[[Any], Any] | None = None) -> Session:
     """Make a run ready to be asked.
 
     Args:
         given: The ``run`` and the options.
         notes: Where it is told what is done.
+        exported: Gives, of the run's network, the :class:`~cellgraph.integrations.onnx_network.OnnxNetwork` that
+            answers in its place.
 
     Raises:
         ValueError: If the run cannot be asked, or options do not go together.
@@ -49,6 +53,12 @@ def open_session(given: argparse.Namespace, notes: Console) -> Session:
     # Files first: what is wrong with them is told before anything slow.
     own = None if given.bank is None else read_answers(given.bank)
     run = FinishedRun.load(given.run)
+    model: Any = run.model if exported is None else exported(run.model)
+    # As it will be asked: a confidence learned otherwise would say nothing.
+    how: dict[str, Any] = {
+        "use_memory": not given.no_memory,
+        "num_steps": None if exported is None else model.inference.num_steps,
+    }
     decoder = None if given.decoder == "bank" else run.decoder()
     bank = run.bank(own, approximate=given.approximate)
     parts = ", ".join(f"{len(pairs):,} of {part}" for part, pairs in vars(run.pairs).items())
@@ -56,13 +66,13 @@ def open_session(given: argparse.Namespace, notes: Console) -> Session:
     # As it stands: rich would take [brackets] and :colons: of a path for markup.
     notes.print(Text(printable(f"bank: {len(bank):,} distinct answers{source}")))
     with notes.status("calibrating the confidence on the validation pairs, the first time only"):
-        lexical = run.lexical(bank) if given.lexical else None
-        confidence = run.confidence(bank, precision=given.precision, lexical=lexical)
+        lexical = run.lexical(bank, **how) if given.lexical else None
+        confidence = run.confidence(bank, precision=given.precision, lexical=lexical, **how)
     if lexical is not None:
         share = f"{lexical.blend.weight:.0%}, the best by the validation pairs"
         notes.print(f"words count for {share}", highlight=False)
     return Session(
-        run.model,
+        model,
         run.teacher,
         bank,
         confidence,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from cellgraph.answering.session import Session
 from cellgraph.cli.opening import add_options, open_session
 from cellgraph.model import CellGraph
 from cellgraph.serving.limits import Limits
@@ -53,9 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     notes = Console(stderr=True)
     # The address first: that it is taken is told before anything slow.
     with bind(given.host, given.port) as taken:
-        session = open_session(given, notes)
-        if given.onnx is not None:
-            session = _by_onnx(session, given.onnx)
+        session = open_session(given, notes, exported=None if given.onnx is None else partial(_exported, given.onnx))
         respondent = Respondent(session, limits)
         # The first question wakes everything up.
         respondent.respond([Asked("?")])
@@ -67,10 +65,9 @@ def main(arguments: Sequence[str]) -> None:
     notes.print(f"ended; {cut_off if app.cut_off else 'all questions that came were answered'}", highlight=False)
 
 
-def _by_onnx(session: Session, file: Path) -> Session:
+def _exported(file: Path, model: Any) -> Any:
     from cellgraph.integrations.onnx_network import OnnxNetwork
 
-    if not isinstance(session.model, CellGraph):
-        raise ValueError(f"the run holds a {type(session.model).__name__}, of which there are no ONNX files")
-    network: Any = OnnxNetwork(file, session.model)
-    return replace(session, model=network)
+    if not isinstance(model, CellGraph):
+        raise ValueError(f"the run holds a {type(model).__name__}, of which there are no ONNX files")
+    return OnnxNetwork(file, model)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from asked import session
+from rich.console import Console
 from scipy.stats import rankdata, zscore
 
 from cellgraph.answering import AnswerBank, FinishedRun, Session
+from cellgraph.answering.confidence import Confidence
 from cellgraph.answering.relevance import relevant
+from cellgraph.cli.opening import add_options, open_session
+from cellgraph.data import save_pairs
 from cellgraph.retrieval import first_right
 from cellgraph.retrieval.blend import WEIGHTS
 from cellgraph.retrieval.lexical import BM25
@@ -142,6 +149,64 @@ def test_memory_goes_from_turn_to_turn(folder: Path) -> None:
     assert forgetful.ask(second).answers == alone
     assert talk._memory is not None
     assert not talk._memory.requires_grad
+
+
+@pytest.fixture
+def talking(folder: Path, tmp_path: Path) -> Path:
+    """A run whose validation pairs are dialogues of three turns, and whose memory counts."""
+    place = shutil.copytree(folder, tmp_path / "talking")
+    shutil.rmtree(place / "answering", ignore_errors=True)
+    run = FinishedRun.load(place)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(run.model.cell.out_weight, std=0.5)
+    torch.nn.init.normal_(run.model.readout.weight)
+    run.model.save_pretrained(place / "model")
+    turns = [replace(p, dialogue=f"d{i // 3}", turn=i % 3) for i, p in enumerate(run.pairs.validation)]
+    save_pairs(run.folder.pairs("validation"), turns)
+    return place
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_confidence_is_learned_as_questions_will_be_asked(talking: Path, alone: bool) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    add_options(parser)
+    given = parser.parse_args([str(talking), *["--no-memory"][: int(alone)]])
+    opened = open_session(given, Console(quiet=True))
+    # The other one is kept beside it.
+    given.no_memory = not alone
+    other = open_session(given, Console(quiet=True))
+    run = FinishedRun.load(talking)
+    threshold = run.equivalence_threshold()
+    texts, embeddings = opened.bank.texts, run.embed(opened.bank.texts)
+    keys = torch.nn.functional.normalize(run.model.key(embeddings), dim=1)
+    features, right = [], []
+    memory = None
+    for pair in run.pairs.validation:
+        with torch.no_grad():
+            output = run.model(run.embed([pair.question]), None if alone or pair.turn == 0 else memory)
+        memory = output.memory
+        scores = torch.nn.functional.normalize(output.query, dim=1) @ keys.T
+        (first, second), (best, _) = scores[0].topk(2)
+        features.append([float(first), float(first - second)])
+        answer = torch.tensor([texts.index(pair.answer)])
+        right.append(bool(relevant(opened.bank, run.embed([pair.answer]), answer, threshold=threshold)[0, best]))
+    wanted = Confidence.fit(torch.tensor(features), torch.tensor(right), equivalence=threshold)
+    assert opened.confidence.weights == pytest.approx(wanted.weights, rel=1e-2)
+    assert opened.confidence.bias == pytest.approx(wanted.bias, rel=1e-2)
+    assert other.confidence.weights != pytest.approx(wanted.weights, rel=3e-2)
+    assert open_session(given, Console(quiet=True)).confidence == other.confidence
+
+
+def test_another_number_of_steps_has_a_confidence_of_its_own(talking: Path) -> None:
+    run = FinishedRun.load(talking)
+    bank = run.bank()
+    own = run.confidence(bank)
+    assert run.confidence(bank, num_steps=run.model.num_steps[1]) == own
+    more = run.confidence(bank, num_steps=5)
+    run.model.num_steps = (5, 5)
+    features, right = run._judged(bank, run.pairs.validation, run.equivalence_threshold())
+    assert more == Confidence.fit(features, right, equivalence=run.equivalence_threshold()) != own
 
 
 def test_blank_questions_and_no_answers_are_refused(folder: Path) -> None:
