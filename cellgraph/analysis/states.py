@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from cellgraph.generators import own_generators
 from cellgraph.model import CellGraph
 from cellgraph.nn.kinds import built_cell
 from cellgraph.nn.memory import memory_of
@@ -69,8 +70,7 @@ def new_network(model: CellGraph, *, backend: str | None = None, seed: int = 0) 
     cell = config.pop("cell")
     if backend is not None:
         cell["backend"] = backend
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with own_generators(seed):
         fresh = CellGraph(built_cell(model.lattice, cell), **config)
     fresh.to(model.cell.dtype)
     for name in ("question_adapter", "answer_adapter", "path"):

@@ -22,6 +22,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from cellgraph.generators import own_generators
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
 from cellgraph.nn import GMLPCell
@@ -114,8 +115,7 @@ class CellGraphRegressor(
         question = self._padded(self._x_scaler, rows).float()
         answer = self._padded(self._y_scaler, targets).float()
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with own_generators(seed):
             model = self._new_model()
             self._start(model, question, answer)
         settings = TrainSettings(

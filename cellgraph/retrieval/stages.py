@@ -10,9 +10,8 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import torch
-
 from cellgraph.files import write_json
+from cellgraph.generators import own_generators
 from cellgraph.model import CellGraph
 from cellgraph.numbers import plain_numbers
 from cellgraph.reading import faults, read_json
@@ -143,8 +142,7 @@ class Stages:
                 if kept[number] is None:
                     self.job.say(f"baseline: {_place(name, trial)}")
                     # Or here, each as if it were the only one, and not as the network's were.
-                    with torch.random.fork_rng([]):
-                        torch.default_generator.manual_seed(self.job.settings.seed + 1)
+                    with own_generators(self.job.settings.seed + 1):
                         baseline = copy.deepcopy(made[name](trial))
                     kept[number] = self._train(_place(name, trial), baseline, trial)
         found = {}

@@ -33,8 +33,10 @@ VALUES = {False: ("seed", "start", "adapters_first"), True: ("seed",)}
 SPLIT = ("source", "test", "validation", "seed")
 
 
-def build_experiment(config: Mapping[str, Any], folder: str | Path | RunFolder, *, own: bool = False) -> Experiment:
-    """The experiment that a configuration describes.
+def build_experiment(
+    config: Mapping[str, Any], folder: str | Path | RunFolder, *, own: bool = False, cuda: bool = True
+) -> Experiment:
+    """The experiment that a configuration describes; PyTorch's global generators start from its seed.
 
     Args:
         config: Nested plain types; a mapping with ``_target_`` is a call of what that names, with the rest as keyword
@@ -42,6 +44,7 @@ def build_experiment(config: Mapping[str, Any], folder: str | Path | RunFolder, 
         folder: The run folder.
         own: Whether the configuration is the user's own, who may have anything built. One that has come with a run
             folder may name the library's parts and what :func:`~cellgraph.configuration.admit` lets in.
+        cuda: Whether the generators of the GPUs do so, too.
 
     Raises:
         ValueError: If a value is missing or none that its part takes, or a part is not to be built.
@@ -55,7 +58,7 @@ def build_experiment(config: Mapping[str, Any], folder: str | Path | RunFolder, 
         if not isinstance(node, Mapping):
             raise ValueError(f"{group} must be settings by name, got {node!r:.80}")
     check_processes(config.get("processes", 1))
-    torch.manual_seed(integer("seed", config["seed"]))
+    (torch.manual_seed if cuda else torch.default_generator.manual_seed)(integer("seed", config["seed"]))
     make = _automaton if is_automaton(config) else _question_answering
     return make(config, RunFolder(folder))
 

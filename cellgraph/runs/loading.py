@@ -7,6 +7,7 @@ import os
 from cellgraph.automata import Automaton
 from cellgraph.configuration import admit, read_config
 from cellgraph.folder import RunFolder
+from cellgraph.generators import own_generators
 from cellgraph.model import CellGraph
 from cellgraph.retrieval.controls import Control
 from cellgraph.retrieval.networks import load_network
@@ -18,8 +19,9 @@ from cellgraph.sequence import SequenceGraph
 def load(run: str | os.PathLike[str]) -> CellGraph | SequenceGraph | Automaton:
     """The trained model of a run folder, in evaluation mode: a network, or an automaton with its ``cell`` and ``task``.
 
-    Nothing in the folder is executed. A part of your own, such as a cell, is built where you have started the run, have
-    imported that part, or trust its module, see :func:`~cellgraph.configuration.admit`.
+    Nothing in the folder is executed, and the random state of the process is as before afterwards. A part of your own,
+    such as a cell, is built where you have started the run, have imported that part, or trust its module, see
+    :func:`~cellgraph.configuration.admit`.
 
     Args:
         run: The run folder.
@@ -32,11 +34,13 @@ def load(run: str | os.PathLike[str]) -> CellGraph | SequenceGraph | Automaton:
     config = read_config(folder)
     if not is_automaton(config):
         admit([config.get("model"), config.get("front")], folder)
-        network = load_network(folder.model)
+        with own_generators():
+            network = load_network(folder.model)
         if isinstance(network, Control):
             raise ValueError(f"{folder} holds a {type(network).__name__}, expected a network")
         return network
-    model = build_experiment(config, folder).load()
+    with own_generators():
+        model = build_experiment(config, folder, cuda=False).load()
     assert isinstance(model, Automaton)
     return model
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from cellgraph.folder import RunFolder
+from cellgraph.generators import generator_states, own_generators, restore_generators
 from cellgraph.graph import Graph
 from cellgraph.model import CellGraph
 from cellgraph.nn import Cell, GMLPCell
@@ -25,7 +25,7 @@ from cellgraph.runs.pair_dataset import PairDataset
 
 class PairModel:
     """A lattice that is trained on pairs and judged beside its baselines, as ``cellgraph train`` does: with the same
-    settings and seed the figures are the same.
+    settings and seed the figures are the same. The random state of the process is as before afterwards.
 
     Args:
         data: The pairs, split.
@@ -81,8 +81,7 @@ class PairModel:
         if data.parts is None:
             raise ValueError(f"{data} is not split: a model needs pairs to train with, to validate by and to judge by")
         parts, self.data, self.seed = data.parts, data, seed
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(self.seed)
+        with own_generators(self.seed):
             cell = GMLPCell(lattice, gate_std=0.2, out_std=1.0) if cell is None else cell
         if cell.lattice != lattice:
             raise ValueError(f"the cell must be on {lattice}, it is on {cell.lattice}")
@@ -110,6 +109,7 @@ class PairModel:
         self._place: TemporaryDirectory[str] | None = None
         self._experiment: Experiment | None = None
         self._network: CellGraph | None = None
+        self._drawn: dict[str, Any] = {}
 
     @property
     def network(self) -> CellGraph:
@@ -145,7 +145,10 @@ class PairModel:
         folder = RunFolder(self._place.name) if self._place is not None else self.folder
         assert folder is not None
         self._experiment = Experiment(folder, self._task, self._make, told, Console(quiet=not progress))
-        self._network = self._experiment.train(resume=resume, progress=progress, go_on="fit(resume=True)").model
+        with own_generators(cuda=True):
+            self._network = self._experiment.train(resume=resume, progress=progress, go_on="fit(resume=True)").model
+            # Its baselines draw from there, as where one command does it all.
+            self._drawn = generator_states()
         return self
 
     def evaluate(self) -> Evaluation:
@@ -159,7 +162,9 @@ class PairModel:
         assert self._experiment is not None
         # The table is the caller's to print.
         quiet = replace(self._experiment, console=Console(quiet=True))
-        evaluation = quiet.judge(network, go_on="evaluate()")
+        with own_generators(cuda=True):
+            restore_generators(self._drawn)
+            evaluation = quiet.judge(network, go_on="evaluate()")
         assert isinstance(evaluation, Evaluation)
         return evaluation
 

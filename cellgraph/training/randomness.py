@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 from collections.abc import Iterator
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 
 from cellgraph import processes
+from cellgraph.generators import generator_states, restore_generators
 
 
 class GlobalGenerators(lightning.Callback):
@@ -27,17 +26,8 @@ class GlobalGenerators(lightning.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The states as plain types and tensors, the first process's and under ``others`` those of the rest."""
-        first, *others = processes.all_have(self._states())
+        first, *others = processes.all_have(generator_states())
         return {**first, "others": others} if others else first
-
-    def _states(self) -> dict[str, Any]:
-        name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - the global state is the point
-        return {
-            "python": random.getstate(),
-            "numpy": (str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss),
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Note the states; what still happens before training may draw."""
@@ -56,14 +46,7 @@ class GlobalGenerators(lightning.Callback):
                 return
             self._pending = others[processes.rank() - 1]
         assert self._pending is not None
-        version, keys, gauss = self._pending["python"]
-        random.setstate((version, tuple(keys), gauss))
-        name, numpy_keys, position, has_gauss, numpy_gauss = self._pending["numpy"]
-        np.random.set_state((name, numpy_keys.numpy().astype(np.uint32), position, has_gauss, numpy_gauss))  # noqa: NPY002
-        torch.set_rng_state(self._pending["torch"].cpu())
-        states = self._pending["cuda"]
-        if states and torch.cuda.is_available() and len(states) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([state.cpu() for state in states])
+        restore_generators(self._pending)
         self._pending = None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from generators import states_after
 from processes import run, run_inside
 from rich.console import Console
 from safetensors.torch import load_file
@@ -83,7 +84,9 @@ def test_a_run_is_exported_and_the_program_is_the_automaton(finished: tuple[Path
     done = run_inside(folder.parent, "export", "run", "--torch", "cells.pt2")
     assert done.returncode == 0, done.stderr
     assert "state -> next_state, differs by at most " in done.stdout
+    before = states_after(77)
     automaton = load(folder)
+    assert states_after() == before
     x = automaton.task.sample(3, torch.Generator().manual_seed(5)).x
     (found,) = torch.export.load(folder.parent / "cells.pt2").module()(x)
     # The most steps of training.

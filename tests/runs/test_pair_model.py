@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from generators import states_after
 from processes import run_inside
 
-from cellgraph import CellGraph, GMLPCell, Lattice, PairDataset, PairModel, RunFolder
+from cellgraph import CellGraph, GMLPCell, Lattice, PairDataset, PairModel, RunFolder, load
 from cellgraph.answering import FinishedRun
 from cellgraph.data import QAPair
 from cellgraph.teacher import LSATeacher
@@ -58,12 +59,17 @@ def test_the_figures_are_those_of_the_command(pairs: Path, tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     command = json.loads((tmp_path / "run" / "evaluation.json").read_text())
-    before = torch.get_rng_state()
+    before = states_after(77)
     made = model(pairs, adapters_first={"max_steps": 4, "batch_size": 16, "lr": 1e-4}).fit(progress=False, **SETTINGS)
+    assert states_after() == before
+    torch.rand(3)  # what is drawn in between changes no figure
+    before = states_after()
     figures = made.evaluate()
+    assert states_after() == before
     assert timeless(figures.rows) == timeless(command["rows"])
     assert figures.differences == command["differences"]
-    assert torch.equal(torch.get_rng_state(), before)
+    load(tmp_path / "run")
+    assert states_after() == before
     weights = CellGraph.from_pretrained(tmp_path / "run" / "model").state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in made.network.state_dict().items())
 

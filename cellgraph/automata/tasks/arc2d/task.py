@@ -27,6 +27,7 @@ from cellgraph.automata.tasks.arc2d.picture import save_task
 from cellgraph.automata.tasks.arc2d.table import table_of_results
 from cellgraph.automata.tasks.arc2d.walk import check_cell, walk
 from cellgraph.files import write_atomically
+from cellgraph.generators import own_generators
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell, NCACell
 from cellgraph.numbers import plain_numbers
@@ -234,8 +235,7 @@ class Arc2D(Task):
         if not self.scratch:
             vector = self.vectors.weight.mean(0).expand(rows, -1)
             return GridAutomata.alike(cell, readout, vector, half=self._half(cell))
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(number)
+        with own_generators(number):
             fresh, readout = NCACell(cell.lattice, **cell.config()), GridReadout(cell.channels)
         device = cell.device
         return GridAutomata.alike(
