@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from cellgraph.analysis.states import advance, initial_state, together
 from cellgraph.analysis.without import without_lateral_gate, without_update
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph, CellGraphOutput
+from cellgraph.nn.memory import memory_of
 from cellgraph.retrieval.metrics import cosine
 
 #: ``silent``: the region's cells hold zero. ``passive``: they pass states on, but compute nothing. ``deaf``: their
@@ -69,6 +70,7 @@ def ablated(
     *,
     steps: Container[int] | None = None,
     instead: Tensor | None = None,
+    memory: Tensor | None = None,
 ) -> CellGraphOutput:
     """The output of a network whose region is out of order.
 
@@ -83,6 +85,7 @@ def ablated(
             them by default, and then what is injected into silent cells is zero, too.
         instead: What passive cells add at each step in their update's place, ``[num_steps, num_nodes, channels]``, such
             as :func:`mean_updates`; nothing by default.
+        memory: What the turns before left behind, ``[batch, num_nodes, memory_channels]``.
 
     Raises:
         ValueError: If the kind is unknown, the mask does not fit the lattice, or the cells have nothing of the kind to
@@ -94,8 +97,9 @@ def ablated(
     whole = bool(inside.all())
     other = {"passive": without_update, "deaf": without_lateral_gate}[kind](model) if kind != "silent" else None
     outputs = []
-    for part in question.split(together(model)):
-        x = initial_state(model, part)
+    for rows in torch.arange(len(question)).split(together(model)):
+        part = question[rows]
+        x = initial_state(model, part, None if memory is None else memory[rows])
         x = x.masked_fill(inside, 0.0) if other is None and steps is None else x
         for step in range(1, model.num_steps[1] + 1):
             before, out = x, steps is None or step in steps
@@ -110,9 +114,19 @@ def ablated(
     return joined(outputs)
 
 
+def without(model: CellGraph, region: Tensor, **how: Any) -> Asked:
+    """A network whose region is out of order, see :func:`ablated`, to ask; in a dialogue it is so at every turn."""
+    return lambda question, memory=None: ablated(model, question, region, memory=memory, **how)
+
+
 @torch.no_grad()
-def mean_updates(model: CellGraph, question: Tensor) -> Tensor:
+def mean_updates(model: CellGraph, question: Tensor, *, dialogues: Sequence[Sequence[int]] | None = None) -> Tensor:
     """What the gated update of each cell adds at each step, mean over questions: the part that tells none from another.
+
+    Args:
+        model: The network.
+        question: The questions.
+        dialogues: Numbers of those that are the turns of each dialogue, which hear the turns before.
 
     Shapes:
         - **question:** ``[num_questions, in_features]``
@@ -120,12 +134,16 @@ def mean_updates(model: CellGraph, question: Tensor) -> Tensor:
     """
     other, num_steps = without_update(model), model.num_steps[1]
     total = torch.zeros(num_steps, model.lattice.num_nodes, model.cell.channels, dtype=torch.double)
-    for part in question.split(together(model)):
-        x = initial_state(model, part)
+
+    def heard(question: Tensor, memory: Tensor | None = None) -> CellGraphOutput:
+        x = initial_state(model, question, memory)
         for step in range(num_steps):
             after = advance(model, x)
             total[step] += (after - advance(other, x)).double().sum(0)
             x = after
+        return _output(model, x, question)
+
+    said(heard, question, batch_size=together(model), dialogues=dialogues)
     return (total / len(question)).to(model.cell.dtype)
 
 
@@ -138,6 +156,7 @@ def ablation_costs(
     *,
     candidates: Tensor | None = None,
     target: Tensor | None = None,
+    dialogues: Sequence[Sequence[int]] | None = None,
 ) -> list[AblationCost]:
     """Loss and retrieval without each region, less those of the whole network.
 
@@ -149,21 +168,22 @@ def ablation_costs(
         kinds: Ways to take a region out.
         candidates: Different answers to retrieve from; the true ones by default.
         target: Which of them is each question's, ``[num_pairs]``; by default the first is the first's, and so on.
+        dialogues: Numbers of the questions that are the turns of each dialogue; by default each is a first turn.
     """
     bank = answer if candidates is None else candidates
     target = torch.arange(len(answer)) if target is None else target
 
     def scores(asked: Asked) -> tuple[float, float]:
-        output = said(asked, question, batch_size=together(model))
+        output = said(asked, question, batch_size=together(model), dialogues=dialogues)
         loss = 1 - float(cosine(output.embedding, answer, mean=bank.mean(0)).mean())
         return loss, float(found(model, compared(output), bank, target).mean())
 
     # By the same way of computing, so that what has no effect costs exactly nothing.
     nowhere = torch.zeros(model.lattice.num_nodes, dtype=torch.bool)
-    loss, mrr = scores(functools.partial(ablated, model, region=nowhere))
+    loss, mrr = scores(without(model, nowhere))
     costs = []
     for kind, (name, region) in itertools.product(kinds, regions.items()):
-        without_loss, without_mrr = scores(functools.partial(ablated, model, region=region, kind=kind))
+        without_loss, without_mrr = scores(without(model, region, kind=kind))
         costs.append(AblationCost(name, kind, int(region.sum()), without_loss - loss, mrr - without_mrr))
     return costs
 
@@ -172,4 +192,5 @@ def _output(model: CellGraph, x: Tensor, question: Tensor) -> CellGraphOutput:
     """What the last states of all the cells stand for."""
     num_steps = model.num_steps[1]
     embedding, surface, query = model.decode(x.index_select(1, model.read_index), question, num_steps=num_steps)
-    return CellGraphOutput(embedding=embedding, surface=surface, query=query, num_steps=num_steps)
+    memory = memory_of(x, model.cell.memory_channels)
+    return CellGraphOutput(embedding=embedding, surface=surface, query=query, memory=memory, num_steps=num_steps)

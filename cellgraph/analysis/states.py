@@ -10,7 +10,7 @@ from torch import Tensor
 from cellgraph.generators import own_generators
 from cellgraph.model import CellGraph
 from cellgraph.nn.kinds import built_cell
-from cellgraph.nn.memory import memory_of
+from cellgraph.nn.memory import memory_of, with_memory
 from cellgraph.unroll import rollout
 
 #: Values of the states that take a step together, those of two samples of the default cube: more do not fit a CPU's
@@ -18,9 +18,15 @@ from cellgraph.unroll import rollout
 CHUNK_VALUES = 2 * 2475 * 64
 
 
-def initial_state(model: CellGraph, question: Tensor) -> Tensor:
-    """State that the questions are injected as, ``[batch, num_nodes, channels]``."""
-    return model.input_surface.inject(model.encode(question), num_channels=model.cell.channels)
+def initial_state(model: CellGraph, question: Tensor, memory: Tensor | None = None) -> Tensor:
+    """State that the questions are injected as, beside what the turns before left behind.
+
+    Shapes:
+        - **question:** ``[batch, in_features]``
+        - **memory:** ``[batch, num_nodes, memory_channels]``; empty by default, as at a first turn
+        - **output:** ``[batch, num_nodes, channels]``
+    """
+    return with_memory(model.input_surface.inject(model.encode(question), num_channels=model.cell.channels), memory)
 
 
 def together(model: CellGraph) -> int:
@@ -41,6 +47,8 @@ def advance(model: CellGraph, x: Tensor) -> Tensor:
 @torch.no_grad()
 def walk(model: CellGraph, question: Tensor, *, num_steps: int | None = None) -> Iterator[Tensor]:
     """States before the first step and after each, one at a time: a whole trajectory may not fit the memory.
+
+    Every question is a first turn: of a network that remembers, no turn before it is heard.
 
     Args:
         model: The network, in evaluation mode.

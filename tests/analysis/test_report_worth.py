@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,13 +15,19 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics.pairwise import cosine_similarity
 
 from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph.analysis.ablation import mean_updates
 from cellgraph.analysis.nonlinearity import PENALTIES
 from cellgraph.analysis.report import study, write_report
-from cellgraph.analysis.report.page import _owed, _verdict
+from cellgraph.analysis.report.ablation import Ablation
+from cellgraph.analysis.report.embeddings import Embeddings
+from cellgraph.analysis.report.page import _owed, _verdict, render
 from cellgraph.analysis.report.subject import Subject
 from cellgraph.analysis.report.worth import CUBE, LATERAL, MEAN, UPDATE, Worth
-from cellgraph.analysis.states import advance
+from cellgraph.analysis.states import advance, initial_state
+from cellgraph.analysis.without import without_update
 from cellgraph.retrieval.bootstrap import paired_difference
+from cellgraph.retrieval.embedded import dialogues_of
+from cellgraph.testing import randomise
 
 SHAPE = (3, 3, 3)
 
@@ -53,6 +61,109 @@ def losses(model: CellGraph) -> dict[str, dict[str, float]]:
     assert numbers["questions"] == 60
     assert numbers["lead"] is None
     return numbers["without"]
+
+
+def talking() -> tuple[CellGraph, Subject]:
+    """A network whose memory counts, and pairs that are dialogues of one to four turns, not in their order."""
+    torch.manual_seed(0)
+    cell = GMLPCell(Lattice(SHAPE, 26), channels=6, hidden=8, heads=2, memory_channels=2)
+    model = CellGraph(cell, in_features=WIDTH, surface_channels=2, num_steps=3).eval()
+    randomise(model.cell, std=0.4)
+    torch.nn.init.normal_(model.readout.weight, std=3.0)
+    torch.manual_seed(1)
+    pairs, embedded = some_pairs(40)
+    names = [f"d{i % 7}" if i % 10 < 6 else "" for i in range(40)]
+    pairs = [replace(pair, dialogue=name, turn=40 - i) for i, (pair, name) in enumerate(zip(pairs, names, strict=True))]
+    return model, Subject(model, pairs, embedded.question, embedded.answer, replace(TINY, ablated=40, projected=40), 0)
+
+
+def in_dialogues(model: CellGraph, subject: Subject) -> torch.Tensor:
+    """Queries of the network, asked turn by turn."""
+    query = torch.empty(len(subject.pairs), WIDTH)
+    memories: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        for row in sorted(range(len(query)), key=lambda row: subject.pairs[row].turn):
+            name = subject.pairs[row].dialogue
+            output = model(subject.question[[row]], memories.get(name))
+            query[row] = output.query[0]
+            if name:
+                memories[name] = output.memory
+    return query
+
+
+def mean_reciprocal_rank(model: CellGraph, query: torch.Tensor, answer: torch.Tensor) -> float:
+    with torch.no_grad():
+        scores = cosine_similarity(query.numpy(), model.key(answer).numpy())
+    return float(np.mean(1 / (scores >= scores.diagonal()[:, None]).sum(1)))
+
+
+def test_what_remembers_is_asked_in_dialogues():
+    model, subject = talking()
+    whole = mean_reciprocal_rank(model, in_dialogues(model, subject), subject.answer)
+    with torch.no_grad():
+        alone = mean_reciprocal_rank(model, model(subject.question).query, subject.answer)
+    assert abs(whole - alone) > 0.01
+    found = Worth.measure(subject, lambda share: None).numbers
+    assert found["questions"] == 40
+    assert found["mrr"]["mrr"] == pytest.approx(whole, abs=1e-6)
+    # Without the part at every turn.
+    passive = without_update(model)
+    left = mean_reciprocal_rank(model, in_dialogues(passive, subject), subject.answer)
+    assert found["without"][UPDATE]["mrr"] == pytest.approx(whole - left, abs=1e-6)
+    assert Embeddings.measure(subject).numbers["cosines"]["lattice"]["mrr"] == pytest.approx(whole, abs=1e-6)
+    # Fewer questions are whole dialogues.
+    rows, dialogues = subject.asked(11)
+    assert dialogues is not None
+    chosen = [[int(rows[turn]) for turn in turns] for turns in dialogues]
+    assert sorted(itertools.chain(*dialogues)) == list(range(len(rows)))
+    assert all(turns in dialogues_of(subject.pairs) for turns in chosen)
+    assert 5 < len(rows) < 25
+
+
+def test_layers_are_taken_out_of_dialogues():
+    model, subject = talking()
+    layer = (model.lattice.layer == 1)[:, None]
+    query = torch.empty(40, WIDTH)
+    for turns in dialogues_of(subject.pairs):
+        memory = None
+        for row in turns:
+            with torch.no_grad():
+                x = initial_state(model, subject.question[[row]], memory).masked_fill(layer, 0.0)
+                for _ in range(3):
+                    x = model.cell(x).masked_fill(layer, 0.0)
+                memory = x[..., -2:]
+                query[row] = model.decode(x[:, model.read_index], subject.question[[row]], num_steps=3)[2][0]
+    whole = mean_reciprocal_rank(model, in_dialogues(model, subject), subject.answer)
+    lost = whole - mean_reciprocal_rank(model, query, subject.answer)
+    costs = {cost["name"]: cost for cost in Ablation.measure(subject).numbers["costs"]}
+    assert costs["layer 1"]["mrr"] == pytest.approx(lost, abs=1e-6)
+
+
+def test_means_over_dialogues_are_of_what_was_heard():
+    model, subject = talking()
+    model, question = model.double(), subject.question.double()
+    found = mean_updates(model, question, dialogues=dialogues_of(subject.pairs))
+    passive, total = without_update(model), torch.zeros(3, 27, 6, dtype=torch.double)
+    for turns in dialogues_of(subject.pairs):
+        memory = None
+        for row in turns:
+            with torch.no_grad():
+                output = model(question[[row]], memory, trajectory=True)
+                states = output.trajectory[:, 0]
+                total += states[1:] - torch.stack([passive.cell(x[None])[0] for x in states[:-1]])
+            memory = output.memory
+    torch.testing.assert_close(found, total / 40)
+
+
+def test_the_page_says_what_is_without_memory(made):
+    def page(model: CellGraph) -> str:
+        return render(replace(made.study, subject=replace(made.study.subject, model=model)), {}, "A title")
+
+    told = "without memory"
+    assert told not in page(made.model)
+    remembering = copy.deepcopy(made.model)
+    remembering.cell.memory_channels = 1
+    assert page(remembering).count(told) == 2
 
 
 def costs_nothing(row: dict[str, float]) -> bool:

@@ -36,11 +36,18 @@ class Ablation:
         regions = layer_regions(model.lattice)
         if model.lattice.dim > 1 and min(model.lattice.shape[1:]) >= 3:
             regions |= block_regions(model.lattice)
-        asked = subject.some(subject.effort.ablated)
+        asked, dialogues = subject.asked(subject.effort.ablated)
         candidates, target = distinct_answers(answer, [pair.answer for pair in subject.pairs])
         bank, question = answer[candidates], subject.question[asked]
         costs = ablation_costs(
-            model, question, answer[asked], regions, ["silent"], candidates=bank, target=target[asked]
+            model,
+            question,
+            answer[asked],
+            regions,
+            ["silent"],
+            candidates=bank,
+            target=target[asked],
+            dialogues=dialogues,
         )
         layers = sorted((cost for cost in costs if cost.name.startswith("layer")), key=lambda cost: cost.loss)
         numbers = {

@@ -54,9 +54,11 @@ class Embeddings:
     @torch.no_grad()
     def measure(cls, subject: Subject) -> Embeddings:
         """Compare questions, what the adapters alone say and what the lattice says with the answers."""
-        model, chosen = subject.model, subject.some(subject.effort.projected)
+        model = subject.model
+        chosen, dialogues = subject.asked(subject.effort.projected)
         question, answer = subject.question[chosen], subject.answer[chosen]
-        outputs = {"adapters": alone(model)(question), "lattice": said(model, question, batch_size=together(model))}
+        whole = said(model, question, batch_size=together(model), dialogues=dialogues)
+        outputs = {"adapters": alone(model)(question), "lattice": whole}
         systems = {"question": question, **{name: output.embedding for name, output in outputs.items()}}
         adapters, predicted = systems["adapters"], systems["lattice"]
         cosines = {name: cosine_matrix(x, answer) for name, x in systems.items()}

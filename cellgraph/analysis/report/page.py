@@ -70,7 +70,7 @@ def render(study: Study, pictures: Mapping[str, Picture], title: str) -> str:
         learned=[name for name, claim in study.patterns.numbers["claims"].items() if claim.startswith("learned")],
         unlearned=[name for name, claim in study.patterns.numbers["claims"].items() if claim.startswith("unlearned")],
         verdict=_verdict(study.worth.numbers),
-        owed=_owed(study.worth.numbers, study.computation.numbers),
+        owed="" if study.subject.model.remembers else _owed(study.worth.numbers, study.computation.numbers),
         statistics=STATISTICS,
         systems=study.embeddings.systems,
         everything=EVERYTHING,

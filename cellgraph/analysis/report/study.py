@@ -165,6 +165,7 @@ def _network(subject: Subject) -> Numbers:
         "path": "none" if model.path is None else "linear",
         "cells_read": len(model.read_index),
         "num_steps": model.num_steps[1],
+        "remembers": model.remembers,
         "parameters": model.parameter_counts(),
         "held_out_pairs": len(subject.pairs),
     }

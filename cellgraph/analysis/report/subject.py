@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from torch import Tensor
 from cellgraph.data import QAPair, group_numbers
 from cellgraph.model import CellGraph
 from cellgraph.numbers import settle_numbers
+from cellgraph.retrieval.embedded import dialogues_of
 
 #: The numbers of a section by name, nested, as plain types: what ``report.json`` holds.
 Numbers = dict[str, Any]
@@ -114,6 +117,20 @@ class Subject:
     def shown(self) -> int:
         """The pair whose question is followed through the lattice."""
         return len(self.pairs) // 2
+
+    def asked(self, count: int) -> tuple[Tensor, list[list[int]] | None]:
+        """About ``count`` of the pairs, and the numbers among them of those that are the turns of each dialogue.
+
+        A network that remembers is asked whole dialogues; of any other a question is as good as alone, and there are no
+        dialogues.
+        """
+        if not self.model.remembers:
+            return self.some(count), None
+        whole = dialogues_of(self.pairs)
+        chosen = [whole[i] for i in evenly(len(whole), math.ceil(count * len(whole) / len(self.pairs)))]
+        ends = itertools.accumulate(map(len, chosen))
+        dialogues = [list(range(end - len(rows), end)) for rows, end in zip(chosen, ends, strict=True)]
+        return torch.tensor(list(itertools.chain(*chosen))), dialogues
 
     def some(self, count: int) -> Tensor:
         """``count`` of the pairs, or all of them, evenly spaced: pairs lie in the order of their groups."""

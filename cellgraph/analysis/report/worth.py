@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 
-from cellgraph.analysis.ablation import ablated, layer_regions, mean_updates
+from cellgraph.analysis.ablation import layer_regions, mean_updates, without
 from cellgraph.analysis.asking import Asked, compared, found, said
 from cellgraph.analysis.plots import PALETTE, plain_label
 from cellgraph.analysis.report.drawing import Picture, blank, titled
@@ -49,19 +48,19 @@ class Worth:
         model, effort = subject.model, subject.effort
         num_parts = len(CUTS) + model.lattice.shape[0] + model.num_steps[1]
         work = model.lattice.num_nodes * model.num_steps[1] * num_parts
-        asked = subject.some(max(effort.ablated, effort.updates // work))
+        asked, dialogues = subject.asked(max(effort.ablated, effort.updates // work))
         candidates, target = distinct_answers(subject.answer, [pair.answer for pair in subject.pairs])
         question, answer, target = subject.question[asked], subject.answer[candidates], target[asked]
-        cut = parts(model, question)
+        cut = parts(model, question, dialogues)
 
         def ranked(part: Asked) -> torch.Tensor:
-            output = said(part, question, batch_size=together(model))
+            output = said(part, question, batch_size=together(model), dialogues=dialogues)
             progress(1 / (1 + len(cut)))
             return found(model, compared(output), answer, target)
 
         nowhere = torch.zeros(model.lattice.num_nodes, dtype=torch.bool)
         # By the same way of computing as without a part, so that what has no effect costs exactly nothing.
-        whole = ranked(lambda part: ablated(model, part, nowhere, "passive"))
+        whole = ranked(without(model, nowhere, kind="passive"))
         lost = torch.stack([whole, *(whole - ranked(part) for part in cut.values())], dim=1)
         mean, *losses = bootstrap_intervals(lost, groups=subject.groups[asked], seed=subject.seed)
         numbers = {
@@ -94,26 +93,25 @@ class Worth:
         yield Picture.of("worth", figure)
 
 
-def parts(model: CellGraph, question: torch.Tensor) -> dict[str, Asked]:
+def parts(
+    model: CellGraph, question: torch.Tensor, dialogues: Sequence[Sequence[int]] | None = None
+) -> dict[str, Asked]:
     """What is left of a network without each part of what its cells compute, by the part's name.
 
     Args:
         model: The network.
         question: The questions that it will be asked, for means over them, ``[num_questions, in_features]``.
+        dialogues: Numbers of those that are the turns of each dialogue.
     """
     layers, everywhere = layer_regions(model.lattice), torch.ones(model.lattice.num_nodes, dtype=torch.bool)
-
-    def without(region: torch.Tensor, **how: Any) -> Asked:
-        return lambda question: ablated(model, question, region, **how)
-
-    mean = mean_updates(model, question)
-    cut = {UPDATE: without(everywhere, kind="passive"), MEAN: without(everywhere, kind="passive", instead=mean)}
+    mean, passive = mean_updates(model, question, dialogues=dialogues), {"kind": "passive"}
+    cut = {UPDATE: without(model, everywhere, **passive), MEAN: without(model, everywhere, **passive, instead=mean)}
     if lateral(model) is not None:
-        cut[LATERAL] = without(everywhere, kind="deaf")
+        cut[LATERAL] = without(model, everywhere, kind="deaf")
     cut[CUBE] = alone(model)
-    cut |= {name: without(layer, kind="passive") for name, layer in layers.items()}
+    cut |= {name: without(model, layer, **passive) for name, layer in layers.items()}
     steps = range(1, model.num_steps[1] + 1)
-    return cut | {f"step {step}": without(everywhere, kind="passive", steps=(step,)) for step in steps}
+    return cut | {f"step {step}": without(model, everywhere, **passive, steps=(step,)) for step in steps}
 
 
 def _row(interval: Interval) -> Numbers:
