@@ -66,7 +66,8 @@ class PairLesson(Lesson):
 
     def learn(self, model: nn.Module, batch: Batch, *, done: float, generator: torch.Generator) -> Learned:
         """The loss of a batch; the memory that it ends with is kept for one that continues it."""
-        memory = None if batch.starts else self.memory
+        # One out of a checkpoint is on the CPU.
+        memory = None if batch.starts or self.memory is None else self.memory.to(batch.question.device)
         noise = self.settings.noise
         with processes.sharing(batch.num_dialogues):
             asked = batch.asking(with_noise(batch.question, noise, generator)) if noise else batch

@@ -257,7 +257,7 @@ class SequenceGraph(Pretrained):
                 raise ValueError(
                     f"memory must be [{len(question)}, turns before, {width}] here, got {list(memory.shape)}"
                 )
-        history = question[:, None] if memory is None else torch.cat([memory.to(question.dtype), question[:, None]], 1)
+        history = question[:, None] if memory is None else torch.cat([memory.to(question), question[:, None]], 1)
         if self.capacity is not None:
             history = history[:, -self.capacity :]
         made, _ = self._mixed(history, torch.ones(history.shape[:2], dtype=torch.bool, device=history.device))

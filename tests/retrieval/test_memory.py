@@ -1,4 +1,4 @@
-"""Ten thousand updates with one memory handed on through all of them."""
+"""A memory is handed on through ten thousand updates, and goes from a checkpoint to where the batches are."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from on_pairs import plain_objective, plain_settings, train_pairs
 
 from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.retrieval import EmbeddedPairs
+from cellgraph.retrieval.lesson import PairLesson
 
 STATM = Path("/proc/self/statm")
 
@@ -47,3 +48,20 @@ def test_ten_thousand_updates_with_persistent_memory_stay_flat(tmp_path):
     assert model.without_memory == 1
     # It may fall: the system takes back what tests before this one have left in the process.
     assert model.resident[10_000] < 1.02 * model.resident[1_000]
+
+
+class Asked(torch.nn.Module):
+    """Notes where the memory is that it is given."""
+
+    def forward(self, question, memory=None, **options):
+        raise ValueError(f"question on {question.device}, memory on {memory.device}")
+
+
+def test_a_memory_out_of_a_checkpoint_goes_where_the_batch_is():
+    pairs = EmbeddedPairs(torch.randn(4, 6), torch.randn(4, 6), dialogue=["a", "a", "b", "b"])
+    lesson = PairLesson(plain_objective(), pairs, None, plain_settings(batch_size=2, window=1, noise=0.0))
+    lesson.load_state_dict({"memory": torch.zeros(2, 1, 6)})
+    batch = [*zip(lesson.batches(), range(2), strict=False)][1][0].to("meta")
+    assert not batch.starts
+    with pytest.raises(ValueError, match="question on meta, memory on meta"):
+        lesson.learn(Asked(), batch, done=0.0, generator=torch.Generator())

@@ -119,6 +119,13 @@ def test_over_turns_the_memory_is_what_was_asked_before() -> None:
     torch.testing.assert_close(memory, turns)
 
 
+def test_over_turns_a_memory_goes_where_the_question_is() -> None:
+    model = network(blocks=[{"kind": "gru", "hidden": 6}], over="turns").to("meta")
+    output = model(torch.zeros(3, 12, device="meta"), torch.zeros(3, 2, 12))
+    assert output.memory is not None
+    assert (output.memory.device.type, output.memory.shape) == ("meta", (3, 3, 12))
+
+
 def test_over_turns_a_block_that_shortens_the_sequence_is_refused() -> None:
     SequenceGraph([{"kind": "cct"}], in_features=8, width=8, over="turns")
     with pytest.raises(ValueError, match=r"no block may shorten the sequence, got strides \{'cct': 2\}"):
