@@ -28,7 +28,9 @@ class GracefulStop(lightning.Callback):
 
     def __init__(self, checkpoint: RunCheckpoint, *, keep: bool = True, go_on: str = "") -> None:
         self.checkpoint, self.keep, self.go_on = checkpoint, keep, go_on
+        #: What all stop by, and what this process has had itself: only of its own a second one ends it at once.
         self._signum: int | None = None
+        self._had: int | None = None
         self._update = 0
         self._previous: dict[int, Any] = {}
 
@@ -67,9 +69,10 @@ class GracefulStop(lightning.Callback):
         self._previous = {}
 
     def _notice(self, signum: int, frame: FrameType | None) -> None:
-        if self._signum is not None:
+        if self._had is not None:
             end_at_once(signum)
-        self._signum = signum
+        self._had = signum
+        self._signum = signum if self._signum is None else self._signum
         stream = sys.__stderr__
         if stream is not None and stream.isatty():
             # Not print: a signal may come in the middle of another write to the same stream, which print refuses.
