@@ -108,6 +108,11 @@ class DepthSplit:
         halo = Sides(before * self.rows(first - width, first), after * self.rows(last, last + width))
         return Exchange(self.line, own, halo)
 
+    @property
+    def has_lone_cells(self) -> bool:
+        """Whether the slab of any process is a single cell."""
+        return any(self.rows(*pair) == 1 for pair in itertools.pairwise(self.bounds))
+
     def own(self, x: Tensor, dim: int = 1) -> Tensor:
         """This process's rows of something that the whole lattice has a row for each cell of."""
         return x.narrow(dim, self.nodes[0], self.nodes[1] - self.nodes[0])
@@ -208,17 +213,29 @@ class SplitCell(nn.Module):
         Args:
             x: State of this process's cells.
             num_steps: Steps.
-            masks: Which of its cells update at each step, ``[num_steps, batch, own nodes, 1]``; drawn by every process
-                for itself where cells update at random and there are none.
+            masks: Which of its cells update at each step, ``[num_steps, batch, own nodes, 1]``; where cells update at
+                random and there are none, every process draws for the whole lattice and takes its own. So cells of
+                different slabs are independent, and the same number of the same generator as in one process, if all
+                processes have it in the same state.
             context: See :meth:`Cell.forward <cellgraph.nn.Cell.forward>`, for this process's cells.
         """
         if masks is None and self.cell.updates_at_random:
-            masks = self.cell.dynamics.draw(x, x.size(1), num_steps, None)
+            masks = self._drawn(x, num_steps)
         parameters = self._parameters_of_parts()
-        around = None if context is None or context.size(1) == 1 else self._around(context)
+        for_all = context is not None and context.size(1) == 1
+        if context is not None and for_all and self.split.has_lone_cells:
+            # Or that of a slab's only cell, which its process cannot tell apart: all exchange it as their cells' own.
+            context, for_all = context.expand(-1, x.size(1), -1), False
+        around = None if context is None or for_all else self._around(context)
         for step in range(num_steps):
             x = self._step(x, parameters, None if masks is None else masks[step], context, around)
         return x
+
+    def _drawn(self, x: Tensor, num_steps: int) -> Tensor:
+        """Which of this process's cells update at each step; a step at a time, the whole lattice's are not kept."""
+        split, draw = self.split, self.cell.dynamics.draw
+        nodes = split.rows(0, split.shape[0])
+        return torch.stack([split.own(draw(x, nodes, 1, None)[0]) for _ in range(num_steps)])
 
     def reduce_gradients(self) -> None:
         """Add up the gradients that all processes have of what they share."""

@@ -240,10 +240,10 @@ def split_cell(kind: str, lattice: Any) -> Any:
     """A cell whose slabs are split."""
     from cellgraph.nn import GMLPCell, NCACell
 
-    if kind == "gmlp":
+    if kind in ("gmlp", "one context"):
         options = {"gate_std": 0.3, "out_std": 0.5, "context_channels": 2}
         return GMLPCell(lattice, 4, hidden=4, heads=2, **options).double()
-    options = {"alive_channel": 3, "alive_threshold": 1.5, "fire_rate": 0.5} if kind == "living" else {}
+    options = {"alive_channel": 3, "alive_threshold": 1.5, "fire_rate": 0.5} if kind in ("living", "drawn") else {}
     return NCACell(lattice, 4, update={"name": "mlp", "hidden": 6}, **options).double()
 
 
@@ -279,7 +279,9 @@ def split_run(kind: str, given: dict[str, Any], steps: int, overlap: bool) -> di
     # As a surface's encoder has it: only the first process's states have a gradient.
     x = split.own(inputs["x"]).clone().requires_grad_(processes.rank() == 0)
     options = {"context": split.own(inputs["context"])} if kind == "gmlp" else {}
+    options |= {"context": inputs["context"][:, :1]} if kind == "one context" else {}
     options |= {"masks": split.own(inputs["masks"], 2)} if kind == "living" else {}
+    torch.manual_seed(7)
     after = cell(x, num_steps=steps, **options)
     loss = split.total((after * split.own(inputs["weight"])).sum())
     loss.backward()

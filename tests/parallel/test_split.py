@@ -26,7 +26,12 @@ def whole(kind: str, given: dict[str, Any]) -> dict[str, np.ndarray]:
     cell.load_state_dict({name[5:]: x for name, x in inputs.items() if name.startswith("cell.")})
     x = inputs["x"].clone().requires_grad_()
     masks = inputs["masks"] if kind == "living" else None
-    after = _walk(cell, x, STEPS, masks, inputs["context"] if kind == "gmlp" else None, None, None)
+    if kind == "drawn":
+        torch.manual_seed(7)
+        masks = cell.dynamics.draw(x, lattice.num_nodes, STEPS, None)
+        assert 0.4 < masks.mean() < 0.6
+    context = {"gmlp": inputs["context"], "one context": inputs["context"][:, :1]}.get(kind)
+    after = _walk(cell, x, STEPS, masks, context, None, None)
     loss = (after * inputs["weight"]).sum()
     loss.backward()
     found = {"loss": loss, "after": after, "x": x.grad, **{f"cell.{n}": p.grad for n, p in cell.named_parameters()}}
@@ -72,6 +77,17 @@ def test_states_and_gradients_are_those_of_the_whole(count: int, given: dict[str
 @pytest.mark.parametrize("overlap", [True, False])
 def test_cells_that_live_and_update_at_random_hear_two_layers(overlap: bool) -> None:
     assert check(2, "living", {"shape": (10, 3, 3), "neighbourhood": 6}, overlap=overlap) == [overlap] * 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_updates_drawn_at_random_are_those_of_the_whole(count: int) -> None:
+    check(count, "drawn", {"shape": (10, 3, 3), "neighbourhood": 6})
+
+
+@pytest.mark.parametrize("kind", ["gmlp", "one context"])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_a_slab_of_one_cell_has_a_context_of_its_own_or_everybody_s(kind: str, depth: int) -> None:
+    check(2, kind, {"shape": (depth, 1), "neighbourhood": 4})
 
 
 def test_a_mask_gives_slabs_of_different_numbers_of_cells() -> None:
