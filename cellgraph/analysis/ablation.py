@@ -82,7 +82,8 @@ def ablated(
             take part in the linear transport only, without the gated update; ``"deaf"``: their gates do without
             lateral messages, see :func:`~cellgraph.analysis.without.without_lateral_gate`.
         steps: The steps, from 1 on, after which silent cells are zero or that the others take out of order; all of
-            them by default, and then what is injected into silent cells is zero, too.
+            them by default, and then what is injected into silent cells is zero, too; else a clamped question is there
+            again after the next step.
         instead: What passive cells add at each step in their update's place, ``[num_steps, num_nodes, channels]``, such
             as :func:`mean_updates`; nothing by default.
         memory: What the turns before left behind, ``[batch, num_nodes, memory_channels]``.
@@ -101,14 +102,16 @@ def ablated(
         part = question[rows]
         x = initial_state(model, part, None if memory is None else memory[rows])
         x = x.masked_fill(inside, 0.0) if other is None and steps is None else x
+        injected = x
         for step in range(1, model.num_steps[1] + 1):
             before, out = x, steps is None or step in steps
             if not (out and other is not None and whole):
-                x = advance(model, before)
+                x = advance(model, before, step - 1, injected=injected)
             if out and other is None:
                 x = x.masked_fill(inside, 0.0)
             elif out and other is not None:
-                after = advance(other, before) if instead is None else advance(other, before) + instead[step - 1]
+                after = advance(other, before, step - 1)
+                after = after if instead is None else after + instead[step - 1]
                 x = after if whole else torch.where(inside, after, x)
         outputs.append(_output(model, x, part))
     return joined(outputs)
@@ -138,8 +141,8 @@ def mean_updates(model: CellGraph, question: Tensor, *, dialogues: Sequence[Sequ
     def heard(question: Tensor, memory: Tensor | None = None) -> CellGraphOutput:
         x = initial_state(model, question, memory)
         for step in range(num_steps):
-            after = advance(model, x)
-            total[step] += (after - advance(other, x)).double().sum(0)
+            after = advance(model, x, step)
+            total[step] += (after - advance(other, x, step)).double().sum(0)
             x = after
         return _output(model, x, question)
 

@@ -173,7 +173,7 @@ def direction_influence(
     counts = torch.bincount(direction, minlength=lattice.num_directions + 1)
     rows = []
     x = initial_state(model, question[None])
-    for _ in range(model.num_steps[1]):
+    for step in range(model.num_steps[1]):
         total = x.new_zeros(lattice.num_directions + 1)
         signs = torch.eye(channels, dtype=x.dtype)[:, None].expand(-1, lattice.num_nodes, -1)
         if probes is not None:
@@ -181,11 +181,11 @@ def direction_influence(
         count = int(colours.max()) + 1
         for some in torch.arange(len(signs) * count).split(_together(model)):
             mine = colours == (some % count)[:, None]
-            squares = _push(model, x, signs[some // count] * mine[..., None]).square().sum(2)
+            squares = _push(model, x, step, signs[some // count] * mine[..., None]).square().sum(2)
             # Of those that a cell hears one at most has a colour: what the cell feels comes from it.
             total.index_add_(0, direction, torch.where(mine[:, source], squares[:, target], 0.0).sum(0))
         rows.append((total / counts.clamp(min=1) / channels).sqrt())
-        x = advance(model, x)
+        x = advance(model, x, step)
     return torch.stack(rows)
 
 
@@ -222,8 +222,8 @@ def _pushed(model: CellGraph, question: Tensor, tangents: list[Tensor]) -> Itera
     """Some tangents at a time: the number of the first, and them after 0, 1, ... steps."""
     x = initial_state(model, question[None])
     states = [x]
-    for _ in range(model.num_steps[1]):
-        states.append(advance(model, states[-1]))
+    for step in range(model.num_steps[1]):
+        states.append(advance(model, states[-1], step))
     together = _together(model)
     for first in range(0, len(tangents), together):
         yield first, _steps(model, states, torch.stack(tangents[first : first + together]))
@@ -236,18 +236,19 @@ def _together(model: CellGraph) -> int:
 
 def _steps(model: CellGraph, states: list[Tensor], tangents: Tensor) -> Iterator[Tensor]:
     yield tangents
-    for x in states[:-1]:
-        tangents = _push(model, x, tangents)
+    for step, x in enumerate(states[:-1]):
+        tangents = _push(model, x, step, tangents)
         yield tangents
 
 
-def _push(model: CellGraph, x: Tensor, tangents: Tensor) -> Tensor:
+def _push(model: CellGraph, x: Tensor, step: int, tangents: Tensor) -> Tensor:
     """Derivative of one step at ``x``, ``[1, num_nodes, channels]``, along each of ``[n, num_nodes, channels]``."""
 
     def along(tangent: Tensor) -> Tensor:
-        return jvp(lambda state: advance(model, state), (x,), (tangent[None],))[1][0]
+        return jvp(lambda state: advance(model, state, step), (x,), (tangent[None],))[1][0]
 
-    return vmap(along)(tangents)
+    # What is drawn is the same for all of them.
+    return vmap(along, randomness="same")(tangents)
 
 
 def _last(steps: Iterator[Tensor]) -> Tensor:

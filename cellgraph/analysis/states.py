@@ -34,14 +34,27 @@ def together(model: CellGraph) -> int:
     return max(2, CHUNK_VALUES // (model.lattice.num_nodes * model.cell.channels))
 
 
-def advance(model: CellGraph, x: Tensor) -> Tensor:
+def advance(model: CellGraph, x: Tensor, step: int = 0, *, injected: Tensor | None = None) -> Tensor:
     """State of the cells one step later, the input surface clamped where the model clamps it.
 
+    Where cells update at random, which of them do goes by the number of the step: at a step all that is compared, a
+    network and the same without a part, or a state and its derivative, is of the same draw.
+
+    Args:
+        model: The network.
+        x: The state.
+        step: Number of the step, from 0 on.
+        injected: State that the question was injected as, where the input surface does not hold it any more.
+
     Shapes:
-        - **x**, **output:** ``[batch, num_nodes, channels]``
+        - **x**, **injected**, **output:** ``[batch, num_nodes, channels]``
     """
+    cell = model.cell
     clamped = model.input_surface if model.injection == "clamped" else None
-    return rollout(model.cell, x, memory_of(x, model.cell.memory_channels), num_steps=1, clamped=clamped).x
+    draws = torch.Generator(x.device).manual_seed(step) if cell.updates_at_random else None
+    memory = memory_of(x, cell.memory_channels)
+    after = rollout(cell, x, memory, num_steps=1, clamped=clamped, generator=draws).x
+    return after if clamped is None or injected is None else clamped.clamp(after, injected)
 
 
 @torch.no_grad()
@@ -60,8 +73,8 @@ def walk(model: CellGraph, question: Tensor, *, num_steps: int | None = None) ->
     """
     x = initial_state(model, question)
     yield x
-    for _ in range(model.num_steps[1] if num_steps is None else num_steps):
-        x = torch.cat([advance(model, part) for part in x.split(together(model))])
+    for step in range(model.num_steps[1] if num_steps is None else num_steps):
+        x = torch.cat([advance(model, part, step) for part in x.split(together(model))])
         yield x
 
 

@@ -9,7 +9,7 @@ import torch
 from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.analysis.ablation import ablated, ablation_costs, block_regions, layer_regions
 
-CELL = {"sharing": "shared", "fire_rate": 1.0, "step_size": 1.0}
+CELL = {"sharing": "shared", "fire_rate": 1.0, "step_size": 1.0, "always_random": False}
 
 
 def network(**options) -> CellGraph:
@@ -58,6 +58,20 @@ def test_a_passive_lattice_is_one_without_the_gated_update(options):
         )
 
 
+def test_a_network_and_the_same_without_a_part_draw_alike():
+    model = network(fire_rate=0.5, always_random=True)
+    nowhere, everywhere = torch.zeros(27, dtype=torch.bool), torch.ones(27, dtype=torch.bool)
+    whole = ablated(model, QUESTION, nowhere, "passive").embedding
+    assert torch.equal(ablated(model, QUESTION, nowhere, "passive").embedding, whole)
+    assert not torch.equal(ablated(model, QUESTION, everywhere, "passive").embedding, whole)
+    assert not torch.allclose(network(fire_rate=0.5)(QUESTION).embedding, whole)
+    # Where the update adds nothing it is worth nothing: who transports is drawn alike.
+    torch.nn.init.zeros_(model.cell.out_weight)
+    torch.nn.init.zeros_(model.cell.out_bias)
+    whole, without = (ablated(model, QUESTION, region, "passive").embedding for region in (nowhere, everywhere))
+    torch.testing.assert_close(without, whole)
+
+
 def test_nothing_passes_a_silent_layer():
     model = network()
     silent = ablated(model, QUESTION, layer_regions(model.lattice)["layer 1"]).embedding
@@ -65,6 +79,26 @@ def test_nothing_passes_a_silent_layer():
     # A silent block leaves the ways around it.
     around = ablated(model, QUESTION, block_regions(model.lattice)["block 1, 1"]).embedding
     assert float((around - around[:1]).abs().amax(1)[1:].min()) > 1e-3
+
+
+def test_a_clamped_question_is_there_again_after_a_silent_step():
+    model = network(injection="clamped")
+    assert model.input_surface.mask.nonzero().flatten().tolist() == list(range(9))
+    front = layer_regions(model.lattice)["layer 0"]
+    with torch.no_grad():
+        x = model.input_surface.inject(model.encode(QUESTION), num_channels=4)
+        question = x[:, :9, 0].clone()
+        for step in (1, 2, 3, 4):
+            x = model.cell(x).clone()
+            x[:, :9, 0] = question
+            if step == 2:
+                x[:, :9] = 0
+        wanted = model.decode(x[:, model.read_index], QUESTION, num_steps=4)[0]
+    found = ablated(model, QUESTION, front, steps=(2,)).embedding
+    torch.testing.assert_close(found, wanted)
+    # Silent at all steps, it never enters.
+    gone = ablated(model, QUESTION, front).embedding
+    torch.testing.assert_close(gone, gone[:1].expand_as(gone))
 
 
 def test_costs_are_differences_of_the_scores():

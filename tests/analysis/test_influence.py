@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +18,11 @@ from cellgraph.testing import randomise
 WIDTH = 24
 
 
-def network(lattice: Lattice, num_steps: int, *, injection: str = "once", memory: int = 0) -> CellGraph:
+def network(
+    lattice: Lattice, num_steps: int, *, injection: str = "once", memory: int = 0, **dynamics: Any
+) -> CellGraph:
     """A network in float64 with no weight at zero: all that can be heard is."""
-    cell = GMLPCell(lattice, channels=5, hidden=8, heads=2, memory_channels=memory)
+    cell = GMLPCell(lattice, channels=5, hidden=8, heads=2, memory_channels=memory, **dynamics)
     ends = {1: ("left", "right"), 2: ("top", "bottom"), 3: ("front", "back")}[lattice.dim]
     model = CellGraph(
         cell,
@@ -40,8 +43,8 @@ def network(lattice: Lattice, num_steps: int, *, injection: str = "once", memory
 def rolled(model: CellGraph, surface: Tensor) -> Tensor:
     """States after the rollout, as a function of the input surface; the memory starts empty."""
     x = model.input_surface.inject(surface[None], num_channels=model.cell.channels)
-    for _ in range(model.num_steps[1]):
-        x = advance(model, x)
+    for step in range(model.num_steps[1]):
+        x = advance(model, x, step)
     return x[0]
 
 
@@ -59,6 +62,7 @@ def blocks(jacobian: Tensor, outputs: int, out_channels: int) -> Tensor:
         (Lattice((3, 4, 4), 26, boundary=("open", "periodic", "open")), 2, {}),
         (Lattice((4, 5), 8), 4, {}),
         (Lattice((6,)), 5, {}),
+        (Lattice((3, 3, 4)), 3, {"fire_rate": 0.5, "always_random": True}),
     ],
 )
 def test_influence_is_the_jacobian(lattice, num_steps, options):
@@ -120,13 +124,13 @@ def test_direction_influence_of_cells_that_hear_from_afar(name):
     with torch.no_grad():
         x = initial_state(model, question[None])
     for step in range(2):
-        jacobian = torch.autograd.functional.jacobian(lambda s: advance(model, s[None])[0], x[0])
+        jacobian = torch.autograd.functional.jacobian(lambda s, step=step: advance(model, s[None], step)[0], x[0])
         size = jacobian.square().sum((1, 3))
         for k in range(lattice.num_directions):
             source, target = lattice.edge_index[:, lattice.edge_direction == k]
             assert float(found[step, k]) == pytest.approx(float((size[target, source].mean() / 4).sqrt()))
         with torch.no_grad():
-            x = advance(model, x)
+            x = advance(model, x, step)
 
 
 @pytest.mark.parametrize("readout", ["surface", "all"])
@@ -224,23 +228,26 @@ def test_arrival_of_a_share_waits_for_it():
     assert found.peak().tolist() == [[3, -1]]
 
 
-@pytest.mark.parametrize("boundary", ["open", "periodic"])
-def test_direction_influence_is_the_jacobian_of_a_step(boundary):
+@pytest.mark.parametrize(
+    ("boundary", "options"),
+    [("open", {}), ("periodic", {}), ("open", {"fire_rate": 0.5, "always_random": True})],
+)
+def test_direction_influence_is_the_jacobian_of_a_step(boundary, options):
     lattice = Lattice((3, 3, 4), boundary=boundary)
-    model = network(lattice, 2)
+    model = network(lattice, 2, **options)
     question = torch.randn(WIDTH, dtype=torch.double)
     found = direction_influence(model, question)
     with torch.no_grad():
         x = initial_state(model, question[None])
     for step in range(2):
-        jacobian = torch.autograd.functional.jacobian(lambda s: advance(model, s[None])[0], x[0])
+        jacobian = torch.autograd.functional.jacobian(lambda s, step=step: advance(model, s[None], step)[0], x[0])
         size = jacobian.square().sum((1, 3))  # [target, source]
         for k in range(lattice.num_directions):
             edges = lattice.edge_index[:, lattice.edge_direction == k]
             assert float(found[step, k]) == pytest.approx(float((size[edges[1], edges[0]].mean() / 5).sqrt()))
         assert float(found[step, -1]) == pytest.approx(float((size.diagonal().mean() / 5).sqrt()))
         with torch.no_grad():
-            x = advance(model, x)
+            x = advance(model, x, step)
     estimate = direction_influence(model, question, probes=200, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(estimate, found, rtol=0.03, atol=0)
 

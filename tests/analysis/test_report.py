@@ -12,9 +12,10 @@ import pytest
 import torch
 from reported import TINY, WIDTH, Made, make, network
 
-from cellgraph import Lattice
-from cellgraph.analysis.report import Effort, report_run, study, write_report
+from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph.analysis.report import Effort, plain, report_run, study, write_report
 from cellgraph.data import QAPair
+from cellgraph.testing import randomise
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,22 @@ def test_flat_lattices_and_pairs_without_labels(lattice, tmp_path):
     assert not (tmp_path / "loss.png").exists()
     with pytest.raises(ValueError, match="at least 3 held-out pairs, got 2"):
         study(model, pairs[:2], question[:2], question[:2], {})
+
+
+def test_cells_that_update_at_random_have_one_report():
+    cell = GMLPCell(Lattice((3, 3, 3)), channels=4, hidden=8, heads=2, fire_rate=0.5, always_random=True)
+    model = CellGraph(cell, in_features=WIDTH, surface_channels=1, num_steps=3).eval()
+    randomise(model)
+    pairs = [QAPair(f"{i} what?", f"So {i}.") for i in range(8)]
+    question = torch.randn(8, WIDTH)
+    tiny = Effort(projected=8, probed=8, ablated=2, shuffles=2, sources=1, beyond=4)
+    found = []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        found.append(plain(study(model, pairs, question, question, {}, training=question, effort=tiny).numbers))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert found[0] == found[1]
 
 
 def test_what_is_missing_is_named_before_anything_is_measured(made, tmp_path):

@@ -23,6 +23,7 @@ from cellgraph.automata import Automaton
 from cellgraph.data import QAPair
 from cellgraph.files import write_atomically, write_json
 from cellgraph.folder import RunFolder
+from cellgraph.generators import own_generators
 from cellgraph.model import CellGraph
 from cellgraph.reading import faults, read_json
 from cellgraph.retrieval import EmbeddedPairs
@@ -119,9 +120,11 @@ def report_automaton(
     source = RunFolder(run)
     told = read_json(source.evaluation) if source.evaluation.exists() else {}
     samples, rounds = (2, 2) if quick else (8, 4)
-    result = AutomatonStudy.measure(
-        model, _curves(source), told.get("held_out", {}), num_steps=num_steps, samples=samples, rounds=rounds
-    )
+    # Not every task's pictures bring a generator for cells that update at random.
+    with own_generators(0):
+        result = AutomatonStudy.measure(
+            model, _curves(source), told.get("held_out", {}), num_steps=num_steps, samples=samples, rounds=rounds
+        )
     title = f"What the automaton does: {source.path.resolve().name}"
     return write_report(result, folder, title=title, page=render_automaton)
 

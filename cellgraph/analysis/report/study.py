@@ -24,6 +24,7 @@ from cellgraph.analysis.report.subject import Effort, Numbers, Subject
 from cellgraph.analysis.report.training import Training
 from cellgraph.analysis.report.worth import Worth
 from cellgraph.data import QAPair
+from cellgraph.generators import own_generators
 from cellgraph.model import CellGraph
 
 Section = TypeVar("Section")
@@ -138,18 +139,20 @@ def study(
         progress(stage, 1.0)
         return found
 
-    return Study(
-        subject=subject,
-        worth=Worth.measure(subject, functools.partial(progress, "worth")),
-        computation=at_once("computation", Computation.measure),
-        embeddings=at_once("embeddings", Embeddings.measure),
-        cube=at_once("cube", Cube.measure),
-        specialisation=at_once("specialisation", Specialisation.measure),
-        ablation=at_once("ablation", Ablation.measure),
-        influence=at_once("influence", Influence.measure),
-        patterns=Patterns.measure(subject, functools.partial(progress, "patterns")),
-        training=Training.measure(model, curves),
-    )
+    # Networks asked as they are draw from the global generators where their cells update at random.
+    with own_generators(seed):
+        return Study(
+            subject=subject,
+            worth=Worth.measure(subject, functools.partial(progress, "worth")),
+            computation=at_once("computation", Computation.measure),
+            embeddings=at_once("embeddings", Embeddings.measure),
+            cube=at_once("cube", Cube.measure),
+            specialisation=at_once("specialisation", Specialisation.measure),
+            ablation=at_once("ablation", Ablation.measure),
+            influence=at_once("influence", Influence.measure),
+            patterns=Patterns.measure(subject, functools.partial(progress, "patterns")),
+            training=Training.measure(model, curves),
+        )
 
 
 def _network(subject: Subject) -> Numbers:
