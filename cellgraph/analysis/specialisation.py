@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,8 @@ class Probe:
 def folds(labels: Tensor, groups: Sequence[str] | None = None, *, num_folds: int = 5, seed: int = 0) -> list[Tensor]:
     """Held-out rows of each fold, classes in equal shares, all of a group in one fold.
 
-    Groups are not kept together where each holds one label only and classes have fewer groups than folds.
+    Of :func:`thin_classes`, which could not be both learned and tested in every fold, the examples are dealt out one by
+    one, whatever their group.
 
     Raises:
         ValueError: If a class has fewer examples than there are folds.
@@ -53,16 +55,29 @@ def folds(labels: Tensor, groups: Sequence[str] | None = None, *, num_folds: int
     if fewest < num_folds:
         raise ValueError(f"every class needs at least {num_folds} examples, one a fold, got one of {fewest}")
     rows = np.zeros((len(labels), 1))
-    if groups is not None:
-        spans = [
-            len({group for group, own in zip(groups, labels.tolist(), strict=True) if own == c})
-            for c in range(int(labels.max()) + 1)
-        ]
-        if min(spans) >= num_folds:
-            grouped = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-            return [torch.from_numpy(test) for _, test in grouped.split(rows, labels.numpy(), list(groups))]
+    thin = thin_classes(labels, groups, num_folds=num_folds)
+    if groups is not None and len(thin) <= int(labels.max()):
+        alone = [own in thin for own in labels.tolist()]
+        names = [("alone", str(row)) if alone[row] else ("group", group) for row, group in enumerate(groups)]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        grouped = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+        parts = grouped.split(rows, labels.numpy(), [numbers[name] for name in names])
+        return [torch.from_numpy(test) for _, test in parts]
     plain = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
     return [torch.from_numpy(test) for _, test in plain.split(rows, labels.numpy())]
+
+
+def thin_classes(labels: Tensor, groups: Sequence[str] | None, *, num_folds: int = 5) -> list[int]:
+    """Classes that have fewer groups than there are folds; none without groups.
+
+    Example:
+        >>> thin_classes(torch.tensor([0, 0, 1, 1]), ["a", "b", "c", "c"], num_folds=2)
+        [1]
+    """
+    if groups is None:
+        return []
+    spans = Counter(own for own, _ in set(zip(labels.tolist(), groups, strict=True)))
+    return sorted(own for own, span in spans.items() if span < num_folds)
 
 
 def probe(
@@ -187,7 +202,7 @@ def specialisation(
         states: States step by step, from :func:`~cellgraph.analysis.states.walk`.
         lattice: The lattice.
         labels: By name, the class of each question, -1 for questions that have none.
-        groups: Group of each question; no group is both learned from and tested on.
+        groups: Group of each question; no group is both learned from and tested on, but for :func:`thin_classes`.
         num_controls: How often labels are shuffled.
         seed: Seed of folds and shuffling.
 

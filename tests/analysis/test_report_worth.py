@@ -21,10 +21,12 @@ from cellgraph.analysis.report import study, write_report
 from cellgraph.analysis.report.ablation import Ablation
 from cellgraph.analysis.report.embeddings import Embeddings
 from cellgraph.analysis.report.page import _owed, _verdict, render
+from cellgraph.analysis.report.specialisation import Specialisation
 from cellgraph.analysis.report.subject import Subject
 from cellgraph.analysis.report.worth import CUBE, LATERAL, MEAN, UPDATE, Worth
 from cellgraph.analysis.states import advance, initial_state
 from cellgraph.analysis.without import without_update
+from cellgraph.data import QAPair
 from cellgraph.retrieval.bootstrap import paired_difference
 from cellgraph.retrieval.embedded import dialogues_of
 from cellgraph.testing import randomise
@@ -164,6 +166,20 @@ def test_the_page_says_what_is_without_memory(made):
     remembering = copy.deepcopy(made.model)
     remembering.cell.memory_channels = 1
     assert page(remembering).count(told) == 2
+
+
+def test_the_page_names_classes_whose_topics_are_on_both_sides(made):
+    def page(pairs: list[QAPair]) -> str:
+        subject = replace(made.study.subject, pairs=pairs)
+        probed = Specialisation.measure(subject)
+        page = render(replace(made.study, subject=subject, specialisation=probed), {}, "A title")
+        return " ".join(page.partition("Probes: ridge classifiers,")[2].partition("Selectivity")[0].split())
+
+    assert page(made.pairs) == "five folds that keep a topic on one side."
+    few = [replace(pair, topic="b.1" if pair.topic[0] == "b" else pair.topic) for pair in made.pairs]
+    said = "five folds that keep a topic on one side; of topic, not of b, which has fewer than five topics."
+    assert page(few) == said
+    assert page([replace(pair, topic="") for pair in made.pairs]) == "five folds that keep a topic on one side."
 
 
 def costs_nothing(row: dict[str, float]) -> bool:

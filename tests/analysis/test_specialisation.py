@@ -15,6 +15,7 @@ from cellgraph.analysis.specialisation import (
     layer_features,
     probe,
     specialisation,
+    thin_classes,
 )
 from cellgraph.analysis.states import activity, walk
 
@@ -71,6 +72,16 @@ def test_folds_keep_groups_together_and_classes_in_balance():
     # A class within one group cannot be both learned and tested: groups give way.
     alone = folds(LABELS, [str(label) for label in LABELS.tolist()])
     assert all(set(LABELS[rows].tolist()) == {0, 1, 2} for rows in alone)
+    # Of a class of few groups these give way, not those of the others.
+    labels = torch.tensor([0, 1] * 20 + [2] * 10)
+    groups = [f"module {i // 4}" for i in range(40)] + ["one", "other"] * 5
+    assert thin_classes(labels, groups) == [2]
+    held_out = folds(labels, groups)
+    assert torch.equal(torch.cat(held_out).sort().values, torch.arange(50))
+    for rows in held_out:
+        assert set(labels[rows].tolist()) == {0, 1, 2}
+        inside = {groups[i] for i in rows.tolist() if i < 40}
+        assert not inside & {groups[i] for i in range(40) if i not in rows.tolist()}
     with pytest.raises(ValueError, match="at least 5 examples, one a fold, got one of 4"):
         folds(torch.tensor([0] * 9 + [1] * 4))
 

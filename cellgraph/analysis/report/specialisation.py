@@ -41,7 +41,8 @@ class Specialisation:
         numbers: Numbers = {"questions": len(pairs), "labels": {}}
         if not labels:
             return cls(numbers, None)
-        groups = [pair.topic for pair in pairs]
+        # Who has no topic shares it with nobody.
+        groups = [pair.topic or f" {number}" for number, pair in enumerate(pairs)]
         found = probing.specialisation(
             walk(subject.model, question),
             subject.model.lattice,
@@ -52,10 +53,12 @@ class Specialisation:
         )
         for name, own in labels.items():
             rows = own >= 0
-            held_out = probing.folds(own[rows], [groups[i] for i in rows.nonzero()], seed=seed)
+            mine, classes = [groups[i] for i in rows.nonzero()], numbered[name][1]
+            held_out = probing.folds(own[rows], mine, seed=seed)
             before = probing.probe(question[rows], own[rows], held_out, num_controls=effort.controls, seed=seed)
             numbers["labels"][name] = {
-                "classes": numbered[name][1],
+                "classes": classes,
+                "of_few_topics": [classes[thin] for thin in probing.thin_classes(own[rows], mine)],
                 "questions": int(rows.sum()),
                 "embedding": float(before.accuracy),
                 "chance": 1 / before.num_classes,
