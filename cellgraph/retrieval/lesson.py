@@ -78,7 +78,7 @@ class PairLesson(Lesson):
         return Learned(total, detached, batch, rows, predicted.num_steps)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """The terms, the cosine, and the retrieval among all the answers of the validation set."""
+        """The terms, the cosine, and the retrieval among the distinct answers of the validation set."""
         assert self.checked is not None
         device = next(model.parameters()).device
         meter, parts = Meter(), []
@@ -147,13 +147,15 @@ def answers(
 
 
 def _figures(prediction: Tensor, answer: Tensor, query: Tensor, key: Tensor, group: Tensor) -> dict[str, float]:
-    """The cosine, and the retrieval among all the answers."""
+    """The cosine, and the retrieval among the distinct answers."""
+    distinct, place = group.unique(return_inverse=True)
+    first = torch.full_like(distinct, len(group)).scatter_reduce_(0, place, torch.arange(len(group)).to(place), "amin")
     # Near answers differ by less than half precision can tell.
     with torch.autocast(prediction.device.type, enabled=False):
-        unit = F.normalize(key, dim=-1).T
+        unit = F.normalize(key[first], dim=-1).T
         ranks = torch.cat(
             [
-                first_right(F.normalize(rows, dim=-1) @ unit, own[:, None] == group)
+                first_right(F.normalize(rows, dim=-1) @ unit, own[:, None] == distinct)
                 for rows, own in zip(query.split(1024), group.split(1024), strict=True)
             ]
         )
