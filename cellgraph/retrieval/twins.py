@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from cellgraph.model import CellGraph
+from cellgraph.nn import AutoencoderAdapter
 from cellgraph.retrieval.controls import AdaptersAlone, Control, LinearMLP, PathAlone
 from cellgraph.sequence import SequenceGraph
 
@@ -49,7 +50,7 @@ def with_chain(model: CellGraph | SequenceGraph, chain: Any) -> SequenceGraph:
             their ``width``.
 
     Raises:
-        ValueError: If a block is unknown, or the network has no path.
+        ValueError: If a block is unknown, or the network has no path, or an adapter that is no matrix.
     """
     given = chain if isinstance(chain, Mapping) else {"blocks": chain}
     if "blocks" not in given or given.keys() - {"blocks", "width"}:
@@ -58,6 +59,8 @@ def with_chain(model: CellGraph | SequenceGraph, chain: Any) -> SequenceGraph:
         return model.with_blocks(**given)
     if model.path is None:
         raise ValueError("a chain of blocks stands beside a linear path, and the network has model.path=none")
+    if isinstance(model.answer_adapter, AutoencoderAdapter):
+        raise ValueError("a chain of blocks has a linear adapter, and the network has model.adapter=autoencoder")
     surface = model.answer_adapter.out_features
     features = model.in_features
     twin = SequenceGraph(in_features=features, over="turns", key=model.key_kind, surface_width=surface, **given)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.retrieval.networks import load_network
 from cellgraph.retrieval.twins import with_chain
 from cellgraph.sequence import SequenceGraph
@@ -124,6 +125,20 @@ def test_over_turns_a_memory_goes_where_the_question_is() -> None:
     output = model(torch.zeros(3, 12, device="meta"), torch.zeros(3, 2, 12))
     assert output.memory is not None
     assert (output.memory.device.type, output.memory.shape) == ("meta", (3, 3, 12))
+
+
+@pytest.mark.parametrize("adapter", ["linear", "pca", {"name": "matryoshka", "updates": 2}, "autoencoder"])
+def test_a_chain_has_the_surfaces_of_a_network_with_a_linear_adapter(adapter: str | dict[str, object]) -> None:
+    cell = GMLPCell(Lattice((2, 3, 3)), 4, hidden=4, heads=2)
+    model = CellGraph(cell, in_features=12, surface_channels=1, num_steps=2, adapter=adapter)
+    question, answer = torch.randn(2, 30, 12)
+    model.fit_adapters(question, answer)
+    if adapter == "autoencoder":
+        with pytest.raises(ValueError, match=r"has a linear adapter, and the network has model.adapter=autoencoder"):
+            with_chain(model, [{"kind": "gru"}])
+        return
+    twin = with_chain(model, [{"kind": "gru"}])
+    torch.testing.assert_close(twin.target_surface(answer), model.target_surface(answer))
 
 
 def test_over_turns_a_block_that_shortens_the_sequence_is_refused() -> None:
