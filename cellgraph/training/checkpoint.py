@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import shlex
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -17,6 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor
 
+from cellgraph import processes
 from cellgraph.files import keep_before, write_atomically, writing
 from cellgraph.folder import BEST, LAST, PREVIOUS, RunFolder
 from cellgraph.numbers import plain_numbers
@@ -121,8 +123,13 @@ class RunCheckpoint(Checkpoint):
         return {"best_score": self.best_score, "best_step": self.best_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them back."""
+        """Take them back; a best whose checkpoint is not there any more is chosen anew."""
         self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
+        if self.best_score is not None and processes.by_first(lambda: _step_of(self.folder.best)) != self.best_step:
+            if processes.rank() == 0:
+                told = f"{self.folder.best} is not that of the best update so far, {self.best_step}"
+                print(f"{told}: the best is chosen anew from here", file=sys.stderr)
+            self.best_score, self.best_step = None, 0
 
     def _due(self, trainer: lightning.Trainer) -> bool:
         # Between the batches of one update the gradients so far would be lost: only its last batch counts.
@@ -212,6 +219,14 @@ def _offer(path: Path) -> str:
         before = "the one before it" if other.name == PREVIOUS else "another"
         return f"; {before}, of update {step}, is whole: {shlex.join(['cp', str(other), str(path)])}"
     return ""
+
+
+def _step_of(path: Path) -> int | None:
+    """The update that a checkpoint is of; ``None`` where there is none that can be read."""
+    try:
+        return int(_content(path.read_bytes())["global_step"])
+    except (*_UNREADABLE, KeyError):
+        return None
 
 
 def model_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:

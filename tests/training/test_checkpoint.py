@@ -145,6 +145,37 @@ def test_a_checkpoint_of_another_model_or_other_data(copied):
         run(copied, settings=plain_settings(**{**vars(SETTINGS), "max_steps": 9, "batch_size": 4}), resume=True)
 
 
+@pytest.mark.parametrize("what", ["none", "of another update", "damaged"])
+def test_a_best_that_is_not_there_any_more_is_chosen_anew(copied, what, capsys):
+    checkpoints = copied / "checkpoints"
+    began = read_checkpoint(checkpoints / "last.ckpt")["callbacks"]["RunCheckpoint"]
+    best = checkpoints / "best.ckpt"
+    if what == "none":
+        best.unlink()
+    elif what == "damaged":
+        best.write_bytes(best.read_bytes()[:-100])
+    else:
+        torch.save({**read_checkpoint(best), "global_step": 5}, best)
+    model = lattice_model()
+    result = run(copied, model, settings=plain_settings(**{**vars(SETTINGS), "max_steps": 9}), resume=True)
+    told = f"{best} is not that of the best update so far, {began['best_step']}: the best is chosen anew from here"
+    assert told in capsys.readouterr().err
+    # The one validation after it.
+    assert result.best_step == 9
+    assert result.metrics["val/mrr"] == result.history[-1]["val/mrr"]
+    chosen = model_weights(read_checkpoint(best))
+    assert all(torch.equal(value, chosen[n]) for n, value in model.named_parameters() if "calibration" not in n)
+
+
+def test_a_finished_run_without_its_best_is_its_last(copied):
+    best = copied / "checkpoints" / "best.ckpt"
+    best.unlink()
+    result = run(copied, resume=True)
+    assert (result.steps, result.best_step, best.exists()) == (6, 0, False)
+    last = model_weights(read_checkpoint(copied / "checkpoints" / "last.ckpt"))
+    assert all(torch.equal(x, last[n]) for n, x in result.model.named_parameters() if "calibration" not in n)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("lr", 0.5), ("betas", (0.5, 0.9)), ("weight_decay", 0.3), ("lr_multipliers", {"cell": 0.1})],
