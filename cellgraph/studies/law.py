@@ -60,31 +60,34 @@ class PowerLaw:
         if n.shape != e.shape:
             raise ValueError(f"expected one error a size, got {len(e)} for {len(n)}")
         rows = [np.flatnonzero(n == size) for size in different]
-        if min(map(len, rows)) < 2:
-            return cls(*_fitted(n, e))
+        counts, means = np.array([len(own) for own in rows]), np.array([e[own].mean() for own in rows])
+        # A size counts as many times as it has runs: the same optimum as over all the runs.
+        law = _fitted(different, means, counts)
+        if counts.min() < 2:
+            return cls(*law)
         rng, drawn = np.random.default_rng(seed), []
         for _ in range(resamples):
             # Draws with replacement of two or three runs would be too narrow: their means vary by (m - 1) / m of what
             # means of runs do.
-            means = [
-                e[own].mean() + e[own].std(ddof=1) / len(own) ** 0.5 * rng.standard_t(len(own) - 1) for own in rows
-            ]
-            drawn.append(_fitted(different, np.array(means)))
+            shifts = [e[own].std(ddof=1) / len(own) ** 0.5 * rng.standard_t(len(own) - 1) for own in rows]
+            drawn.append(_fitted(different, means + shifts, counts))
         bounds = np.quantile(np.array(drawn), [0.025, 0.975], axis=0).T
-        return cls(*_fitted(n, e), intervals=tuple((float(low), float(high)) for low, high in bounds))
+        return cls(*law, intervals=tuple((float(low), float(high)) for low, high in bounds))
 
     def __call__(self, size: float) -> float:
         """The error at a size."""
         return self.floor + self.factor * size**-self.exponent
 
 
-def _fitted(n: np.ndarray, e: np.ndarray) -> tuple[float, float, float]:
+def _fitted(n: np.ndarray, e: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:
     from scipy.optimize import minimize_scalar, nnls
+
+    weights = np.sqrt(counts)
 
     def solved(exponent: float) -> tuple[np.ndarray, float]:
         # Sizes in units of the smallest keep the two columns of one magnitude.
         columns = np.stack([np.ones_like(n), (n / n.min()) ** -exponent], axis=1)
-        return nnls(columns, e)
+        return nnls(weights[:, None] * columns, weights * e)
 
     grid = np.linspace(*EXPONENTS, 81)[1:]
     best = grid[int(np.argmin([solved(exponent)[1] for exponent in grid]))]

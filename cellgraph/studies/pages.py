@@ -75,7 +75,8 @@ def print_study(comparison: Comparison, console: Console | None = None) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for setting in comparison.settings:
         rows = [(setting, f"{setting.name}: {setting.system}")]
-        rows += [(one, f"  {one.system}") for one in comparison.systems if one.setting == setting.setting]
+        # By name: values that Python takes for equal, such as true and 1, are two settings.
+        rows += [(one, f"  {one.system}") for one in comparison.systems if one.name == setting.name]
         for outcome, name in rows:
             _, _, seeds, mean, deviation, _, difference, _, q = _row(outcome)
             spread = "" if deviation == ABSENT else f" ± {deviation}"

@@ -19,6 +19,7 @@ from cellgraph.cli.study import main
 from cellgraph.folder import RunFolder
 from cellgraph.studies import PowerLaw, StudiedRun, compare, differing, read_runs, write_study
 from cellgraph.studies.figure import draw
+from cellgraph.studies.pages import print_study
 
 
 def run(mrr: float, baseline: float | None = None, **config: Any) -> StudiedRun:
@@ -224,6 +225,17 @@ def test_all_four_forms_say_the_same(tmp_path: Path) -> None:
     assert values == pytest.approx([0.55, 0.555, 0.57])
 
 
+def test_values_that_python_takes_for_equal_are_printed_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    print_study(compare([run(0.5, baseline=0.25, key=True, seed=0), run(0.75, baseline=0.125, key=1, seed=0)]))
+    told = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert [words for words in told if words and words[0] in ("ridge", "key=True:", "key=1:")] == [
+        ["key=True:", "lattice"],
+        ["ridge", "0.2500"],
+        ["key=1:", "lattice"],
+        ["ridge", "0.1250"],
+    ]
+
+
 def test_a_path_with_dollar_signs_is_no_mathematics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: shown.append(self))
@@ -262,3 +274,20 @@ def test_a_power_law_is_found_through_noise_and_its_intervals_hold_it() -> None:
     assert PowerLaw.fit([1, 10, 100], [0.5, 0.3, 0.2]).intervals == ()
     # Errors that do not fall have no exponent to speak of: the floor says it all.
     assert PowerLaw.fit([1, 10, 100], [0.3, 0.3, 0.3]).floor == pytest.approx(0.3, abs=1e-6)
+
+
+def test_sizes_of_more_runs_count_as_much_in_the_intervals_as_in_the_fit() -> None:
+    # Errors that are no power law, all but without spread: the draws are all but the fit itself.
+    means, counts = {10: 0.5, 100: 0.41, 1000: 0.2, 10000: 0.18}, (2, 20, 2, 2)
+    sizes = np.repeat([*means], counts)
+    errors = np.array([means[size] for size in sizes]) + 1e-9 * np.random.default_rng(0).standard_normal(len(sizes))
+    law = PowerLaw.fit(sizes, errors)
+    for value, (low, high) in zip((law.floor, law.factor, law.exponent), law.intervals, strict=True):
+        assert (low, high) == pytest.approx((value, value), rel=1e-5)
+    # And the fit is that of all the runs: nearby laws are farther from them.
+    floor, factor, exponent = law.floor, law.factor, law.exponent
+    far = [
+        ((errors - (floor + a) - factor * (1 + b) * sizes ** -(exponent + c)) ** 2).sum()
+        for a, b, c in [(0, 0, 0), (1e-3, 0, 0), (0, 1e-2, 0), (0, -1e-2, 0), (0, 0, 1e-3), (0, 0, -1e-3)]
+    ]
+    assert far[0] == min(far)
