@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cellgraph import processes
+from cellgraph.automata.automaton import Automaton
 from cellgraph.automata.batch import Batch
 from cellgraph.automata.lesson import AutomatonLesson
 from cellgraph.automata.settings import AutomatonSettings
 from cellgraph.automata.tasks.arc1d.adapting import Adaptation
 from cellgraph.automata.tasks.arc1d.copying import CopyingReadout
 from cellgraph.automata.tasks.arc1d.judging import RowsTask
+from cellgraph.automata.tasks.arc1d.low_rank import changed, layers
 from cellgraph.automata.tasks.arc1d.reader import SYMBOLS, DemonstrationReader, cut_to
 from cellgraph.automata.tasks.arc1d.rows import OUTSIDE, appearance, by_width, mirrored, moved, numbered, stretched
-from cellgraph.automata.tasks.arc1d.shown import JUDGED, Queries, ShownTasks
+from cellgraph.automata.tasks.arc1d.shown import JUDGED, Queries, ShownBatch, ShownTasks
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
@@ -28,23 +30,6 @@ from cellgraph.unroll import Rollout
 
 #: Cells by which pieces grow at most where tasks are stretched.
 MOST_GROWN = 2
-
-
-@dataclass(frozen=True)
-class ShownBatch(Batch):
-    """Rows with what was read in their tasks' demonstrations.
-
-    Attributes:
-        source: The rows' colours, ``[size, width]``.
-        keys: States of the demonstrations' cells, ``[size, num_keys, key_channels]``.
-        colours: What those cells have become, ``[size, num_keys]``; where nothing is shown it is no colour.
-        number: Numbers of their tasks among those learned from, ``[size]``, where they are drawn from these.
-    """
-
-    source: Tensor = None  # type: ignore[assignment]
-    keys: Tensor = None  # type: ignore[assignment]
-    colours: Tensor = None  # type: ignore[assignment]
-    number: Tensor | None = None
 
 
 class Arc1DDemonstrations(RowsTask):
@@ -80,7 +65,7 @@ class Arc1DDemonstrations(RowsTask):
         by_loss: Whether tasks are drawn by what they have cost of late, the square root of it and a twentieth; else all
             alike.
         kind_given: Whether the automaton is told the kind as well, by a learned vector.
-        adaptation: How a task's vector is fitted at the test; by default nothing is fitted.
+        adaptation: What of a task is fitted at the test; by default nothing is.
         judged: ``"test"``: all tasks are trained on and their test pairs judged; ``"new"``: every sixth task is set
             aside whole, and its test pairs are judged; ``"validation"``: likewise, but its demonstrations are, each by
             the others, to choose settings.
@@ -182,6 +167,12 @@ class Arc1DDemonstrations(RowsTask):
         mean = torch.zeros_like(count, dtype=loss.dtype).index_add(0, place, loss) / count
         self.cost[seen] = (self.cost[seen] + mean.to(self.cost)) / 2
 
+    def check(self, make: Automaton, settings: AutomatonSettings) -> None:
+        """Refuse, with what every task refuses, changes of low rank of a cell that has no layers for them."""
+        super().check(make, settings)
+        if self.adaptation.updates and self.adaptation.rank:
+            layers(make.cell)
+
     def lesson(self, settings: AutomatonSettings) -> AutomatonLesson:
         """A new training by these settings.
 
@@ -192,13 +183,14 @@ class Arc1DDemonstrations(RowsTask):
             raise ValueError(f"{type(self).__name__} draws each sample anew, a pool is of no use to it: leave it out")
         return super().lesson(settings)
 
-    def batch(self, tasks: ShownTasks, queries: Queries, *, added: Tensor | None = None) -> ShownBatch:
+    def batch(self, tasks: ShownTasks, queries: Queries, *, own: Tensor | None = None) -> ShownBatch:
         """Start states and contexts of rows, and what was read in the demonstrations.
 
         Args:
             tasks: The tasks.
             queries: The rows, and which demonstrations of their tasks they are shown.
-            added: What comes to the vectors that were read, ``[num_queries, vector_channels]``.
+            own: What was fitted to their tasks, ``[num_queries, num_numbers]``: what comes to the vectors that were
+                read, and after it changes of the cell, if any.
         """
         # Reading takes the reader's weights.
         tasks, queries = tasks.to(self.start.weight.device), queries.to(self.start.weight.device)
@@ -210,8 +202,10 @@ class Arc1DDemonstrations(RowsTask):
         kind = tasks.kind[owner]
         if self.kind_vector is not None:
             vector = vector + self.kind_vector(kind)
-        if added is not None:
-            vector = vector + added.to(vector)
+        changes = None
+        if own is not None:
+            added, changes = own.to(vector).tensor_split([self.vector_channels], dim=1)
+            vector = vector + added
         row = F.one_hot(numbered(source, appearance(source)), SYMBOLS).to(vector.dtype)
         told = vector[:, None].expand(-1, row.size(1), -1)
         return ShownBatch(
@@ -222,6 +216,7 @@ class Arc1DDemonstrations(RowsTask):
             source=source,
             keys=states[owner].flatten(1, 2),
             colours=tasks.pairs[owner, :, 1].masked_fill(~shown[..., None], OUTSIDE).flatten(1),
+            changes=changes if changes is not None and changes.size(1) else None,
         )
 
     def run(self, cell: Cell, batch: Batch, *, num_steps: int, **options: Any) -> Rollout:
@@ -232,9 +227,13 @@ class Arc1DDemonstrations(RowsTask):
         ended = []
         for index, cells in parts:
             part = batch.select(index)
+            assert isinstance(part, ShownBatch)
             assert part.context is not None
             part = replace(part, x=part.x[:, :cells], context=part.context[:, :cells])
-            ended.append(super().run(cut_to(cell, cells), part, num_steps=num_steps, **options))
+            on = cut_to(cell, cells)
+            if part.changes is not None:
+                on = changed(on, part.changes)
+            ended.append(super().run(on, part, num_steps=num_steps, **options))
         back = torch.cat([index for index, _ in parts]).argsort()
 
         def together(states: list[Tensor | None]) -> Tensor | None:
@@ -280,11 +279,11 @@ class Arc1DDemonstrations(RowsTask):
         return self._tests(cell, tasks, num_steps), torch.cat([*shown, tasks.judges[None, :, 0, 0]])
 
     def _tests(self, cell: Cell, tasks: ShownTasks, num_steps: int) -> ShownBatch:
-        """The tests of some tasks, with vectors that are fitted to the demonstrations where they are to be."""
-        tests, added = tasks.tests(), None
+        """The tests of some tasks, with what is fitted to their demonstrations where something is to be."""
+        tests, own = tasks.tests(), None
         if self.adaptation.updates:
-            added = self.adaptation.fit(self, cell, tasks, num_steps=num_steps)[tests.owner]
-        return self.batch(tasks, tests, added=added)
+            own = self.adaptation.fit(self, cell, tasks, num_steps=num_steps)[tests.owner]
+        return self.batch(tasks, tests, own=own)
 
     def _read(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """The reader's states and summaries of pairs, short ones on a lattice that is cut to them."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cellgraph.automata.batch import Batch
 from cellgraph.automata.tasks.arc1d.pairs import RowPair, read_tasks
 from cellgraph.automata.tasks.arc1d.rows import OUTSIDE
 
@@ -131,6 +132,26 @@ class ShownTasks:
     def with_pairs(self, pairs: Tensor) -> ShownTasks:
         """The tasks with other demonstrations, ``[num_tasks * num_demonstrations, 2, width]``."""
         return replace(self, pairs=pairs.view_as(self.pairs))
+
+
+@dataclass(frozen=True)
+class ShownBatch(Batch):
+    """Rows with what was read in their tasks' demonstrations.
+
+    Attributes:
+        source: The rows' colours, ``[size, width]``.
+        keys: States of the demonstrations' cells, ``[size, num_keys, key_channels]``.
+        colours: What those cells have become, ``[size, num_keys]``; where nothing is shown it is no colour.
+        number: Numbers of their tasks among those learned from, ``[size]``, where they are drawn from these.
+        changes: Changes of the cell that are each row's own, ``[size, num_numbers]``, see
+            :mod:`~cellgraph.automata.tasks.arc1d.low_rank`.
+    """
+
+    source: Tensor = None  # type: ignore[assignment]
+    keys: Tensor = None  # type: ignore[assignment]
+    colours: Tensor = None  # type: ignore[assignment]
+    number: Tensor | None = None
+    changes: Tensor | None = None
 
 
 def _laid_out(groups: Sequence[Sequence[RowPair]], width: int) -> Tensor:
