@@ -42,9 +42,10 @@ def run_together(count: int) -> float:
     job = HydraConfig.get()
     place = Path(job.runtime.output_dir)
     sweeps = job.mode == RunMode.MULTIRUN
-    chosen = [override for override in job.overrides.hydra if override.startswith("hydra.run.dir=")]
+    # All that was asked of Hydra holds for them, too, but that each is one run, in the folder of this one.
+    chosen = [override for override in job.overrides.hydra if not _replaced(override, sweeps)]
     if sweeps:
-        chosen = [f"hydra.run.dir={place}"]
+        chosen.append(f"hydra.run.dir={place}")
     else:
         # They make their own, and Hydra has made one for this process.
         with contextlib.suppress(OSError):
@@ -72,6 +73,12 @@ def run_together(count: int) -> float:
     if code:
         sys.exit(code if code > 0 else 128 - code)
     return _score(place) if sweeps else math.nan
+
+
+def _replaced(override: str, sweeps: bool) -> bool:
+    """Whether an override of Hydra's own settings is not handed on: there is one of this module in its place."""
+    key = override.partition("=")[0].lstrip("+~")
+    return key == "hydra.mode" or (sweeps and key == "hydra.run.dir")
 
 
 def _score(folder: Path) -> float:
