@@ -81,8 +81,10 @@ class AnswerBank:
         if len(first) < 2:
             raise ValueError(f"an answer bank needs at least 2 distinct answers, got {len(first)}")
         self.texts = [well_formed(texts[index]) for index in first.tolist()]
-        self.norms = embeddings[first].float().norm(dim=1, keepdim=True)
-        self.embeddings = F.normalize(embeddings[first].float(), dim=1)
+        #: The embeddings as they were given, in float32, ``[num_answers, width]``.
+        self.raw = embeddings[first].float()
+        self.norms = self.raw.norm(dim=1, keepdim=True)
+        self.embeddings = F.normalize(self.raw, dim=1)
         self._index = _graph(self.embeddings) if approximate else None
 
     def __len__(self) -> int:
@@ -103,11 +105,6 @@ class AnswerBank:
         keyed.norms, keyed.embeddings = keys.norm(dim=1, keepdim=True), F.normalize(keys, dim=1)
         keyed._index = _graph(keyed.embeddings) if self.approximate else None
         return keyed
-
-    @property
-    def raw(self) -> Tensor:
-        """The embeddings as they were given, ``[num_answers, width]``."""
-        return self.norms * self.embeddings
 
     @property
     def approximate(self) -> bool:

@@ -41,6 +41,17 @@ def test_equal_answers_are_one() -> None:
     assert len(bank.nearest(embeddings[:1], k=9)[0]) == 2
 
 
+def test_embeddings_are_kept_as_they_were_given() -> None:
+    embeddings = torch.randn(200, 24) * torch.logspace(-3, 3, 200)[:, None]
+    bank = AnswerBank([f"{i}" for i in range(200)], embeddings)
+    assert torch.equal(bank.raw, embeddings)
+    keyed = bank.by(lambda answers: answers @ torch.ones(24, 5))
+    assert torch.equal(keyed.raw, embeddings)
+    # So an answer that is given once more is the same answer, whatever its words.
+    again = AnswerBank([*bank.texts, "other words"], torch.cat([bank.raw, embeddings[7:8]]))
+    assert int(again.position[-1]) == 7
+
+
 def test_a_graph_finds_what_comparing_with_all_finds() -> None:
     pytest.importorskip("faiss")
     texts, embeddings, queries = [f"{i}" for i in range(3000)], torch.randn(3000, 32), torch.randn(200, 32)
