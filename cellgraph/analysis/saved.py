@@ -104,7 +104,8 @@ class SavedTensors:
             self._seen.add(storage.data_ptr())
             kept = SavedTensor(self._steps, tuple(tensor.shape), tensor.dtype, storage.nbytes(), _place())
             self.tensors.append(kept)
-        return tensor
+        # An operation that keeps its own output would be kept by it, too, and both for ever.
+        return tensor.detach()
 
 
 def _is_compiled(cell: nn.Module) -> bool:

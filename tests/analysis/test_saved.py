@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import torch
 from torch import Tensor, nn
 
@@ -80,6 +82,21 @@ def test_every_step_of_a_cell_keeps_the_same() -> None:
     assert len(set(steps[1:])) == 1
     # At the very least the two halves of the gated block, before and after the nonlinearity.
     assert steps[1] >= 2 * 2 * 48 * 32 * 4
+
+
+def test_what_was_kept_is_freed_with_its_graph() -> None:
+    x = torch.randn(3, requires_grad=True)
+    with SavedTensors(nn.Identity()) as kept:
+        # It keeps its output.
+        y = x.tanh()
+    assert len(kept.tensors) == 1
+    (first,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    torch.testing.assert_close(first, 1 - x.tanh() ** 2)
+    torch.testing.assert_close(second, -2 * x.tanh() * (1 - x.tanh() ** 2))
+    alive = weakref.ref(y)
+    del y, first, second
+    assert alive() is None
 
 
 def test_nothing_stays_on_the_cell() -> None:
