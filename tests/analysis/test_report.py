@@ -7,6 +7,7 @@ import html
 import re
 import shutil
 import subprocess
+from dataclasses import fields
 
 import pytest
 import torch
@@ -158,3 +159,12 @@ def test_the_page_draws_itself_in_a_browser(made, tmp_path):
     assert "t-SNE" in dom
     assert re.search(r'id="cube-3d"[^>]*class="[^"]*js-plotly-plot', dom)
     assert "<option" in dom.partition('id="cube-view"')[2].partition("</select>")[0]
+
+
+def test_efforts_too_small_are_named():
+    for field in fields(Effort):
+        least = {"projected": 3, "probed": 3, "min_count": 5, "fitted": 3, "beyond": 3}.get(field.name, 1)
+        assert getattr(Effort(**{field.name: least}), field.name) == least
+        for wrong in (least - 1, -1):
+            with pytest.raises(ValueError, match=f"^{field.name} must be at least {least}, got {wrong}$"):
+                Effort(**{field.name: wrong})

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -21,9 +21,17 @@ from cellgraph.retrieval.embedded import dialogues_of
 Numbers = dict[str, Any]
 
 
+#: Least of an effort where it is not 1: a plane and a regression take three points, five folds five of a class, and a
+#: spectrum three steps.
+LEAST = {"projected": 3, "probed": 3, "min_count": 5, "fitted": 3, "beyond": 3}
+
+
 @dataclass(frozen=True)
 class Effort:
     """How much a study measures.
+
+    Raises:
+        ValueError: If one is less than can be measured with.
 
     Attributes:
         projected: Pairs that are laid out on a plane.
@@ -57,6 +65,10 @@ class Effort:
 
     def __post_init__(self) -> None:
         settle_numbers(self)
+        for field in fields(self):
+            least = LEAST.get(field.name, 1)
+            if getattr(self, field.name) < least:
+                raise ValueError(f"{field.name} must be at least {least}, got {getattr(self, field.name)}")
 
 
 QUICK = Effort(
