@@ -174,6 +174,20 @@ def test_a_dialogue_is_carried_on_and_forgotten(ports: dict[str, int], browser: 
     assert browser.said == []
 
 
+def test_turns_that_are_heard_no_more_are_told(ports: dict[str, int], browser: Browser) -> None:
+    browser.open(f"http://127.0.0.1:{ports['memory']}/")
+    browser.wait("about !== null")
+    assert browser.value("about.limits.turns") == 32
+    browser.value("about.limits.turns = 2")
+    for hidden in (True, True, False):
+        ask(browser, QUESTION)
+        assert browser.value("at('unheard').hidden") == hidden
+    assert browser.value("at('unheard').textContent").startswith("The next question hears the last 2 of these")
+    browser.value("at('forget').click()")
+    assert browser.value("at('unheard').hidden")
+    assert browser.said == []
+
+
 def test_what_is_forgotten_while_it_is_answered_stays_so(ports: dict[str, int], browser: Browser) -> None:
     browser.open(f"http://127.0.0.1:{ports['memory']}/")
     scores = "document.getElementById('nearest').textContent"

@@ -64,6 +64,9 @@ function showAnswer(answer) {
 function showDialogue() {
   at("turns").replaceChildren(...dialogue.map((question) => element("li", question)));
   at("dialogue").hidden = dialogue.length === 0;
+  const most = about ? about.limits.turns : 0;
+  at("unheard").hidden = dialogue.length <= most;
+  at("unheard").textContent = `The next question hears the last ${most} of these and no more: earlier ones are left out.`;
 }
 
 // --- the cube ---
