@@ -94,8 +94,11 @@ def test_what_was_kept_is_freed_with_its_graph() -> None:
     (second,) = torch.autograd.grad(first.sum(), x)
     torch.testing.assert_close(first, 1 - x.tanh() ** 2)
     torch.testing.assert_close(second, -2 * x.tanh() * (1 - x.tanh() ** 2))
-    alive = weakref.ref(y)
-    del y, first, second
+    # Nor is one that no gradient has gone through.
+    with kept:
+        z = x.tanh()
+    alive = weakref.ref(z)
+    del z
     assert alive() is None
 
 
