@@ -55,7 +55,7 @@ class Life(RuleTask):
 
     Args:
         shape: Height and width, at least 17 each: the largest known pattern has 13 cells and needs room around it.
-        channels, size, horizon, signed: See :class:`RuleTask`.
+        channels, size, horizon, signed, criterion, worst: See :class:`RuleTask`.
 
     Raises:
         ValueError: If the shape is too small.
@@ -76,11 +76,15 @@ class Life(RuleTask):
         size: int = 100,
         horizon: int = 100,
         signed: bool = False,
+        criterion: str = "squared",
+        worst: float = 0.0,
     ) -> None:
         if len(shape) != 2 or min(shape) < 17:
             raise ValueError(f"shape must be two numbers of at least 17, got {shape}")
         lattice = Lattice(shape, 8, boundary="periodic")
-        super().__init__(lattice, channels=channels, size=size, horizon=horizon, signed=signed)
+        super().__init__(
+            lattice, channels=channels, size=size, horizon=horizon, signed=signed, criterion=criterion, worst=worst
+        )
         self.shape = (shape[0], shape[1])
 
     def rule(self, alive: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class Voronoi(RuleTask):
         num_cells: Number of points.
         threshold: The share :math:`\kappa`.
         seed: Seed of the points.
-        channels, size, horizon, signed: See :class:`RuleTask`.
+        channels, size, horizon, signed, criterion, worst: See :class:`RuleTask`.
 
     Raises:
         ValueError: If there are fewer than four points or the threshold is no share.
@@ -53,12 +53,16 @@ class Voronoi(RuleTask):
         size: int = 100,
         horizon: int = 100,
         signed: bool = False,
+        criterion: str = "squared",
+        worst: float = 0.0,
     ) -> None:
         if num_cells < 4 or not 0 <= threshold <= 1:
             raise ValueError(f"expected 4 cells or more and a threshold in [0, 1], got {num_cells} and {threshold}")
         points = np.random.default_rng(seed).random((num_cells, 2))
         lattice = delaunay_graph(points)
-        super().__init__(lattice, channels=channels, size=size, horizon=horizon, signed=signed)
+        super().__init__(
+            lattice, channels=channels, size=size, horizon=horizon, signed=signed, criterion=criterion, worst=worst
+        )
         self.num_cells, self.threshold, self.seed = num_cells, threshold, seed
         self.register_buffer("count", lattice.edge_index[1].bincount(minlength=num_cells), persistent=False)
 
