@@ -15,7 +15,6 @@ from cellgraph.automata.task import Batch, Task
 from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
 
-
 #: Errors of single cells.
 CRITERIA: dict[str, Callable[[Tensor], Tensor]] = {"squared": torch.square, "absolute": torch.abs}
 
