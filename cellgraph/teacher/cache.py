@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,6 +117,8 @@ class EmbeddingCache:
     ) -> StoredRows:
         """The teacher's embeddings of the texts, left on the disk; what is missing there is embedded first.
 
+        The files are read once and checked by their checksums here, and not again when their rows are read.
+
         Args:
             teacher: A fitted teacher.
             texts: The texts.
@@ -159,11 +161,20 @@ class EmbeddingCache:
             raise ValueError(f"a fingerprint must be able to name a folder, got {fingerprint!r}")
         return self.folder / fingerprint
 
-    def keys(self, fingerprint: str) -> dict[Path, list[bytes]]:
-        """The keys in each of a teacher's files, see :func:`~cellgraph.teacher.shards.embedding_key`."""
-        index = _Index()
+    def keys(self, fingerprint: str, *, wanted: Collection[bytes] = ()) -> dict[Path, list[bytes]]:
+        """The keys in each of a teacher's files, see :func:`~cellgraph.teacher.shards.embedding_key`.
+
+        Args:
+            fingerprint: That of the teacher.
+            wanted: Files that hold one of these are read whole and checked by their checksums; of others only the keys
+                are.
+        """
+        index, wanted = _Index(), frozenset(wanted)
         paths = sorted(self.place(fingerprint).glob(f"*{SUFFIX}"))
         found = {path: self._keys(fingerprint, index, path) for path in paths}
+        for path, keys in found.items():
+            if not wanted.isdisjoint(keys):
+                self._shard(fingerprint, index, path)
         return {path: keys for path, keys in found.items() if path not in index.unusable}
 
     def _read(self, fingerprint: str, slots: dict[bytes, int], table: Tensor) -> list[bytes]:
@@ -190,7 +201,7 @@ class EmbeddingCache:
                 for key in present:
                     del missing[key]
 
-    def _shard(self, fingerprint: str, index: _Index, path: Path, width: int) -> Tensor | None:
+    def _shard(self, fingerprint: str, index: _Index, path: Path, width: int | None = None) -> Tensor | None:
         try:
             return read_embeddings(path, fingerprint, width)
         except (CorruptShardError, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from cellgraph.files import writing
 from cellgraph.numbers import plain_numbers
 from cellgraph.teacher.cache import EmbeddingCache
 from cellgraph.teacher.protocol import Teacher, checked_texts
-from cellgraph.teacher.shards import SUFFIX, embedding_key, shard_bytes, write_shard
+from cellgraph.teacher.shards import SUFFIX, CorruptShardError, embedding_key, read_keys, shard_bytes, write_shard
+
+logger = logging.getLogger(__name__)
 
 #: Texts that a teacher is given at a time: often enough to show progress, enough to fill batches of like length.
 BLOCK = 256
@@ -48,7 +51,8 @@ class EmbeddingJob:
     The distinct texts are cut into parts in their order, before anything else is looked at, so that every process that
     is given the same texts has the same parts, and a part the same file. A process claims a part by a lock of the
     system, which ends with the process: what a killed one had claimed is free at once, and what it had finished stays.
-    A file appears whole or not at all. What other files of the cache hold already is not embedded again.
+    A file appears whole or not at all. What other files of the cache hold already is not embedded again; those files
+    are read once and checked by their checksums, and a damaged one is made again with a warning.
 
     Args:
         teacher: A fitted teacher.
@@ -87,10 +91,12 @@ class EmbeddingJob:
         distinct = list(dict.fromkeys(checked_texts(texts)))
         whole = [self._part(distinct[start : start + shard_rows]) for start in range(0, len(distinct), shard_rows)]
         names = {part.name for part in whole}
-        found = cache.keys(self.fingerprint)
-        done = {path.stem for path in found if path.stem in names}
+        found = cache.keys(self.fingerprint, wanted={key for part in whole for key in part.keys})
+        there = {path.stem: frozenset(keys) for path, keys in found.items() if path.stem in names}
         elsewhere = {key for path, keys in found.items() if path.stem not in names for key in keys}
-        self.parts = [left for part in whole if part.name not in done and (left := _without(part, elsewhere)).keys]
+        left = [_without(part, elsewhere) for part in whole]
+        # By what it holds, not by its name: what other files held when it was written may have gone since.
+        self.parts = [part for part in left if not there.get(part.name, frozenset()).issuperset(part.keys)]
         self.num_texts = len(distinct)
         self.num_known = len(distinct) - sum(len(part.keys) for part in self.parts)
 
@@ -164,7 +170,7 @@ class EmbeddingJob:
     def _claim(self, part: Part, *, timeout: float) -> Iterator[str]:
         """Whether a part is ``"mine"`` to write, ``"done"``, or ``"held"`` by another process."""
         claim = self.folder / CLAIMS / f"{part.name}.lock"
-        if self._path(part).exists():
+        if self._is_written(part):
             yield "done"
             return
         with writing(claim, what="the claim "):
@@ -177,12 +183,30 @@ class EmbeddingJob:
             yield "held"
             return
         try:
-            yield "done" if self._path(part).exists() else "mine"
+            yield "done" if self._is_written(part) else "mine"
         finally:
             # Who still waits for this file finds the shard first.
             with contextlib.suppress(OSError):
                 claim.unlink(missing_ok=True)
             lock.release()
+
+    def _is_written(self, part: Part) -> bool:
+        """Whether the file of a part is there with all that it should hold; its embeddings were checked before."""
+        path = self._path(part)
+        if not path.exists():
+            return False
+        try:
+            keys = read_keys(path, self.fingerprint)
+        except FileNotFoundError:
+            return False
+        except (CorruptShardError, OSError) as error:
+            fault = str(error)
+        else:
+            lacking = len(set(part.keys).difference(keys))
+            fault = f"it lacks {lacking:,} of {len(part.keys):,} texts" if lacking else ""
+        if fault:
+            logger.warning("embedding cache file %s cannot be used (%s): it is written anew", path, fault)
+        return not fault
 
     def _embed(self, part: Part, advance: Callable[[int], None]) -> None:
         for abandoned in self.folder.glob(f".{part.name}{SUFFIX}.*"):

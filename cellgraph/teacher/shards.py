@@ -75,8 +75,8 @@ def read_keys(path: Path, fingerprint: str) -> list[bytes]:
     return [content[start : start + KEY_BYTES] for start in range(0, len(content), KEY_BYTES)]
 
 
-def read_embeddings(path: Path, fingerprint: str, width: int) -> Tensor:
-    """The embeddings of a shard.
+def read_embeddings(path: Path, fingerprint: str, width: int | None = None) -> Tensor:
+    """The embeddings of a shard, of that width if one is given.
 
     Shapes:
         - result: ``[num_keys, width]``, float32
@@ -86,8 +86,10 @@ def read_embeddings(path: Path, fingerprint: str, width: int) -> Tensor:
         OSError: If it cannot be read.
     """
     embeddings = _read(path, fingerprint, "embeddings")
-    if embeddings.dtype != torch.float32 or embeddings.ndim != 2 or embeddings.size(1) != width:
-        raise CorruptShardError(f"expected float32 of width {width}, got {embeddings.dtype} {tuple(embeddings.shape)}")
+    fits = embeddings.dtype == torch.float32 and embeddings.ndim == 2 and width in (None, embeddings.size(1))
+    if not fits:
+        expected = "rows" if width is None else f"width {width}"
+        raise CorruptShardError(f"expected float32 of {expected}, got {embeddings.dtype} {tuple(embeddings.shape)}")
     return embeddings
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import random
 import signal
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.teacher import EmbeddingCache, EmbeddingJob
-from cellgraph.teacher.shards import embedding_key, shard_bytes
+from cellgraph.teacher.shards import embedding_key, read_keys, shard_bytes
 
 TEXTS = [f"text number {number} {'and more ' * (number % 7)}" for number in range(100)]
 
@@ -71,6 +72,13 @@ def start(folder: Path, log: Path, seconds: float, rows: int = 8) -> subprocess.
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": "1"})
 
 
+def flipped(shard: bytes) -> bytes:
+    """A shard of which a bit of an embedding is another one."""
+    size = int.from_bytes(shard[:8], "little")
+    place = 8 + size + json.loads(shard[8 : 8 + size])["embeddings"]["data_offsets"][0] + 6
+    return shard[:place] + bytes([shard[place] ^ 1]) + shard[place + 1 :]
+
+
 @pytest.fixture
 def undisturbed(tmp_path: Path) -> dict[str, bytes]:
     assert run(tmp_path / "undisturbed", tmp_path / "log") == len(TEXTS)
@@ -116,6 +124,50 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, undisturbed: dict[str, byt
     assert run(folder, tmp_path / "log") == 8
     damaged.with_name(f"{damaged.name}.corrupt").unlink()
     assert files(folder) == undisturbed
+
+
+def test_a_file_of_the_right_size_with_other_bytes_is_made_again(
+    tmp_path: Path, undisturbed: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "undisturbed"
+    damaged = sorted(folder.rglob("*.safetensors"))[3]
+    damaged.write_bytes(flipped(damaged.read_bytes()))
+    assert run(folder, tmp_path / "log") == len(read_keys(damaged, Slow.fingerprint))
+    assert "the checksum of its embeddings is wrong" in caplog.text
+    damaged.with_name(f"{damaged.name}.corrupt").unlink()
+    assert files(folder) == undisturbed
+
+
+def test_rows_left_on_the_disk_are_checked_when_they_are_opened(
+    tmp_path: Path, undisturbed: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "undisturbed"
+    damaged = sorted(folder.rglob("*.safetensors"))[5]
+    damaged.write_bytes(flipped(damaged.read_bytes()))
+    rows = EmbeddingCache(folder).rows(Slow(tmp_path / "log"), TEXTS)
+    assert torch.equal(rows[:], expected(TEXTS))
+    assert "the checksum of its embeddings is wrong" in caplog.text
+
+
+def test_a_file_under_the_name_of_another_is_not_taken_for_it(
+    tmp_path: Path, undisturbed: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "undisturbed"
+    first, second = sorted(folder.rglob("*.safetensors"))[:2]
+    first.write_bytes(second.read_bytes())
+    assert run(folder, tmp_path / "log") == 8
+    assert "it lacks 8 of 8 texts" in caplog.text
+    assert files(folder) == undisturbed
+
+
+def test_what_a_file_left_to_one_that_is_gone_is_embedded(tmp_path: Path) -> None:
+    cache, teacher = EmbeddingCache(tmp_path / "cache"), Slow(tmp_path / "log")
+    cache.embed(teacher, TEXTS[:3])
+    (other,) = (tmp_path / "cache").rglob("*.safetensors")
+    assert EmbeddingJob(teacher, TEXTS, cache, shard_rows=8).run() == 97
+    other.unlink()
+    assert EmbeddingJob(teacher, TEXTS, cache, shard_rows=8).num_known == 92
+    assert torch.equal(cache.rows(teacher, TEXTS)[:], expected(TEXTS))
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
