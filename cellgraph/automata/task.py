@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,6 +173,15 @@ class Task(nn.Module, BaseTask):
         """Draw what the cell does into a folder, as PNG or GIF; returns the files, here none."""
         return []
 
+    def examine(self, cell: Cell, *, num_steps: int) -> tuple[dict[str, float], Callable[[Path], list[Path]]]:
+        """The figures of :meth:`evaluate`, and what draws into a folder as :meth:`draw` does.
+
+        Args:
+            cell: The trained cell, in evaluation mode.
+            num_steps: Steps of the rollouts.
+        """
+        return self.evaluate(cell, num_steps=num_steps), functools.partial(self.draw, cell, num_steps=num_steps)
+
     def run(
         self,
         cell: Cell,
@@ -238,7 +248,7 @@ class Task(nn.Module, BaseTask):
         """Take the held-out figures and draw: both go into the run folder."""
         assert isinstance(model, Automaton)
         most = max(job.settings.steps)
-        figures = self.evaluate(model.cell, num_steps=most)
+        figures, draw = self.examine(model.cell, num_steps=most)
         counted = {**training, "parameters": sum(model.parameter_counts().values())}
         # JSON knows no number that is none.
         finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
@@ -249,6 +259,6 @@ class Task(nn.Module, BaseTask):
         for name, value in figures.items():
             table.add_row(Text(name), f"{value:.4g}")
         job.console.print(table)
-        for path in self.draw(model.cell, job.folder.path, num_steps=most):
+        for path in draw(job.folder.path):
             job.say(f"drawn: {path}")
         return figures

@@ -10,7 +10,7 @@ import torch
 from cellgraph.automata import AutomatonSettings, SamplePool, on_lattice, train_automaton
 from cellgraph.automata.automaton import Automaton
 from cellgraph.automata.tasks.arc2d import task as arc2d_task
-from cellgraph.automata.tasks.arc2d.attempts import Attempt, Judgement, interval
+from cellgraph.automata.tasks.arc2d.attempts import Attempt, Judgement, attempt, interval
 from cellgraph.automata.tasks.arc2d.automata import GridAutomata, GridReadout, grid_loss
 from cellgraph.automata.tasks.arc2d.colours import free_colours, permuted
 from cellgraph.automata.tasks.arc2d.fitting import Fitting, answered
@@ -268,14 +268,14 @@ def test_fitted_automata_solve_a_task_from_scratch(path):
 
 def test_targets_of_tests_do_not_change_the_answers(path):
     task, cell = experiment(path)
-    task.evaluate(cell, num_steps=2)
-    first = {name: made[0].answers for name, made in task.judgement.attempts.items()}
+    judgement, _ = task.judge_tasks(cell, num_steps=2)
+    first = {name: made[0].answers for name, made in judgement.attempts.items()}
     task.judged_tasks = [
         GridTask(t.name, t.demonstrations, tuple(GridPair(p.source, 9 - p.target) for p in t.tests))
         for t in task.judged_tasks
     ]
-    task.evaluate(cell, num_steps=2)
-    for name, made in task.judgement.attempts.items():
+    judgement, _ = task.judge_tasks(cell, num_steps=2)
+    for name, made in judgement.attempts.items():
         assert all(map(np.array_equal, made[0].answers, first[name]))
 
 
@@ -294,15 +294,21 @@ def test_what_is_judged_is_not_learned_from(path):
 
 
 @pytest.mark.parametrize("scratch", [False, True])
-def test_it_learns_judges_and_draws(path, tmp_path, scratch):
+def test_it_learns_judges_and_draws(path, tmp_path, scratch, monkeypatch):
     task, cell = experiment(path, scratch=scratch)
     settings = AutomatonSettings(max_steps=3, batch_size=2, num_steps=(2, 2), accelerator="cpu", val_every=3)
     before = [p.clone() for p in task.parameters()]
     model = train_automaton(cell, task, settings, progress=False).model
     assert any(not torch.equal(a, b) for a, b in zip(before, task.parameters(), strict=True))
-    figures = task.evaluate(model.cell, num_steps=2)
+    fitted = []
+    monkeypatch.setattr(arc2d_task, "attempt", lambda *given, **how: (fitted.append(1), attempt(*given, **how))[1])
+    figures, draw = task.examine(model.cell, num_steps=2)
     assert figures["tasks"] == 2
-    files = task.draw(model.cell, tmp_path, num_steps=2)
+    files = draw(tmp_path)
+    # Once for the figures and the pictures; and anew for another cell, whatever was judged before.
+    assert len(fitted) == len(task.turned)
+    task.draw(cell, tmp_path, num_steps=2)
+    assert len(fitted) == 2 * len(task.turned)
     assert sorted(file.name for file in files) == ["arc2d.md", "arc2d_e1.png", "arc2d_e2.png"]
     assert "17 of 277" in files[-1].read_text()
 
@@ -315,6 +321,17 @@ def test_a_start_from_what_was_learned_answers_as_the_task_does(path):
     automata = GridAutomata.alike(cell, task.readout, task.vectors(batch.kind))
     (logits,) = automata.answer(batch.layout, 2)
     assert torch.allclose(task.loss(x, batch), grid_loss(logits, batch.layout, balance=0.5), atol=1e-5)
+
+
+def test_as_many_samples_are_drawn_as_are_asked_for(path):
+    task, _ = experiment(path)
+    batch = task.sample(50, torch.Generator().manual_seed(0))
+    assert len(batch) == len(batch.kind) == 50
+    # Six tasks of three pairs: each of the 18 comes twice, and some a third time.
+    counts = batch.kind.bincount()
+    assert len(counts) == 6
+    assert counts.min() >= 6
+    assert counts.max() <= 9
 
 
 def test_what_does_not_fit_is_refused(path):

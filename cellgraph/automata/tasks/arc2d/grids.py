@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from cellgraph.reading import read_json
 
 COLOURS = 10
 #: The longest side of a grid.
 LONGEST = 30
+#: Of the training set, every so manieth task is set aside to choose settings by.
+ASIDE = 4
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,34 @@ def read_grids(path: str | Path | None = None) -> dict[str, list[GridTask]]:
         raise ValueError(f"{path} must be JSON with sets of tasks by name, got something else: {error}") from error
     read = {part: [_task(name, tasks[name], path) for name in sorted(tasks)] for part, tasks in sets.items()}
     return {part: [task for task in tasks if task is not None] for part, tasks in read.items()}
+
+
+def parts_of(path: str | Path | None, judged: str, subset: int, seed: int) -> tuple[list[GridTask], list[GridTask]]:
+    """The tasks to learn from, and those to judge.
+
+    Args:
+        path: See :func:`read_grids`.
+        judged: ``"evaluation"``, ``"training"`` or ``"validation"``, see :class:`~cellgraph.automata.tasks.Arc2D`.
+        subset: How many tasks are judged, drawn at random; 0 judges all.
+        seed: Seed of that draw.
+
+    Raises:
+        ValueError: If there are no such tasks, or fewer than that.
+    """
+    sets = read_grids(path)
+    missing = [name for name in ("train", "eval") if not sets.get(name)]
+    if missing:
+        raise ValueError(f"the data must have tasks in the sets train and eval, got none in {missing}")
+    train, aside = (
+        [task for i, task in enumerate(sets["train"]) if (i % ASIDE == ASIDE - 1) == out] for out in (False, True)
+    )
+    judges = {"evaluation": sets["eval"], "training": sets["train"], "validation": aside}[judged]
+    if subset > len(judges) or not judges:
+        raise ValueError(f"subset must be at most the number of tasks, {len(judges)}, got {subset}")
+    if subset:
+        drawn = torch.randperm(len(judges), generator=torch.Generator().manual_seed(seed))[:subset]
+        judges = [judges[index] for index in drawn.tolist()]
+    return train, judges
 
 
 def _task(name: str, task: Any, path: Path) -> GridTask | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from cellgraph.automata.tasks.arc2d.attempts import Attempt, Judgement, attempt
 from cellgraph.automata.tasks.arc2d.automata import GridAutomata, GridReadout, colours_of, grid_loss
 from cellgraph.automata.tasks.arc2d.colours import free_colours, permuted
 from cellgraph.automata.tasks.arc2d.fitting import Fitting
-from cellgraph.automata.tasks.arc2d.grids import COLOURS, LONGEST, GridPair, GridTask, read_grids
+from cellgraph.automata.tasks.arc2d.grids import COLOURS, LONGEST, GridPair, GridTask, parts_of
 from cellgraph.automata.tasks.arc2d.layout import GridLayout
 from cellgraph.automata.tasks.arc2d.picture import save_task
 from cellgraph.automata.tasks.arc2d.table import table_of_results
@@ -35,8 +36,6 @@ from cellgraph.ops.processor import multiplies_bfloat16
 from cellgraph.unroll import Rollout
 
 JUDGED = ("evaluation", "training", "validation")
-#: Of the training set, every so manieth task is set aside to choose settings by.
-ASIDE = 4
 #: Training pairs that run together are drawn from so many times as many of about their size.
 NEAR = 4
 
@@ -125,12 +124,10 @@ class Arc2D(Task):
             )
         self.scratch, self.turned, self.together, self.half_products = scratch, tuple(turned), together, half_products
         self.judged, self.fitting = judged, fitting or Fitting()
-        self.learned, self.judged_tasks = _parts(path, judged, subset, subset_seed)
+        self.learned, self.judged_tasks = parts_of(path, judged, subset, subset_seed)
         self.context_channels = COLOURS + vector_channels
         self.readout = GridReadout(channels)
         self.vectors = nn.Embedding(len(self.learned), vector_channels)
-        #: What the last call of :meth:`evaluate` came to.
-        self.judgement: Judgement | None = None
         self._free = [free_colours(one) for one in self.learned]
         self._pairs: GridLayout | None = None
 
@@ -164,7 +161,9 @@ class Arc2D(Task):
             self._owner = torch.tensor([number for _, number in owned])
         among = min(NEAR * size, len(self._owner))
         first = int(torch.randint(len(self._owner) - among + 1, (), generator=generator))
-        index = first + torch.randperm(among, generator=generator)[:size]
+        # Of fewer pairs than are asked for, each comes again once all have come.
+        orders = [torch.randperm(among, generator=generator) for _ in range(0, size, among)]
+        index = first + torch.cat(orders)[:size]
         layout, number = self._pairs.select(index), self._owner[index]
         free = [self._free[task] for task in number.tolist()]
         layout = layout.coloured(permuted(free, 1, generator))
@@ -203,6 +202,16 @@ class Arc2D(Task):
             of its interval of 95 %; the shares ``solved_first``, by the first attempt alone, and ``fitted``, whose
             demonstrations some attempt has; the share of test ``grids`` solved; and seconds of a processor a task.
         """
+        return self.examine(cell, num_steps=num_steps)[0]
+
+    def examine(self, cell: Cell, *, num_steps: int) -> tuple[dict[str, float], Callable[[Path], list[Path]]]:
+        """The figures, and what draws; automata are fitted once for both."""
+        judgement, seconds = self.judge_tasks(cell, num_steps=num_steps)
+        figures = {**judgement.figures(), "seconds": seconds}
+        return figures, functools.partial(self._draw, judgement, num_steps=num_steps)
+
+    def judge_tasks(self, cell: Cell, *, num_steps: int) -> tuple[Judgement, float]:
+        """All attempts at the tasks that are judged, and seconds of a processor a task; see :meth:`evaluate`."""
         began, judgement = time.process_time(), Judgement()
         order = sorted(self.judged_tasks, key=_demonstrated)
         for number, turned in enumerate(self.turned):
@@ -218,9 +227,7 @@ class Arc2D(Task):
                     seed=number,
                 )
                 judgement.add(made)
-        seconds = (time.process_time() - began) / len(order)
-        self.judgement = judgement
-        return {**judgement.figures(), "seconds": seconds}
+        return judgement, (time.process_time() - began) / len(order)
 
     def starting(self, cell: Cell, rows: int, number: int) -> GridAutomata:
         """What an attempt starts from: of shared weights and the mean of the vectors, or of fresh ones.
@@ -251,18 +258,18 @@ class Arc2D(Task):
         In ``arc2d_NAME.png`` each demonstration stands beside what it becomes; under them are the test, the automaton's
         colours after some of its steps, and the target.
         """
-        if self.judgement is None:
-            self.evaluate(cell, num_steps=num_steps)
-        assert self.judgement is not None
-        names = [*self.judgement.solved(), *self.judgement.attempts][:4]
+        return self.examine(cell, num_steps=num_steps)[1](folder)
+
+    def _draw(self, judgement: Judgement, folder: Path, *, num_steps: int) -> list[Path]:
+        names = [*judgement.solved(), *judgement.attempts][:4]
         files = []
         for name in dict.fromkeys(names):
-            made = self.judgement.attempts[name]
+            made = judgement.attempts[name]
             best = max(made, key=lambda one: one.right().sum())
             shown = [[pair.source, pair.target] for pair in best.task.demonstrations]
             lines = [*shown, self._steps(best, num_steps)]
             files.append(save_task(lines, folder / f"arc2d_{name}.png"))
-        figures = self.judgement.figures()
+        figures = judgement.figures()
         table = folder / "arc2d.md"
         write_atomically(table, table_of_results(figures, self.judged, attempts=len(self.turned)).encode())
         return [*files, table]
@@ -276,24 +283,6 @@ class Arc2D(Task):
         some = sorted({round((num_steps - 1) * part / 4) for part in range(5)})
         steps = [answers[step].argmax(-1).view(test.source.shape).cpu().numpy() for step in some]
         return [test.source, *steps, test.target]
-
-
-def _parts(path: str | Path | None, judged: str, subset: int, seed: int) -> tuple[list[GridTask], list[GridTask]]:
-    """The tasks to learn from, and those to judge."""
-    sets = read_grids(path)
-    missing = [name for name in ("train", "eval") if not sets.get(name)]
-    if missing:
-        raise ValueError(f"the data must have tasks in the sets train and eval, got none in {missing}")
-    train, aside = (
-        [task for i, task in enumerate(sets["train"]) if (i % ASIDE == ASIDE - 1) == out] for out in (False, True)
-    )
-    judges = {"evaluation": sets["eval"], "training": sets["train"], "validation": aside}[judged]
-    if subset > len(judges) or not judges:
-        raise ValueError(f"subset must be at most the number of tasks, {len(judges)}, got {subset}")
-    if subset:
-        drawn = torch.randperm(len(judges), generator=torch.Generator().manual_seed(seed))[:subset]
-        judges = [judges[index] for index in drawn.tolist()]
-    return train, judges
 
 
 def _all_pairs(task: GridTask) -> tuple[GridPair, ...]:
