@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Generator
 from typing import Any
 
-import pytest
-import torch
-from hypothesis import settings
+# Every test process computes on one thread, and so does what it starts: parallel tests do not fight over the cores. The
+# libraries that compute read this when they are imported.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
-# Every test process computes on one thread, so that parallel tests do not fight over the cores.
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
 torch.set_num_threads(1)
 
 # How long an example takes says how busy the machine is.
@@ -42,6 +47,12 @@ LONGEST = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays to the end: garbage is looked for among what tests make."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -104,17 +105,38 @@ def test_both_starts_take_pairs_of_any_dtype(weights, start):
         assert float((back(model) - back(exact)).abs().max()) <= 100 * EPS[weights]
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
-@pytest.mark.parametrize("compiled", [False, True])
-def test_pairs_of_any_dtype_train_alike(dtype, precision, compiled):
-    wanted = trained(small(), pairs(), precision=precision, max_steps=4)
+@functools.cache
+def metrics_of_float32_pairs(precision: str) -> dict[str, float]:
+    return trained(small(), pairs(), precision=precision, max_steps=4).metrics
+
+
+#: The dtype of the pairs with which each precision's step is compiled; with the others it is among the slow tests.
+COMPILED = {"32-true": torch.float64, "64-true": torch.float16, "bf16-mixed": torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "compiled"),
+    [
+        pytest.param(
+            precision,
+            dtype,
+            compiled,
+            marks=[pytest.mark.slow] if compiled and COMPILED[precision] != dtype else [],
+            id=f"{precision}-{dtype}{'-compiled' if compiled else ''}",
+        )
+        for precision in COMPILED
+        for dtype in DTYPES
+        for compiled in (False, True)
+    ],
+)
+def test_pairs_of_any_dtype_train_alike(precision, dtype, compiled):
+    wanted = metrics_of_float32_pairs(precision)
     found = trained(small(), pairs(dtype), precision=precision, max_steps=4, compile=compiled)
     kept = torch.float64 if precision == "64-true" else torch.float32
     assert {p.dtype for p in found.model.parameters()} == {kept}
     close = 2e-2 if precision == "bf16-mixed" else 1e-4
     for name in ("train/loss", "train/surface", "train/internal", "train/dialogue", "val/loss", "val/cosine"):
-        assert found.metrics[name] == pytest.approx(wanted.metrics[name], rel=close, abs=close), name
+        assert found.metrics[name] == pytest.approx(wanted[name], rel=close, abs=close), name
 
 
 def test_double_training_is_the_float64_network_trained_as_it_is():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,12 @@ TASK = ("start", "adapters_first", "control_trials", "lattice_controls", "on_dis
 ABSENT = inspect.Parameter.empty
 #: Groups whose files are of the whole configuration.
 GLOBAL = {"kind", "experiment", "ablation", "sweep"}
+#: The files of all other groups that say something; what they build is found out when they are composed.
+CHOICES = [
+    f"{path.parent.name}={path.stem}"
+    for path in sorted(CONF.glob("*/*.yaml"))
+    if path.parent.name not in GLOBAL and yaml.safe_load(path.read_text())
+]
 
 
 def composed(group: str, name: str) -> Any:
@@ -49,20 +55,25 @@ def composed(group: str, name: str) -> Any:
     return OmegaConf.to_container(config[group], resolve=False)
 
 
-def parts() -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """Every node that builds something: the choice that has it, its keys, and what it builds."""
-    for path in sorted(CONF.glob("*/*.yaml")):
-        group, name = path.parent.name, path.stem
-        plain = yaml.safe_load(path.read_text()) or {}
-        if group in ("perception", "update"):
-            known = PERCEPTIONS | UPDATES
-            yield f"{group}={name}", {key: plain[key] for key in plain if key != "name"}, known[plain["name"]]
-        elif group not in GLOBAL and plain:
-            node = composed(group, name)
-            for place, each in (("", node), *((key, value) for key, value in node.items() if isinstance(value, dict))):
-                if TARGET in each:
-                    keys = {key: value for key, value in each.items() if not key.startswith("_")}
-                    yield f"{group}={name}{'.more' if place == 'more' else ''}", keys, locate(each[TARGET])
+@functools.cache
+def parts(choice: str) -> list[tuple[str, dict[str, Any], Any]]:
+    """Every node of a choice that builds something: its name, its keys, and what it builds."""
+    group, name = choice.split("=")
+    if group in ("perception", "update"):
+        plain = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+        known = PERCEPTIONS | UPDATES
+        return [(choice, {key: plain[key] for key in plain if key != "name"}, known[plain["name"]])]
+    node = composed(group, name)
+    places = [("", node), *((key, value) for key, value in node.items() if isinstance(value, dict))]
+    return [
+        (
+            f"{choice}{'.more' if place == 'more' else ''}",
+            {key: value for key, value in each.items() if not key.startswith("_")},
+            locate(each[TARGET]),
+        )
+        for place, each in places
+        if TARGET in each
+    ]
 
 
 def defaults(part: Any) -> dict[str, Any]:
@@ -84,9 +95,8 @@ def same(value: Any, default: Any) -> bool:
     return value == listed or (not value and not listed and type(value) in (dict, list))
 
 
-@functools.cache
 def found() -> list[tuple[str, dict[str, Any], Any]]:
-    return [*parts()]
+    return [part for choice in CHOICES for part in parts(choice)]
 
 
 def test_there_are_parts_of_every_group() -> None:
@@ -94,9 +104,9 @@ def test_there_are_parts_of_every_group() -> None:
     assert groups == {path.parent.name for path in CONF.glob("*/*.yaml")} - GLOBAL
 
 
-@pytest.mark.parametrize("choice", sorted({choice for choice, *_ in parts()}))
+@pytest.mark.parametrize("choice", CHOICES)
 def test_the_keys_of_a_choice_are_the_arguments_with_their_defaults(choice: str) -> None:
-    for keys, part in [(keys, part) for name, keys, part in found() if name == choice]:
+    for name, keys, part in parts(choice):
         known = defaults(part)
         # Perceptions and updates are told these by their cell.
         told = {"channels", "context_channels"} if choice.startswith(("perception=", "update=")) else set()
@@ -106,7 +116,7 @@ def test_the_keys_of_a_choice_are_the_arguments_with_their_defaults(choice: str)
             for key, value in keys.items()
             if key not in GIVEN and known[key] is not ABSENT and not is_open(value) and not same(value, known[key])
         }
-        assert differing == VARIANTS.get(choice, set()), {key: (keys[key], known[key]) for key in differing}
+        assert differing == VARIANTS.get(name, set()), {key: (keys[key], known[key]) for key in differing}
 
 
 def test_a_file_leaves_open_only_what_another_key_has() -> None:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 from processes import run_inside
+from reported import TINY
 
 from cellgraph import RunFolder, load
 from cellgraph.cli.own_parts import fit_parts, opened
@@ -101,6 +102,8 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Modules of one test are not those of the next, which has another of that name."""
     monkeypatch.delenv(TRUST, raising=False)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    # What a report measures has tests of its own.
+    monkeypatch.setattr("cellgraph.analysis.report.QUICK", TINY)
     yield
     forget()
 

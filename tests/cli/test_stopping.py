@@ -8,7 +8,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,14 @@ FAST = (
 )
 AUTOMATON = ("experiment=majority", "task.width=9", "training.max_steps=6", "training.batch_size=4", "cell.channels=4")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_sweep() -> Iterator[None]:
+    """Hydra composes all of a configuration once before, to find out whether it is a sweep; none is here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *given, **options: None)
+        yield
 
 
 @pytest.fixture

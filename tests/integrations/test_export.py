@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,7 +26,7 @@ NEEDS_ONNX = pytest.mark.skipif(not HAS_ONNX, reason="onnx, onnxscript and onnxr
 
 
 def network(
-    lattice: Lattice | None = None, *, num_steps: object = 3, cell: dict | None = None, **options: object
+    lattice: Lattice | None = None, *, num_steps: object = 2, cell: dict | None = None, **options: object
 ) -> CellGraph:
     lattice = lattice or Lattice((3, 3, 3), boundary=("open", "periodic", "open"))
     gmlp = GMLPCell(lattice, 6, **{"hidden": 8, "heads": 2, **(cell or {})})
@@ -42,22 +43,46 @@ def masked() -> Lattice:
 
 NETWORKS = {
     "memory, clamped": lambda: network(cell={"memory_channels": 2}, injection="clamped"),
-    "mask, layers, rate": lambda: network(masked(), cell={"sharing": "layer", "fire_rate": 0.5}, num_steps=(3, 4)),
+    "mask, layers, rate": lambda: network(masked(), cell={"sharing": "layer", "fire_rate": 0.5}, num_steps=(2, 3)),
     "2-D, scatter, own cells": lambda: network(
         Lattice((3, 4), 8), cell={"backend": "scatter", "sharing": "cell"}, input_nodes="top", output_nodes="bottom"
     ),
-    "tolerance, conv": lambda: network(cell={"backend": "conv"}, tolerance=1e9, remat_every=2),
+    "tolerance, conv": lambda: network(cell={"backend": "conv"}, tolerance=1e9, num_steps=3, remat_every=2),
 }
 
 
+class Loaded:
+    """What ``torch.export.load`` was given and gave: loading takes longer than all else in these tests, and once is
+    enough where the file that was written has the very bytes that were loaded.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._load = torch.export.load
+        monkeypatch.setattr(torch.export, "load", self._loading)
+
+    def _loading(self, file: io.BytesIO) -> torch.export.ExportedProgram:
+        self._content, self._program = file.getvalue(), self._load(file)
+        return self._program
+
+    def of(self, path: Path) -> torch.export.ExportedProgram:
+        """The program of a file."""
+        assert path.read_bytes() == self._content
+        return self._program
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> Loaded:
+    return Loaded(monkeypatch)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_torch_program_gives_what_the_network_gives(name: str, tmp_path: Path) -> None:
+def test_a_torch_program_gives_what_the_network_gives(name: str, tmp_path: Path, loaded: Loaded) -> None:
     model = NETWORKS[name]().train()
     report = export_torch(model, tmp_path / "cube.pt2")
     assert report.difference <= 1e-5
     assert report.num_bytes == (tmp_path / "cube.pt2").stat().st_size
     assert model.training
-    program = torch.export.load(tmp_path / "cube.pt2")
+    program = loaded.of(tmp_path / "cube.pt2")
     namespaces = {str(n.target).split(".")[0] for n in program.graph.nodes if "." in str(n.target)}
     assert namespaces == {"aten"}
     model.eval()
@@ -65,7 +90,8 @@ def test_a_torch_program_gives_what_the_network_gives(name: str, tmp_path: Path)
     question = torch.randn(9, 7)
     wanted = model(question)
     memory = () if wanted.memory is None else (torch.zeros_like(wanted.memory),)
-    found = program.module()(question, *memory)
+    run = program.module()
+    found = run(question, *memory)
     torch.testing.assert_close(found[0], wanted.embedding, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found[1], wanted.surface, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found[2], wanted.query, rtol=1e-5, atol=1e-5)
@@ -73,16 +99,15 @@ def test_a_torch_program_gives_what_the_network_gives(name: str, tmp_path: Path)
     if wanted.memory is not None:
         torch.testing.assert_close(found[3], wanted.memory, rtol=1e-5, atol=1e-5)
         # A second turn.
-        torch.testing.assert_close(
-            program.module()(question, found[3])[0], model(question, wanted.memory).embedding, rtol=1e-5, atol=1e-5
-        )
+        again = model(question, wanted.memory).embedding
+        torch.testing.assert_close(run(question, found[3])[0], again, rtol=1e-5, atol=1e-5)
 
 
 @NEEDS_ONNX
 @pytest.mark.parametrize("name", ["memory, clamped", pytest.param("mask, layers, rate", marks=pytest.mark.slow)])
 def test_an_onnx_model_gives_what_the_network_gives(name: str, tmp_path: Path) -> None:
     model = NETWORKS[name]().eval()
-    report = export_onnx(model, tmp_path / "cube.onnx", num_steps=4)
+    report = export_onnx(model, tmp_path / "cube.onnx", num_steps=3)
     assert report.difference <= 1e-5
     question, memory = torch.randn(9, 7), None
     np.save(tmp_path / "question.npy", question.numpy())
@@ -102,7 +127,7 @@ np.savez("out.npz", **dict(zip([y.name for y in session.get_outputs()], outputs)
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=120)
-    out = model(question, memory, num_steps=4)
+    out = model(question, memory, num_steps=3)
     with np.load(tmp_path / "out.npz") as found:
         assert tuple(found) == report.outputs
         for key, wanted in zip(report.outputs, (out.embedding, out.surface, out.query, out.memory), strict=False):
@@ -148,7 +173,9 @@ CELLS = {
 
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("write", [export_torch, pytest.param(export_onnx, marks=NEEDS_ONNX)])
-def test_a_program_of_steps_gives_what_the_automaton_gives(name: str, write: Callable, tmp_path: Path) -> None:
+def test_a_program_of_steps_gives_what_the_automaton_gives(
+    name: str, write: Callable, tmp_path: Path, loaded: Loaded
+) -> None:
     graph, make, options = CELLS[name]
     clamped = Surface(graph, "top", channels=2) if "clamped" in name else None
     task = Whatever(graph, clamped=clamped)
@@ -167,7 +194,7 @@ def test_a_program_of_steps_gives_what_the_automaton_gives(name: str, write: Cal
     inputs = [given[name] for name in report.inputs]
     assert len(inputs) == (3 if "always_random" in options else 2)
     if write is export_torch:
-        (found,) = torch.export.load(tmp_path / "cells").module()(*inputs)
+        (found,) = loaded.of(tmp_path / "cells").module()(*inputs)
     else:
         import onnxruntime
 

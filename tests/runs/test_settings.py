@@ -18,7 +18,7 @@ from cellgraph.runs import build_experiment
 FAST = (
     "teacher=lsa",
     "teacher.width=8",
-    "lattice=small",
+    "lattice.shape=[3,3,3]",
     "model.num_steps=3",
     "model.surface_channels=1",
     "cell.channels=8",
@@ -29,8 +29,8 @@ FAST = (
 #: Choices that have every kind of part between them.
 AUTOMATA = (
     ("task=majority", "perception=attention", "update=gru", "pool=persistent", "curriculum=steps"),
-    ("task=life", "perception=stencil", "cell.channels=1"),
-    ("task=tree", "cell=gmlp", "cell.channels=8", "cell.hidden=16", "cell.heads=4"),
+    ("task=life", "task.shape=[9,9]", "perception=stencil", "cell.channels=1"),
+    ("task=tree", "task.size=8", "cell=gmlp", "cell.channels=8", "cell.hidden=16", "cell.heads=4"),
     ("task=voronoi", "perception=stencil", "cell.channels=1", "task.num_cells=50", "task.size=4", "task.horizon=2"),
 )
 

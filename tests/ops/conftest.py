@@ -1,0 +1,3 @@
+"""Fixtures of the tests of operators."""
+
+from patched import patched as patched
