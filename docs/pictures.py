@@ -71,7 +71,7 @@ def layers() -> plt.Figure:
         for place, name in enumerate(names):
             size = width / len(names)
             label = name if len(names) > 1 or name not in TOLD else f"{name}:  {TOLD[name]}"
-            _box(axes, place * size, y, size - 0.12, 0.74, label, PALE, EDGE)
+            _box(axes, place * size, y, size - 0.12, 0.74, label, PALE, EDGE, fontsize=9 if len(names) < 7 else 6.5)
     for number, (name, told) in enumerate({"teacher": "texts to vectors", "data": "pairs and splits"}.items()):
         label = f"{name}\n{told};\nknows nothing\nof the lattice"
         _box(axes, width + 0.5, len(rows) - 6 - 4 * number, beside, 2.74, label, BESIDE, BESIDE_EDGE)
@@ -115,9 +115,11 @@ def neighbourhoods() -> plt.Figure:
     return figure
 
 
-def _box(axes: Axes, x: float, y: float, width: float, height: float, text: str, face: str, edge: str) -> None:
+def _box(
+    axes: Axes, x: float, y: float, width: float, height: float, text: str, face: str, edge: str, **font: float
+) -> None:
     axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0.03", facecolor=face, edgecolor=edge))
-    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", color=INK, fontsize=9)
+    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", color=INK, **{"fontsize": 9, **font})
 
 
 if __name__ == "__main__":
