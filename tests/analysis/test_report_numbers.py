@@ -71,6 +71,7 @@ def test_what_the_network_is(made):
         "path": "none",
         "cells_read": 18,
         "num_steps": 3,
+        "remembers": False,
         "parameters": {"gmlp": gmlp, "transport": 7 * 4, "positions": 54 * 4, "adapters": 2 * (18 * 18 + 18)},
         "held_out_pairs": 60,
     }
