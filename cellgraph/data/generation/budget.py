@@ -64,6 +64,11 @@ class Budget:
         self.used_requests += 1
         self._on_the_way += tokens
 
+    def may_have(self, tokens: int) -> bool:
+        """Whether a request could still be made if those on their way gave back all that was set aside for them."""
+        enough = self.tokens is None or self.used_tokens + tokens <= self.tokens
+        return enough and self._on_the_way > 0 and (self.requests is None or self.used_requests < self.requests)
+
     def give_back(self, tokens: int, tokens_in: int = 0, tokens_out: int = 0) -> None:
         """Give back what was set aside, and book what was used of it."""
         self._on_the_way -= tokens

@@ -92,6 +92,7 @@ class Generator:
         self.pace = Pace() if pace is None else pace
         self.settings = Settings() if settings is None else settings
         self.progress = progress
+        self._given_back = asyncio.Event()
         #: How often requests failed, by kind.
         self.failures: Counter[str] = Counter()
         #: What is waited for, in words; empty while all goes well.
@@ -180,9 +181,14 @@ class Generator:
         count = min(self.settings.batch, job.topic.pairs - self.count(job.topic))
         prompt = self._prompt(job, count)
         earlier = list(self.output.replies(job))
+        counts = self.output.counts(job)
         found = Found()
         for attempt in range(self.settings.tries):
-            reply = earlier[attempt] if attempt < len(earlier) else await self._ask(job, prompt)
+            if attempt < len(earlier):
+                # As many were asked for as the settings of that run said, not this one's.
+                reply, count = earlier[attempt], counts[attempt] or count
+            else:
+                reply = await self._ask(job, prompt, count)
             found = read_reply(reply, job.topic, count)
             if found.pairs:
                 return found, attempt
@@ -195,18 +201,18 @@ class Generator:
         asked = self._asked[_key(job.topic)]
         return write_prompt(job.topic, count, asked=asked, examples=self.examples, shots=self.settings.shots)
 
-    async def _ask(self, job: Job, prompt: Prompt) -> Reply:
-        """Ask until there is a reply."""
+    async def _ask(self, job: Job, prompt: Prompt, count: int) -> Reply:
+        """Ask for so many pairs until there is a reply."""
         reserved = prompt.tokens + self.client.reply_tokens
         failures = 0
         while True:
             await self.pace.turn()
-            self.budget.take(reserved)
+            await self._reserve(reserved)
             reply = None
             try:
                 self.output.asked(job)
                 reply = await self.client.ask(prompt)
-                self.output.replied(job, reply)
+                self.output.replied(job, reply, count)
             except TemporaryError as error:
                 failure = error
             else:
@@ -215,6 +221,7 @@ class Generator:
             finally:
                 used = (0, 0) if reply is None else (reply.tokens_in, reply.tokens_out)
                 self.budget.give_back(reserved, *used)
+                self._given_back.set()
             self.failures[failure.kind] += 1
             if failures >= self.settings.retries:
                 raise ModelError(
@@ -225,6 +232,24 @@ class Generator:
             self.progress(self)
             await self.pace.wait_after(failure, failures)
             failures += 1
+
+    async def _reserve(self, tokens: int) -> None:
+        """Take a request from the budget, once the replies that are on their way leave enough of it.
+
+        Raises:
+            BudgetSpentError: If they cannot.
+        """
+        while True:
+            self._given_back.clear()
+            try:
+                self.budget.take(tokens)
+            except BudgetSpentError:
+                # They seldom use all that is set aside for them.
+                if not self.budget.may_have(tokens):
+                    raise
+                await self._given_back.wait()
+            else:
+                return
 
     def _take_up(self, job: Job, found: Found, unreadable: int) -> None:
         """Keep what is new."""

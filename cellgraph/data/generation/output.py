@@ -76,7 +76,7 @@ class Output:
         self.fruitless: Counter[tuple[str, str]] = Counter()
         #: Why entries were no new pairs: "exact", "near", "malformed"; and "unreadable" replies.
         self.refused: Counter[str] = Counter()
-        self._replies: dict[tuple[str, str, int], list[Reply]] = {}
+        self._replies: dict[tuple[str, str, int], list[tuple[Reply, int | None]]] = {}
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Output]:
@@ -104,17 +104,21 @@ class Output:
 
     def replies(self, job: Job) -> Sequence[Reply]:
         """The replies there have been to a job that is not done."""
-        return self._replies.get(job.key, ())
+        return [reply for reply, _ in self._replies.get(job.key, ())]
+
+    def counts(self, job: Job) -> Sequence[int | None]:
+        """How many pairs each of these was asked for; ``None`` in records of older versions."""
+        return [count for _, count in self._replies.get(job.key, ())]
 
     def asked(self, job: Job) -> None:
         """Record that a request is made."""
         self._write({"event": "asked"}, job)
         self.requests += 1
 
-    def replied(self, job: Job, reply: Reply) -> None:
-        """Record a reply."""
-        self._write({"event": "reply", "reply": asdict(reply)}, job)
-        self._note_reply(job.key, reply)
+    def replied(self, job: Job, reply: Reply, count: int | None = None) -> None:
+        """Record a reply, and how many pairs were asked for."""
+        self._write({"event": "reply", "reply": asdict(reply), "count": count}, job)
+        self._note_reply(job.key, reply, count)
 
     def done(self, job: Job, pairs: Sequence[QAPair], refused: Counter[str]) -> None:
         """Record that a job is done, and write its new pairs to the file."""
@@ -158,7 +162,8 @@ class Output:
         if kind == "asked":
             self.requests += 1
         elif kind == "reply":
-            self._note_reply(key, Reply(**event["reply"]))
+            count = event.get("count")
+            self._note_reply(key, Reply(**event["reply"]), None if count is None else int(count))
         elif kind == "done":
             pairs = [QAPair(**row) for row in event["pairs"]]
             self._note_done(key, len(pairs), Counter(event["refused"]))
@@ -177,8 +182,8 @@ class Output:
             self._file.append(content[len(there) - size :])
             self._write({"event": "written"}, job)
 
-    def _note_reply(self, key: tuple[str, str, int], reply: Reply) -> None:
-        self._replies.setdefault(key, []).append(reply)
+    def _note_reply(self, key: tuple[str, str, int], reply: Reply, count: int | None) -> None:
+        self._replies.setdefault(key, []).append((reply, count))
         self.tokens_in += reply.tokens_in
         self.tokens_out += reply.tokens_out
 

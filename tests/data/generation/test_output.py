@@ -43,7 +43,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         assert output.turns == {("nature", "rivers"): 2}
         assert output.refused == {"near": 2}
         assert output.replies(Job(TOPIC, 2)) == [Reply("third", 1, 2)]
-        assert output.replies(Job(TOPIC, 1)) == ()
+        assert output.replies(Job(TOPIC, 1)) == []
 
 
 def test_any_byte_may_be_the_last_one(tmp_path: Path) -> None:
