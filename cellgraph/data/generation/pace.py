@@ -75,11 +75,10 @@ class Pace:
         """
         if error.wait is not None and error.wait > self.longest_wait:
             raise ModelError(f"{error}; it asks to be left alone for {error.wait:,.0f} s, too long to wait for")
-        if error.wait is not None:
-            wait = error.wait
-        else:
-            # Those that failed together must not come back together.
-            wait = min(_LONGEST_BACK_OFF, self.first_wait * 2**failures) * random.uniform(0.75, 1.25)
-        if error.kind == "429" or error.wait is not None:
+        # Those that failed together must not come back together.
+        back_off = min(_LONGEST_BACK_OFF, self.first_wait * 2**failures) * random.uniform(0.75, 1.25)
+        # Who asks for no wait at all has not said how long: asked again at once, a server would fail all the same.
+        wait = error.wait or back_off
+        if error.kind == "429" or error.wait:
             self._quiet_until = max(self._quiet_until, self._clock() + wait)
         await self._sleep(wait)

@@ -60,6 +60,14 @@ def test_waits_double_up_to_a_minute() -> None:
         assert 0.75 * plain <= wait <= 1.25 * plain
 
 
+def test_a_wait_of_nothing_is_no_leave_to_ask_at_once() -> None:
+    it, clock = pace(first_wait=2.0)
+    for failures, plain in enumerate([2, 4, 8]):
+        before = clock.now
+        asyncio.run(it.wait_after(TemporaryError("no", kind="429", wait=0.0), failures))
+        assert 0.75 * plain <= clock.now - before <= 1.25 * plain
+
+
 def test_what_a_server_asks_for_is_kept_to_the_second_and_by_all() -> None:
     it, clock = pace(per_minute=60)
 
