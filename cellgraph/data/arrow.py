@@ -52,6 +52,11 @@ def arrow_records(
         there = list(found.column_names or next(iter(found)))
         wanted = {field if name is None else name for field, name in columns.items()}
         chosen = found.select_columns([name for name in there if name in wanted])
+        if there and not wanted.intersection(there):
+            # Of no columns there would be no rows, and the set would be called empty: a record of its columns' names
+            # makes the reader tell them.
+            yield "row 1", dict.fromkeys(there), frozenset()
+            return
         number = 0
         for batch in chosen.iter(batch_size=_BATCH):
             for cells in zip(*batch.values(), strict=True):

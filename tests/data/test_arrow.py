@@ -39,6 +39,9 @@ def test_what_is_wrong_is_said_in_one_line(folder: Path, tmp_path: Path, monkeyp
         ValueError, match=r"row 1: no column 'question'.*the columns are 'q', 'answer', 'topic', 'other'"
     ):
         read_pairs(folder / "one", question="question", answer="answer")
+    # None of the columns is there.
+    with pytest.raises(ValueError, match=r"no column 'x' for the question; the columns are 'q', 'answer', 'topic'"):
+        read_pairs(folder / "one", question="x", answer="y", topic="")
     with pytest.raises(ValueError, match=r"two holds several sets, expected one of .*two/train, .*two/test"):
         read_pairs(folder / "two")
     broken = tmp_path / "broken"
