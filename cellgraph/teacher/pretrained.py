@@ -137,14 +137,23 @@ def find_device(device: str | torch.device | None) -> torch.device:
     """The named device; without a name the accelerator, if there is one, or else the CPU.
 
     Raises:
-        ValueError: If torch does not know the name.
+        ValueError: If torch does not know the name, or this machine has no such device.
     """
     if device is None or device == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
-        return torch.device(device)
-    except RuntimeError as error:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"device must be one that torch knows, got {device!r}") from error
+    if found.type in ("cuda", "mps", "xpu"):
+        count = getattr(torch, found.type).device_count()
+        if (found.index or 0) >= count:
+            there = torch.accelerator.current_accelerator(check_available=True)
+            names = [] if there is None else [f"{there.type}:{n}" for n in range(torch.accelerator.device_count())]
+            raise ValueError(
+                f"device must be one of this machine, which has {' and '.join(['cpu', *names])}; got {str(found)!r}"
+            )
+    return found
 
 
 def check_quantization(quantization: str, device: torch.device) -> None:

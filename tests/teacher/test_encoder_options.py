@@ -113,7 +113,22 @@ def test_unknown_options_are_refused(options: dict[str, object], message: str) -
         TransformersTeacher("anything", **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("count", "device"), [(0, "cuda"), (0, "mps"), (2, "cuda:7"), (2, torch.device("cuda", 2))])
+def test_a_device_that_is_not_there_is_refused(
+    monkeypatch: pytest.MonkeyPatch, count: int, device: str | torch.device
+) -> None:
+    there = torch.device("cuda") if count else None
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.setattr("torch.mps.device_count", lambda: 0)
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda check_available: there)
+    monkeypatch.setattr("torch.accelerator.device_count", lambda: count)
+    names = "cpu and cuda:0 and cuda:1" if count else "cpu"
+    with pytest.raises(ValueError, match=f"one of this machine, which has {names}; got '{device}'"):
+        TransformersTeacher("anything", device=device)
+
+
 def test_quantisation_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setattr("cellgraph.teacher.pretrained.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="needs the package bitsandbytes"):
         TransformersTeacher("anything", quantization="4bit", device="cuda")
@@ -129,6 +144,7 @@ def test_quantisation_reaches_the_model(
         seen.update(arguments)
         raise RuntimeError("enough")
 
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setattr(transformers.AutoModel, "from_pretrained", record)
     monkeypatch.setattr("cellgraph.teacher.pretrained.importlib.util.find_spec", lambda name: object())
     # The configuration object wants the installed package's version, which this machine may not have.
