@@ -23,6 +23,7 @@ from cellgraph.cli.own_parts import fit_parts, opened
 from cellgraph.configuration import make_importable
 from cellgraph.runs.building import build
 from cellgraph.teacher import EmbeddingCache, EmbeddingJob, Teacher, check_teacher, load_teacher
+from cellgraph.teacher.base import BaseTeacher, code_of
 from cellgraph.teacher.job import free_bytes, in_words
 from cellgraph.teacher.state import STATE_FILE
 
@@ -94,7 +95,9 @@ def _texts(file: Path, source: Any) -> list[str]:
 
 def _fitted(teacher: Teacher, node: Any, texts: list[str], folder: Path, notes: Console) -> Teacher:
     """A teacher that has learned from the texts what it learns from texts: the same one whenever it is asked for."""
-    digest = hashlib.sha256(json.dumps([node, texts], sort_keys=True).encode()).hexdigest()[:16]
+    # What code of one's own has learned is not for that code after a change.
+    code = code_of(type(teacher)) if isinstance(teacher, BaseTeacher) else []
+    digest = hashlib.sha256(json.dumps([node, texts, *code], sort_keys=True).encode()).hexdigest()[:16]
     place = folder / f"teacher-{digest}"
     if not (place / STATE_FILE).is_file():
         before = _fingerprint(teacher)

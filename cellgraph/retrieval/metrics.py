@@ -7,9 +7,13 @@ answer share one candidate, so retrieving either is right. Scores are cosines, o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from cellgraph.precision import alike
@@ -67,7 +71,8 @@ def distinct_answers(answers: Tensor, texts: Sequence[str] | None = None) -> tup
     """The candidates of a retrieval: the held-out answers, each once.
 
     Answers are one candidate when their texts agree (up to white space and case) or their embeddings are equal, as
-    those of long texts that differ after the teacher's last token only: nothing could tell them apart.
+    those of long texts that differ after the teacher's last token only: nothing could tell them apart. Two that are one
+    with a third are one.
 
     Args:
         answers: Answer embeddings.
@@ -90,20 +95,21 @@ def distinct_answers(answers: Tensor, texts: Sequence[str] | None = None) -> tup
         raise ValueError(f"expected one text for each of {len(answers)} answers, got {len(texts)}")
     # Adding 0 turns -0.0 into 0.0, whose bytes differ.
     rows = [row.tobytes() for row in (answers.detach().cpu().double() + 0.0).numpy()]
-    by_text: dict[str, int] = {}
-    by_embedding: dict[bytes, int] = {}
-    candidates: list[int] = []
-    target: list[int] = []
-    for index, row in enumerate(rows):
-        text = "" if texts is None else " ".join(texts[index].split()).casefold()
-        found = by_embedding.get(row) if texts is None else by_text.get(text, by_embedding.get(row))
-        if found is None:
-            found = len(candidates)
-            candidates.append(index)
-        by_embedding.setdefault(row, found)
-        by_text.setdefault(text, found)
-        target.append(found)
-    return torch.tensor(candidates, dtype=torch.long), torch.tensor(target, dtype=torch.long)
+    given = [rows] if texts is None else [rows, [" ".join(text.split()).casefold() for text in texts]]
+    # Every answer is joined to the first with its embedding, and to the first with its text.
+    firsts = []
+    for known in given:
+        first: dict[Any, int] = {}
+        firsts.append([first.setdefault(value, index) for index, value in enumerate(known)])
+    count = len(rows)
+    joined = np.array(firsts).reshape(-1), np.tile(np.arange(count), len(firsts))
+    _, label = connected_components(coo_array((np.ones(len(joined[0])), joined), shape=(count, count)), directed=False)
+    _, candidates, target = np.unique(label, return_index=True, return_inverse=True)
+    # In the order in which they first appear.
+    order = candidates.argsort()
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return torch.from_numpy(candidates[order]), torch.from_numpy(place[target])
 
 
 def neighbourhood_cosine(x: Tensor, y: Tensor, *, k: int = 10, chunk_size: int = CHUNK_SIZE) -> Tensor:

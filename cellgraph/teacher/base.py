@@ -99,7 +99,7 @@ class BaseTeacher(ABC):
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the class, its arguments and what it has learned."""
-        digest = hashlib.sha256(json.dumps([self.kind(), _code(type(self)), self._given], sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps([self.kind(), code_of(type(self)), self._given], sort_keys=True).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             # As bytes: NumPy has no bfloat16.
@@ -136,7 +136,7 @@ class BaseTeacher(ABC):
 
 
 @functools.cache
-def _code(kind: type) -> list[str]:
+def code_of(kind: type) -> list[str]:
     """The text of a class and of those of one's own that it derives from, without comments and layout."""
     found, own = [], kind.__module__.partition(".")[0]
     for part in kind.__mro__:

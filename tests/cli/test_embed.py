@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 from processes import command, environment, run, run_inside
+from rich.console import Console
 
+from cellgraph.cli import embed
 from cellgraph.teacher import EmbeddingCache, LSATeacher, load_teacher
 
 TEACHER = """
@@ -82,6 +86,37 @@ def test_lines_of_text_and_columns_by_name(here: Path) -> None:
     done = run(here, "embed", "named.csv", *own, "data.source.question=title", "data.source.answer=body")
     assert done.stdout.startswith("embedded 2 texts"), done.stderr
     assert len(list((here / "out").glob("*/*.safetensors"))) == 2
+
+
+LEARNER = """
+import torch
+from cellgraph.teacher import BaseTeacher
+class Longest(BaseTeacher):
+    width = 2
+    def __init__(self): self.most = torch.zeros(1)
+    def fit(self, texts): self.most = torch.tensor([float(max(map(len, texts)))])
+    def state_dict(self): return {"most": self.most}
+    def load_state_dict(self, state): self.most = state["most"]
+    def encode(self, texts, *, progress=False):
+        return torch.tensor([[len(text) / self.most.item(), SECOND] for text in texts])
+"""
+
+
+def test_what_code_of_one_s_own_has_learned_is_not_for_it_after_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for second in ("1.0", "2.0", "1.0"):
+        (tmp_path / "learner.py").write_text(LEARNER.replace("SECOND", second) + "#" * len(found))
+        sys.modules.pop("learner", None)
+        importlib.invalidate_caches()
+        kind = importlib.import_module("learner").Longest
+        fitted = embed._fitted(kind(), {"_target_": "learner.Longest"}, ["a", "abc"], tmp_path, Console(quiet=True))
+        found.append(fitted.encode(["ab"]).tolist()[0])
+    assert found == [[pytest.approx(2 / 3), float(second)] for second in (1, 2, 1)]
+    assert len(list(tmp_path.glob("teacher-*"))) == 2
+    sys.modules.pop("learner", None)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -184,6 +185,21 @@ def test_answers_are_equal_by_text_or_by_embedding():
     assert target.tolist() == [0, 1, 0, 1, 1, 2]
     # Without texts rows 0 and 2 differ.
     assert distinct_answers(answers)[1].tolist() == [0, 1, 2, 1, 1, 3]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_answers_that_are_one_with_a_third_are_one_in_any_order(order):
+    """One text twice, and one embedding twice, chained; another answer beside them."""
+    answers, texts = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 1.0]]), ["t", "s", "t", "other"]
+    order = list(order)
+    candidates, target = distinct_answers(answers[order], [texts[index] for index in order])
+    alone = order.index(3)
+    assert candidates.tolist() == sorted([alone, 0 if alone else 1])
+    assert target.tolist() == [int((index == 3) == (alone > 0)) for index in order]
+
+
+def test_of_no_answers_none_are_distinct():
+    assert [found.tolist() for found in distinct_answers(torch.zeros(0, 3), [])] == [[], []]
 
 
 def test_duplicate_answers_are_no_errors(generator):
