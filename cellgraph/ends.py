@@ -234,6 +234,8 @@ class Ends(Pretrained):
     def ends_config(self) -> dict[str, Any]:
         """The constructor's arguments that are about the ends, as plain types."""
         read = self.readout_nodes
+        if not isinstance(read, str):
+            read = Surface(self.cell.lattice, read).config()["nodes"]
         return {
             "in_features": self.in_features,
             "input_nodes": self.input_surface.config()["nodes"],
@@ -242,7 +244,7 @@ class Ends(Pretrained):
             "path": "none" if self.path is None else "linear",
             "key": self.key_kind,
             "readout_channels": self.readout_channels,
-            "readout": read.tolist() if isinstance(read, Tensor) else read,
+            "readout": read,
             "adapter": self.adapter_options,
         }
 

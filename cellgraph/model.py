@@ -111,7 +111,7 @@ class CellGraph(Ends):
     Example:
         >>> from cellgraph import GMLPCell
         >>> cell = GMLPCell(Lattice((3, 4, 4)), channels=8, hidden=16)
-        >>> model = CellGraph(cell, in_features=16, num_steps=4)
+        >>> model = CellGraph(cell, in_features=16, num_steps=4, path="none")
         >>> question = torch.randn(2, 16)
         >>> torch.allclose(model(question).embedding, question, atol=1e-5)
         True

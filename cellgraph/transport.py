@@ -65,9 +65,11 @@ class Conveyor:
         cell.set_conveyor(direction, moved / cell.step_size)
         turn = 0
         if direction is not None and not clamped:
-            axes = [axis for axis, move in enumerate(lattice.offsets[direction]) if move]
-            if all(lattice.boundary[axis] == "periodic" for axis in axes):
-                turn = math.lcm(*(lattice.shape[axis] for axis in axes))
+            along = [
+                row for row in zip(lattice.offsets[direction], lattice.shape, lattice.boundary, strict=True) if row[0]
+            ]
+            if all(boundary == "periodic" for _, _, boundary in along):
+                turn = math.lcm(*(size // math.gcd(size, move) for move, size, _ in along))
         return cls(direction, hops, turn, moved * cell.fire_rate, clamped, int(away.max()), route)
 
     def check_reach(self, num_steps: int) -> None:

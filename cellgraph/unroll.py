@@ -65,7 +65,8 @@ def rollout(
         clamped: A surface whose cells are set back to their values in ``x`` after each step.
         remat_every: Keep for backward the state at every so many steps only and run the steps between again
             (Chen et al. 2016, `arXiv 1604.06174 <https://arxiv.org/abs/1604.06174>`_); 0 keeps everything.
-        tolerance: Without gradients, stop once no value changes by more than this in a step: a fixed point.
+        tolerance: Without gradients, stop once no value changes by more than this in a step: a fixed point. Where
+            cells update at random it is not looked for.
             0 never stops early.
         trajectory: Also return the states of all steps.
         generator: Source of the random update masks.
@@ -94,7 +95,8 @@ def rollout(
     masks = _update_masks(cell, x, x.size(1), num_steps, generator)
     chunk = remat_every if remat_every and torch.is_grad_enabled() else 1
     states = [x]
-    stops_early = tolerance > 0 and not torch.is_grad_enabled()
+    # Where cells draw whether they update, a step that changes nothing says nothing.
+    stops_early = tolerance > 0 and not torch.is_grad_enabled() and masks is None
     done = 0
     if num_steps:
         cell.settle(x, context=context is not None)
@@ -106,7 +108,7 @@ def rollout(
         steps = min(chunk, num_steps - done)
         part = None if masks is None else masks[done : done + steps]
         before = x
-        if chunk > 1 and not trajectory:
+        if remat_every and torch.is_grad_enabled() and not trajectory:
             # Masks are drawn above, so there is no random state for the checkpoint to keep.
             walked = (cell, x, steps, part, context, clamped, injected)
             x = checkpoint(_walk, *walked, use_reentrant=False, preserve_rng_state=False)

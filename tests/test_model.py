@@ -120,10 +120,14 @@ def test_a_rollout_too_short_is_refused_with_the_numbers() -> None:
 @pytest.mark.parametrize("surfaces", [{"input_nodes": ["front", "left"], "output_nodes": ["back", "right"]}])
 def test_surfaces_that_no_shift_joins_still_get_the_signal(surfaces: dict) -> None:
     model = CellGraph(
-        GMLPCell(Lattice((3, 3, 3)), 6, hidden=8), in_features=9, num_steps=6, **{"surface_channels": 1, **surfaces}
+        GMLPCell(Lattice((3, 3, 3)), 6, hidden=8),
+        in_features=15,
+        num_steps=6,
+        path="none",
+        **{"surface_channels": 1, **surfaces},
     )
     assert model.conveyor.direction is None
-    assert model(torch.randn(2, 9)).surface.abs().min() > 0
+    assert model(torch.randn(2, 15)).surface.abs().min() > 0
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0])
@@ -238,8 +242,37 @@ def test_only_what_should_be_trained_is() -> None:
 def test_bad_arguments_are_named(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(**options)
-    with pytest.raises(ValueError, match="embedding must have 9 features, got 8"):
-        small()(torch.zeros(1, 8))
+
+
+@pytest.mark.parametrize("path", ["none", "linear"])
+@pytest.mark.parametrize("width", [1, 8])
+def test_embeddings_of_another_width_are_refused(path: str, width: int) -> None:
+    model, x = small(path=path), torch.randn(4, width)
+    calls = [lambda: model(x), lambda: model.target_surface(x), lambda: model.fit_adapters(x, x)]
+    for call in [*calls, lambda: model.key(x)] if path == "linear" else calls:
+        with pytest.raises(ValueError, match=rf"embeddings? must have 9 features, got {width}|questions must have 9"):
+            call()
+
+
+def test_cells_to_be_read_are_saved_whatever_they_were_given_as(tmp_path: Path) -> None:
+    mask = Lattice((3, 3, 3)).face("back") | Lattice((3, 3, 3)).face("left")
+    for number, cells in enumerate((mask, mask.numpy(), list(mask.numpy()), ["back", "left"])):
+        model = small(path="linear", readout=cells)
+        model.save_pretrained(tmp_path / str(number))
+        found = CellGraph.from_pretrained(tmp_path / str(number))
+        assert torch.equal(found.read_index, mask.nonzero()[:, 0])
+
+
+@pytest.mark.parametrize(("size", "move"), [(5, 2), (6, 2), (7, 3), (8, 2), (9, 3)])
+def test_turns_around_a_ring_are_counted_by_the_length_of_a_move(size: int, move: int) -> None:
+    lattice = Lattice((size,), [(-move,), (move,)], boundary="periodic")
+    ends = [torch.arange(size) == node for node in (0, move)]
+    cell = GMLPCell(lattice, 4, hidden=8, heads=2)
+    model = CellGraph(
+        cell, in_features=1, surface_channels=1, input_nodes=ends[0], output_nodes=ends[1], num_steps=20, path="none"
+    )
+    question = torch.randn(3, 1)
+    torch.testing.assert_close(model(question).embedding, question)
 
 
 def test_a_signal_that_has_passed_is_no_answer() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -45,6 +47,18 @@ def test_checkpointing_keeps_fewer_tensors() -> None:
         return sum(sizes)
 
     assert kept(remat_every=4) < 0.2 * kept()
+    assert kept(remat_every=1) < 0.2 * kept()
+
+
+def test_no_fixed_point_is_looked_for_where_cells_draw_whether_they_update() -> None:
+    """With a rate so small that some step moves nobody."""
+    cell, x = busy(fire_rate=0.01, always_random=True).eval(), torch.randn(1, 36, 6)
+    with torch.no_grad():
+        states = rollout(cell, x, num_steps=20, generator=torch.Generator().manual_seed(0), trajectory=True)
+        assert any(torch.equal(a, b) for a, b in itertools.pairwise(states.trajectory))
+        found = rollout(cell, x, num_steps=20, generator=torch.Generator().manual_seed(0), tolerance=1e-6)
+    assert found.num_steps == 20
+    assert torch.equal(found.x, states.x)
 
 
 def test_two_rollouts_are_one_long_one() -> None:

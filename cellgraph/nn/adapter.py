@@ -59,17 +59,17 @@ class LinearAdapter(nn.Module):
 
     def encode(self, embedding: Tensor) -> Tensor:
         """The surface that stands for an embedding."""
-        _check_width(embedding, self.in_features, "embedding")
+        check_width(embedding, self.in_features, "embedding")
         return self.encoder(embedding.to(self.dtype))
 
     def decode(self, surface: Tensor) -> Tensor:
         """The embedding that a surface stands for."""
-        _check_width(surface, self.out_features, "surface")
+        check_width(surface, self.out_features, "surface")
         return self.decoder(surface.to(self.dtype))
 
     def fit(self, embeddings: Any) -> None:
         """Fit to training embeddings ``[num_embeddings, in_features]``: nothing to do for the random frame."""
-        _check_width(embeddings, self.in_features, "embeddings")
+        check_width(embeddings, self.in_features, "embeddings")
 
     @torch.no_grad()
     def move(self, shift: Tensor) -> None:
@@ -286,6 +286,6 @@ def set_ridge(layer: nn.Linear, x: Tensor, y: Tensor, *, penalties: Tensor = PEN
     return float(ridge.alpha_)
 
 
-def _check_width(x: Any, width: int, name: str) -> None:
+def check_width(x: Any, width: int, name: str) -> None:
     if not torch.compiler.is_compiling() and x.size(-1) != width:
         raise ValueError(f"{name} must have {width} features, got {x.size(-1)}")

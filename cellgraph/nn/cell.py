@@ -38,7 +38,7 @@ class _Dynamic:
         return self if cell is None else getattr(cell.dynamics, self.name)
 
     def __set__(self, cell: Cell, value: Any) -> None:
-        cell.dynamics = replace(cell.dynamics, **{self.name: value})
+        cell._take(replace(cell.dynamics, **{self.name: value}))
 
 
 class Cell(Rebuildable):
@@ -99,20 +99,25 @@ class Cell(Rebuildable):
         **dynamics: Unpack[DynamicsOptions],
     ) -> None:
         super().__init__(lattice, backend=backend)
-        self.dynamics = Dynamics(**dynamics)
         if channels < 1:
             raise ValueError(f"channels must be positive, got {channels}")
         if not 0 <= memory_channels < channels:
             raise ValueError(f"memory_channels must leave a channel of the {channels} free, got {memory_channels}")
         if context_channels < 0:
             raise ValueError(f"context_channels must not be negative, got {context_channels}")
-        if self.alive_channel is not None and not 0 <= self.alive_channel < channels:
-            raise ValueError(f"alive_channel must be one of the {channels} channels, got {self.alive_channel}")
         self.channels, self.memory_channels, self.context_channels = channels, memory_channels, context_channels
-        if self.order == "sequential":
-            colours = lattice.colours()
+        self._take(Dynamics(**dynamics))
+
+    def _take(self, dynamics: Dynamics) -> None:
+        """Have these dynamics from now on, if they fit the cell."""
+        channel = dynamics.alive_channel
+        if channel is not None and not 0 <= channel < self.channels:
+            raise ValueError(f"alive_channel must be one of the {self.channels} channels, got {channel}")
+        if dynamics.order == "sequential" and not hasattr(self, "colour_masks"):
+            colours = self.lattice.colours()
             masks = colours == torch.arange(int(colours.max()) + 1)[:, None]
-            self.register_buffer("colour_masks", masks[:, :, None], persistent=False)
+            self.register_buffer("colour_masks", masks[:, :, None].to(self.edge_index.device), persistent=False)
+        self.dynamics = dynamics
 
     @property
     def hears_all(self) -> bool:
@@ -151,8 +156,13 @@ class Cell(Rebuildable):
             context: What cells are given beside their state and do not change: a goal or task for all of them,
                 ``[batch, 1, context_channels]``, or a substrate or a clamped input, one for each,
                 ``[batch or 1, num_nodes, context_channels]``.
+
+        Raises:
+            ValueError: If the state has other channels, or the context does not fit.
         """
         if not torch.compiler.is_compiling():
+            if x.size(-1) != self.channels:
+                raise ValueError(f"the state must have {self.channels} channels, got {list(x.shape)}")
             self.check_context(x, context)
             self.settle(x, context=context is not None)
         for share in self._shares(x, update_mask):

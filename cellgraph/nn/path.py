@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cellgraph.nn.adapter import set_ridge
+from cellgraph.nn.adapter import check_width, set_ridge
 from cellgraph.nn.blocks import mapped, mean_row, mean_square
 from cellgraph.numbers import plain_numbers
 from cellgraph.precision import alike
@@ -70,11 +70,21 @@ class LinearPath(nn.Module):
         return self.linear(z.to(self.linear.weight.dtype))
 
     def question(self, question: Tensor) -> Tensor:
-        """A question at unit variance."""
+        """A question at unit variance.
+
+        Raises:
+            ValueError: If its width is another.
+        """
+        check_width(question, self.linear.in_features, "embedding")
         return ((question - self.question_mean) / self.question_scale).to(self.linear.weight.dtype)
 
     def answer(self, answer: Tensor) -> Tensor:
-        """An answer at unit variance."""
+        """An answer at unit variance.
+
+        Raises:
+            ValueError: If its width is another.
+        """
+        check_width(answer, self.linear.in_features, "embedding")
         return ((answer - self.answer_mean) / self.answer_scale).to(self.linear.weight.dtype)
 
     def key(self, answer: Tensor) -> Tensor:
@@ -93,8 +103,12 @@ class LinearPath(nn.Module):
         Args:
             question: Training questions, ``[num_pairs, features]``, in memory or on the disk.
             answer: Their answers, likewise.
+
+        Raises:
+            ValueError: If their width is another.
         """
         for name, embeddings in (("question", question), ("answer", answer)):
+            check_width(embeddings, self.linear.in_features, f"{name}s")
             rows = mapped(embeddings, lambda block: alike(block, self.linear.weight)[0])
             mean = mean_row(rows)
             getattr(self, f"{name}_mean").copy_(mean)

@@ -136,7 +136,8 @@ class FilterPerception(StencilPerception):
         filters: ``"gradient"``, ``"laplacian"`` or both; the state itself, ``"identity"``, is always there.
 
     Raises:
-        ValueError: If a filter is unknown, or the lattice no lattice of radius one.
+        ValueError: If a filter is unknown, or the lattice no lattice of radius one, or its offsets are not the
+            same on both sides and along all axes.
 
     Example:
         >>> perceive = FilterPerception(Lattice((5, 5), 8), 1)
@@ -153,6 +154,12 @@ class FilterPerception(StencilPerception):
             raise ValueError(f"the filters need a lattice of radius one, got {lattice}")
         offsets = torch.tensor(lattice.offsets, dtype=torch.get_default_dtype())
         strength = 2.0 ** (lattice.dim - offsets.abs().sum(1))
+        along = (strength[:, None] * offsets.square()).sum(0)
+        if (strength @ offsets).any() or not along.all() or (along != along[0]).any():
+            raise ValueError(
+                "the filters need neighbours on both sides of each axis, and alike along all axes, "
+                f"got offsets {list(lattice.offsets)}"
+            )
         columns = []
         if "gradient" in filters:
             for axis in offsets.T:

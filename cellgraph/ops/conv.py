@@ -41,8 +41,12 @@ class Conv(GridBackend):
         side = 2 * radius + 1
         moves = torch.tensor([*lattice.offsets, (0,) * lattice.dim], device=x.device)
         place = ((moves + radius) * side ** torch.arange(lattice.dim - 1, -1, -1, device=x.device)).sum(1)
-        kernel = weight.new_zeros(side**lattice.dim, channels).index_copy(0, place, weight[:, 0])
+        dtype = torch.promote_types(x.dtype, weight.dtype)
+        kernel = weight.new_zeros(side**lattice.dim, channels, dtype=dtype).index_copy(0, place, weight[:, 0].to(dtype))
         kernel = kernel.T.reshape(channels, 1, *(side,) * lattice.dim)
         convolve = (F.conv1d, F.conv2d, F.conv3d)[lattice.dim - 1]
-        grid = pad(to_grid(layer, x).to(kernel.dtype), layer.periodic, radius)
-        return from_grid(layer, convolve(grid.movedim(-1, 1), kernel, groups=channels).movedim(1, -1))
+        grid = pad(to_grid(layer, x).to(dtype), layer.periodic, radius)
+        # Autocast would take a convolution in half precision, and its sum with it.
+        with torch.autocast(x.device.type, enabled=False):
+            summed = convolve(grid.movedim(-1, 1), kernel, groups=channels)
+        return from_grid(layer, summed.movedim(1, -1))

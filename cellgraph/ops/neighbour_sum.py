@@ -154,5 +154,6 @@ class NeighbourSum(nn.Module):
         nodes, directions = self.lattice.num_nodes, self.lattice.num_directions
         if x.dim() != 3 or x.size(1) != nodes:
             raise ValueError(f"x must be [batch, {nodes}, channels], got {list(x.shape)}")
-        if weight.dim() != 3 or weight.size(0) != directions + 1 or weight.size(1) not in (1, nodes):
+        fits = weight.dim() == 3 and weight.size(0) == directions + 1 and weight.size(1) in (1, nodes)
+        if not fits or weight.size(2) != x.size(2):
             raise ValueError(f"weight must be [{directions + 1}, 1 or {nodes}, {x.size(-1)}], got {list(weight.shape)}")

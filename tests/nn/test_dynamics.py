@@ -11,6 +11,7 @@ import torch
 
 from cellgraph import GMLPCell, Lattice, NCACell
 from cellgraph.nn.dynamics import Dynamics
+from cellgraph.testing import randomise
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Dynamics)}
 
@@ -35,6 +36,27 @@ def test_a_field_that_is_set_on_a_cell_is_checked_like_an_argument():
     with pytest.raises(ValueError, match=r"fire_rate must be in \(0, 1\], got 2.0"):
         cell.fire_rate = 2.0
     assert cell.fire_rate == 0.5
+    for channel in (4, -1):
+        with pytest.raises(ValueError, match=f"alive_channel must be one of the 4 channels, got {channel}"):
+            cell.alive_channel = channel
+    assert cell.alive_channel is None
+
+
+def test_cells_that_are_set_to_update_one_after_another_do():
+    lattice = Lattice((4, 4))
+    cell, other = NCACell(lattice, 4), NCACell(lattice, 4, order="sequential")
+    randomise(cell)
+    other.load_state_dict(cell.state_dict())
+    x = torch.randn(1, 16, 4)
+    together = cell(x)
+    cell.order = "sequential"
+    assert torch.equal(cell(x), other(x))
+    assert not torch.allclose(cell(x), together)
+
+
+def test_a_state_of_other_channels_is_refused():
+    with pytest.raises(ValueError, match=r"the state must have 4 channels, got \[2, 16, 1\]"):
+        NCACell(Lattice((4, 4)), 4)(torch.zeros(2, 16, 1))
 
 
 @pytest.mark.parametrize("size", [0, -0.5])

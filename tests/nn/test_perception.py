@@ -128,6 +128,9 @@ def test_attention_is_softmax_over_each_neighbourhood():
     [
         (lambda: FilterPerception(Lattice((5,)), 1, filters=["curl"]), r"got \['curl'\]"),
         (lambda: FilterPerception(Lattice((5,), [(-2,), (2,)]), 1), "radius one"),
+        (lambda: FilterPerception(Lattice((5, 5), [(0, -1), (0, 1)]), 1), "both sides of each axis"),
+        (lambda: FilterPerception(Lattice((5, 5), [(0, 1), (1, 0)]), 1), "both sides of each axis"),
+        (lambda: FilterPerception(Lattice((5, 5), [(0, -1), (0, 1), (-1, 1), (1, -1)]), 1), "alike along all axes"),
         (lambda: StencilPerception(Lattice((5,)), 1, num_filters=0), "num_filters must be positive, got 0"),
         (lambda: StencilPerception(Lattice((5,)), 1, weight=torch.zeros(2, 2)), r"\[3, 2\], got \[2, 2\]"),
         (lambda: PooledPerception(Lattice((5,)), 4, pooled=5), "pooled must be 1 to 4, the number of channels, got 5"),

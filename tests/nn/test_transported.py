@@ -36,8 +36,10 @@ def cells() -> list[Cell]:
 
 @pytest.mark.parametrize("cell", cells(), ids=lambda cell: type(cell).__name__)
 def test_a_new_network_is_the_identity_and_all_of_it_learns(cell: Cell) -> None:
-    model = CellGraph(cell, in_features=16, surface_channels=1, num_steps=4)
     question = torch.randn(5, 16)
+    alone = CellGraph(cell, in_features=16, surface_channels=1, num_steps=4, path="none")
+    torch.testing.assert_close(alone(question).embedding, question, atol=1e-5, rtol=1e-5)
+    model = CellGraph(cell, in_features=16, surface_channels=1, num_steps=4)
     torch.testing.assert_close(model(question).embedding, question, atol=1e-5, rtol=1e-5)
     target, optimizer = torch.randn(5, 16), torch.optim.Adam(model.parameters(), lr=1e-2)
     before = {name: value.clone() for name, value in model.cell.named_parameters()}

@@ -106,6 +106,10 @@ def test_sums_of_bfloat16_accumulate_in_float32(backend: str) -> None:
     y = NeighbourSum(lattice, backend=backend)(x, weight)
     assert y.dtype == torch.float32
     torch.testing.assert_close(y, torch.full_like(y, 26 + 1 / 256), rtol=0, atol=0)
+    # Autocast changes nothing of it.
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(NeighbourSum(lattice, backend=backend)(x.float(), weight), y)
+    assert NeighbourSum(lattice, backend=backend)(x.double(), weight).dtype == torch.float64
 
 
 def test_bad_input_is_named() -> None:
@@ -117,6 +121,9 @@ def test_bad_input_is_named() -> None:
         layer(torch.zeros(1, 5, 2), torch.zeros(5, 1, 2))
     with pytest.raises(ValueError, match=r"\[5, 1 or 6, 2\], got \[4, 1, 2\]"):
         layer(torch.zeros(1, 6, 2), torch.zeros(4, 1, 2))
+    for backend in backends():
+        with pytest.raises(ValueError, match=r"\[5, 1 or 6, 2\], got \[5, 1, 1\]"):
+            NeighbourSum(lattice, backend=backend)(torch.zeros(1, 6, 2), torch.zeros(5, 1, 1))
     with pytest.raises(ValueError, match="'conv' shares its weights"):
         NeighbourSum(lattice, backend="conv")(torch.zeros(1, 6, 2), torch.zeros(5, 6, 2))
 

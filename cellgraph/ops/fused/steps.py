@@ -99,8 +99,12 @@ class FusedSteps:
         own, others = (nodes, 0) if cone is None else (len(cone.own[0]), len(cone.lent[0]))
         if x.dim() != 3 or x.shape[1:] != (own, channels):
             raise ValueError(f"x must be [batch, {own}, {channels}], got {list(x.shape)}")
-        if lent is not None and lent.shape != (others, channels):
-            raise ValueError(f"lent must be [{others}, {channels}], got {list(lent.shape)}")
+        if (0 if lent is None else len(lent)) != others or (lent is not None and lent.shape != (others, channels)):
+            raise ValueError(f"lent must be [{others}, {channels}], got {None if lent is None else list(lent.shape)}")
+        if cone is not None and num_steps != cone.num_steps:
+            raise ValueError(f"num_steps must be those of the cone, {cone.num_steps}, got {num_steps}")
+        if num_steps < 1 or every < 1:
+            raise ValueError(f"num_steps and every must be positive, got {num_steps} and {every}")
         narrow = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
         inputs = (x, *parameters) if lent is None else (x, lent, *parameters)
         keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
