@@ -38,7 +38,7 @@ class _Dynamic:
         return self if cell is None else getattr(cell.dynamics, self.name)
 
     def __set__(self, cell: Cell, value: Any) -> None:
-        cell._take(replace(cell.dynamics, **{self.name: value}))
+        cell.set_dynamics(replace(cell.dynamics, **{self.name: value}))
 
 
 class Cell(Rebuildable):
@@ -106,9 +106,9 @@ class Cell(Rebuildable):
         if context_channels < 0:
             raise ValueError(f"context_channels must not be negative, got {context_channels}")
         self.channels, self.memory_channels, self.context_channels = channels, memory_channels, context_channels
-        self._take(Dynamics(**dynamics))
+        self.set_dynamics(Dynamics(**dynamics))
 
-    def _take(self, dynamics: Dynamics) -> None:
+    def set_dynamics(self, dynamics: Dynamics) -> None:
         """Have these dynamics from now on, if they fit the cell."""
         channel = dynamics.alive_channel
         if channel is not None and not 0 <= channel < self.channels:

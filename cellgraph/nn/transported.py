@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cellgraph.nn.cell import Cell
+from cellgraph.nn.dynamics import Dynamics
 
 
 class Transported(Cell):
@@ -62,6 +63,17 @@ class Transported(Cell):
     def hears_all(self) -> bool:
         """Whether the cell hears all others in one step, and not its neighbours alone."""
         return self.inner.hears_all
+
+    @property
+    def dynamics(self) -> Dynamics:
+        """The cell's: one and the same, whichever of the two they are set on."""
+        return self.inner.dynamics
+
+    @dynamics.setter
+    def dynamics(self, dynamics: Dynamics) -> None:
+        # While this is made there is no cell in it yet.
+        if "inner" in self._modules and self.inner.dynamics != dynamics:
+            self.inner.set_dynamics(dynamics)
 
     def set_conveyor(self, direction: int | None, rate: float) -> None:
         """Let the transport shift the state along one direction, see :meth:`GMLPCell.set_conveyor

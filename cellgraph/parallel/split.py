@@ -186,9 +186,11 @@ class SplitCell(nn.Module):
         # Not modules of this one: they compute with its parameters.
         self._parts = [_bare(make(split.lattice(*slab))) for slab in slabs]
         self._by_node = [name for name, _ in self.cell.named_parameters() if name.rpartition(".")[2] in BY_NODE]
+        # What is no parameter and yet kept, such as a random stencil that does not learn.
+        self._kept = list(self.cell.state_dict().keys() - dict(self.cell.named_parameters()).keys())
         for part in self._parts:
-            sizes = {name: p.shape for name, p in part.named_parameters()}
-            own = [n for n, p in self.cell.named_parameters() if n not in self._by_node and sizes[n] != p.shape]
+            sizes = {name: p.shape for name, p in part.state_dict().items()}
+            own = [n for n, p in self.cell.state_dict().items() if n not in self._by_node and sizes[n] != p.shape]
             if own:
                 raise ValueError(f"of what each cell has for itself only {BY_NODE[0]} is split, got {', '.join(own)}")
         self._share_first()
@@ -197,11 +199,11 @@ class SplitCell(nn.Module):
     def _share_first(self) -> None:
         """Every process starts with the first one's weights."""
         if self.split.line.size > 1:
-            for _, tensor in self._shared():
+            for tensor in [*dict(self._shared()).values(), *map(self.cell.get_buffer, self._kept)]:
                 dist.broadcast(tensor.data, group=self.split.line.group, group_src=0)
 
     def load_whole(self, state: dict[str, Tensor]) -> None:
-        """Take the parameters of the cell on the whole lattice."""
+        """Take the state of the cell on the whole lattice."""
         own = {name: self.split.own(x, 0) if name in self._by_node else x for name, x in state.items()}
         self.cell.load_state_dict(own)
 
@@ -264,7 +266,8 @@ class SplitCell(nn.Module):
         return placed + ([torch.cat([x[:, x.size(1) - far :], after], dim=1)] if after.size(1) else [])
 
     def _parameters_of_parts(self) -> list[dict[str, Tensor]]:
-        named = dict(self.cell.named_parameters())
+        named: dict[str, Tensor] = dict(self.cell.named_parameters())
+        named |= {name: self.cell.get_buffer(name) for name in self._kept}
         around = {name: self._around(named[name][None]) for name in self._by_node}
         return [
             {name: around[name][number][0] if name in around else p for name, p in named.items()}
@@ -289,6 +292,7 @@ class SplitCell(nn.Module):
             part, told = self._parts[number], context if around is None else around[number]
             given = (rows, None, told) if mask is None else (rows[..., :-1], rows[..., -1:], told)
             part.train(self.training)
+            part.set_dynamics(self.cell.dynamics)
             outer.append(functional_call(part.to(x.device), parameters[number], given))
         return self._joined(inner, outer)
 

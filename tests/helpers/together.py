@@ -244,6 +244,8 @@ def split_cell(kind: str, lattice: Any) -> Any:
         options = {"gate_std": 0.3, "out_std": 0.5, "context_channels": 2}
         return GMLPCell(lattice, 4, hidden=4, heads=2, **options).double()
     options = {"alive_channel": 3, "alive_threshold": 1.5, "fire_rate": 0.5} if kind in ("living", "drawn") else {}
+    if kind == "frozen":
+        options["perception"] = {"name": "stencil", "num_filters": 2, "trainable": False}
     return NCACell(lattice, 4, update={"name": "mlp", "hidden": 6}, **options).double()
 
 
@@ -259,8 +261,7 @@ def split_inputs(kind: str, lattice: Any, steps: int) -> dict[str, torch.Tensor]
     inputs["context"] = draw(1, nodes, 2)
     inputs["masks"] = (draw(steps, 2, nodes, 1) > 0).double()
     cell = split_cell(kind, lattice)
-    learned = {f"cell.{name}": 0.5 * draw(*p.shape) for name, p in cell.named_parameters()}
-    return inputs | {f"cell.{name}": x for name, x in cell.state_dict().items()} | learned
+    return inputs | {f"cell.{name}": 0.5 * draw(*x.shape) for name, x in cell.state_dict().items()}
 
 
 def split_run(kind: str, given: dict[str, Any], steps: int, overlap: bool) -> dict[str, Any]:
@@ -276,6 +277,8 @@ def split_run(kind: str, given: dict[str, Any], steps: int, overlap: bool) -> di
     split = DepthSplit(**given, mesh=mesh)
     cell = SplitCell(split, lambda lattice: split_cell(kind, lattice), overlap=overlap)
     cell.load_whole({name[5:]: x for name, x in inputs.items() if name.startswith("cell.")})
+    if kind == "frozen":
+        cell.cell.step_size = 0.25
     # As a surface's encoder has it: only the first process's states have a gradient.
     x = split.own(inputs["x"]).clone().requires_grad_(processes.rank() == 0)
     options = {"context": split.own(inputs["context"])} if kind == "gmlp" else {}

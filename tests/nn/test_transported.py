@@ -62,6 +62,20 @@ def test_it_is_saved_and_loaded(cell: Cell, tmp_path: Path) -> None:
     assert torch.equal(again(question).embedding, model(question).embedding)
 
 
+@pytest.mark.parametrize("cell", cells(), ids=lambda cell: type(cell).__name__)
+@pytest.mark.parametrize("inner", [False, True])
+def test_what_is_set_on_it_or_on_its_cell_is_of_both_and_is_saved(cell: Cell, inner: bool, tmp_path: Path) -> None:
+    model = CellGraph(copy.deepcopy(cell), in_features=16, surface_channels=1, num_steps=4)
+    randomise(model, std=0.1)
+    question = torch.randn(2, 16)
+    before = model(question).embedding
+    (model.cell.inner if inner else model.cell).step_size = 0.125
+    assert model.cell.dynamics == model.cell.inner.dynamics
+    assert not torch.allclose(model(question).embedding, before)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(CellGraph.from_pretrained(tmp_path)(question).embedding, model(question).embedding)
+
+
 def test_the_transport_is_a_sum_of_shifts() -> None:
     lattice = Lattice((3, 4, 4), 26)
     cell = Transported(NCACell(lattice, 5))

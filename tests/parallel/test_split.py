@@ -24,6 +24,8 @@ def whole(kind: str, given: dict[str, Any]) -> dict[str, np.ndarray]:
     cell = split_cell(kind, lattice)
     cell.backend = "scatter"
     cell.load_state_dict({name[5:]: x for name, x in inputs.items() if name.startswith("cell.")})
+    if kind == "frozen":
+        cell.step_size = 0.25
     x = inputs["x"].clone().requires_grad_()
     masks = inputs["masks"] if kind == "living" else None
     if kind == "drawn":
@@ -82,6 +84,12 @@ def test_cells_that_live_and_update_at_random_hear_two_layers(overlap: bool) -> 
 @pytest.mark.parametrize("count", [1, 2])
 def test_updates_drawn_at_random_are_those_of_the_whole(count: int) -> None:
     check(count, "drawn", {"shape": (10, 3, 3), "neighbourhood": 6})
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_does_not_learn_and_what_is_set_on_the_cell_hold_in_all_of_a_slab(count: int) -> None:
+    """A random stencil that is kept as it is, and a size of steps that was set afterwards."""
+    check(count, "frozen", {"shape": (10, 3, 3), "neighbourhood": 6, "boundary": ("periodic", "open", "open")})
 
 
 @pytest.mark.parametrize("kind", ["gmlp", "one context"])
