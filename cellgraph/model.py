@@ -69,8 +69,9 @@ class CellGraph(Ends):
         e' = \mathrm{decode}(\mathrm{extract}(x_T))
 
     A new lattice is a :class:`~cellgraph.transport.Conveyor`: it carries the input surface to the output surface
-    unchanged. With ``path="none"`` the signal goes through it alone, and training starts from what the adapters would
-    say without it. With ``path="linear"`` it stands beside a linear map from question to answer,
+    unchanged, if all its cells update at once and live. With ``path="none"`` the signal goes through it alone, and
+    training starts from what the adapters would say without it. With ``path="linear"`` it stands beside a linear map
+    from question to answer,
 
     .. math::
         y = \mathrm{path}(q) + \mathrm{readout}(x_T), \qquad x_0 = \mathrm{inject}(\mathrm{encode}(q)),

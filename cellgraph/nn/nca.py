@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -110,8 +111,14 @@ class NCACell(Cell):
 
 def _options(role: str, given: str | Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     options = {"name": given} if isinstance(given, str) else {key: plain(value) for key, value in given.items()}
-    if options.get("name") not in known:
-        raise ValueError(f"{role} must be one of {sorted(known)}, got {options.get('name')!r}")
+    name = options.get("name")
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"{role} must be one of {sorted(known)}, got {name!r}")
+    found = inspect.signature(known[name]).parameters.values()
+    taken = [p.name for p in found if p.kind is p.KEYWORD_ONLY and p.name != "context_channels"]
+    unknown = sorted(options.keys() - {"name", *taken})
+    if unknown:
+        raise ValueError(f"the {role} {name} takes {', '.join(taken) or 'no options'}; got {', '.join(unknown)}")
     return options
 
 

@@ -59,6 +59,9 @@ def test_on_a_graph_without_a_grid_it_is_equivariant():
     [
         ({"perception": "smell"}, "perception must be one of .*got 'smell'"),
         ({"update": {"hidden": 3}}, "update must be one of .*got None"),
+        ({"perception": {"name": "stencil", "heads": 4}}, "the perception stencil takes num_filters, .*; got heads"),
+        ({"update": {"name": ["mlp"]}}, r"update must be one of .*got \['mlp'\]"),
+        ({"update": {"name": "mlp", "context_channels": 3}}, "the update mlp takes hidden, .*; got context_channels"),
         ({"norm": "batch"}, "norm must be one of .*got 'batch'"),
     ],
 )

@@ -169,6 +169,14 @@ def test_shapes_that_do_not_fit_are_refused_before_memory_is_read() -> None:
     for shape in ((lent - 1, 16), (lent, 32), (1, lent, 16)):
         with pytest.raises(ValueError, match=rf"lent must be \[{lent}, 16\], got"):
             rollout(cell, torch.zeros(2, own, 16), num_steps=2, cone=cone, lent=torch.zeros(shape))
+    x, borrowed = torch.zeros(2, own, 16), torch.zeros(lent, 16)
+    with pytest.raises(ValueError, match=rf"lent must be \[{lent}, 16\], got None"):
+        cell.walk(x, None, num_steps=2, cone=cone)
+    for num_steps in (1, 3):
+        with pytest.raises(ValueError, match=f"num_steps must be those of the cone, 2, got {num_steps}"):
+            cell.walk(x, None, num_steps=num_steps, cone=cone, lent=borrowed)
+    with pytest.raises(ValueError, match="num_steps and every must be positive, got 0 and 1"):
+        cell.walk(torch.zeros(2, 60, 16), None, num_steps=0)
 
 
 @pytest.mark.parametrize("shape", [(1, 60, 1), (3, 1, 1), (60, 1), (1, 1, 1)])
