@@ -187,7 +187,8 @@ class SplitCell(nn.Module):
         self._parts = [_bare(make(split.lattice(*slab))) for slab in slabs]
         self._by_node = [name for name, _ in self.cell.named_parameters() if name.rpartition(".")[2] in BY_NODE]
         # What is no parameter and yet kept, such as a random stencil that does not learn.
-        self._kept = list(self.cell.state_dict().keys() - dict(self.cell.named_parameters()).keys())
+        learned = dict(self.cell.named_parameters())
+        self._kept = [name for name in self.cell.state_dict() if name not in learned]
         for part in self._parts:
             sizes = {name: p.shape for name, p in part.state_dict().items()}
             own = [n for n, p in self.cell.state_dict().items() if n not in self._by_node and sizes[n] != p.shape]
