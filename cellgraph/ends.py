@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from cellgraph.nn import (
 )
 from cellgraph.nn.blocks import mapped, mean_row, some_rows
 from cellgraph.nn.path import KEYS
+from cellgraph.nn.rebuilding import check_taken
 from cellgraph.pretrained import Pretrained
 from cellgraph.transport import Conveyor
 
@@ -101,10 +101,7 @@ class Ends(Pretrained):
         name = options.pop("name", None)
         if not isinstance(name, str) or name not in ADAPTERS:
             raise ValueError(f"adapter must be one of {sorted(ADAPTERS)}, got {name!r}")
-        # The first two are the widths.
-        taken = list(inspect.signature(ADAPTERS[name]).parameters)[2:]
-        if unknown := sorted(options.keys() - set(taken)):
-            raise ValueError(f"the adapter {name} takes {', '.join(taken) or 'no options'}; got {', '.join(unknown)}")
+        check_taken(f"the adapter {name}", ADAPTERS[name], options, given=("in_features", "out_features"))
         if path not in PATHS:
             raise ValueError(f"path must be one of {PATHS}, got {path!r}")
         self.question_adapter = ADAPTERS[name](in_features, width, **options)

@@ -38,7 +38,7 @@ class _Dynamic:
         return self if cell is None else getattr(cell.dynamics, self.name)
 
     def __set__(self, cell: Cell, value: Any) -> None:
-        cell.set_dynamics(replace(cell.dynamics, **{self.name: value}))
+        cell.dynamics = replace(cell.dynamics, **{self.name: value})
 
 
 class Cell(Rebuildable):
@@ -106,18 +106,23 @@ class Cell(Rebuildable):
         if context_channels < 0:
             raise ValueError(f"context_channels must not be negative, got {context_channels}")
         self.channels, self.memory_channels, self.context_channels = channels, memory_channels, context_channels
-        self.set_dynamics(Dynamics(**dynamics))
+        self.dynamics = Dynamics(**dynamics)
 
-    def set_dynamics(self, dynamics: Dynamics) -> None:
-        """Have these dynamics from now on, if they fit the cell."""
+    @property
+    def dynamics(self) -> Dynamics:
+        """When cells update and which of them live; what is set must fit the cell."""
+        return self._dynamics
+
+    @dynamics.setter
+    def dynamics(self, dynamics: Dynamics) -> None:
         channel = dynamics.alive_channel
         if channel is not None and not 0 <= channel < self.channels:
             raise ValueError(f"alive_channel must be one of the {self.channels} channels, got {channel}")
         if dynamics.order == "sequential" and not hasattr(self, "colour_masks"):
             colours = self.lattice.colours()
             masks = colours == torch.arange(int(colours.max()) + 1)[:, None]
-            self.register_buffer("colour_masks", masks[:, :, None].to(self.edge_index.device), persistent=False)
-        self.dynamics = dynamics
+            self.register_buffer("colour_masks", masks[:, :, None].to(self.device), persistent=False)
+        self._dynamics = dynamics
 
     @property
     def hears_all(self) -> bool:

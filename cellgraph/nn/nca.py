@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from cellgraph.graph import Graph
 from cellgraph.nn.cell import Cell
 from cellgraph.nn.perception import AttentionPerception, FilterPerception, PooledPerception, StencilPerception
-from cellgraph.nn.rebuilding import hands_on
+from cellgraph.nn.rebuilding import check_taken, hands_on
 from cellgraph.nn.update import BoundedUpdate, GRUUpdate, MLPUpdate
 from cellgraph.numbers import plain, plain_numbers
 
@@ -29,6 +28,8 @@ PERCEPTIONS: dict[str, type[nn.Module]] = {
 }
 UPDATES: dict[str, type[nn.Module]] = {"mlp": MLPUpdate, "bounded": BoundedUpdate, "gru": GRUUpdate}
 NORMS = ("none", "rms")
+#: What a cell gives its parts itself.
+GIVEN = ("lattice", "channels", "in_channels", "context_channels")
 
 
 class NCACell(Cell):
@@ -114,11 +115,7 @@ def _options(role: str, given: str | Mapping[str, Any], known: Mapping[str, Any]
     name = options.get("name")
     if not isinstance(name, str) or name not in known:
         raise ValueError(f"{role} must be one of {sorted(known)}, got {name!r}")
-    found = inspect.signature(known[name]).parameters.values()
-    taken = [p.name for p in found if p.kind is p.KEYWORD_ONLY and p.name != "context_channels"]
-    unknown = sorted(options.keys() - {"name", *taken})
-    if unknown:
-        raise ValueError(f"the {role} {name} takes {', '.join(taken) or 'no options'}; got {', '.join(unknown)}")
+    check_taken(f"the {role} {name}", known[name], options.keys() - {"name"}, given=GIVEN)
     return options
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
@@ -42,6 +42,23 @@ def hands_on(to: Callable[..., Any]) -> Callable[[Constructor], Constructor]:
         return constructor
 
     return decorate
+
+
+def check_taken(part: str, maker: Callable[..., Any], options: Collection[str], *, given: Collection[str]) -> None:
+    """Refuse options that a part does not take.
+
+    Args:
+        part: The part, in words.
+        maker: Who makes it.
+        options: Names of the options.
+        given: Arguments that are no options: they are given by who has it made.
+
+    Raises:
+        ValueError: If it does not take one of them.
+    """
+    taken = [name for name in inspect.signature(maker).parameters if name not in given]
+    if unknown := sorted(set(options) - set(taken)):
+        raise ValueError(f"{part} takes {', '.join(taken) or 'no options'}; got {', '.join(unknown)}")
 
 
 class Rebuildable(Stepping):

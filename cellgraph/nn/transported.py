@@ -71,9 +71,14 @@ class Transported(Cell):
 
     @dynamics.setter
     def dynamics(self, dynamics: Dynamics) -> None:
-        # While this is made there is no cell in it yet.
-        if "inner" in self._modules and self.inner.dynamics != dynamics:
-            self.inner.set_dynamics(dynamics)
+        # While this is made there is no cell in it yet, and they are that cell's.
+        if "inner" in self._modules:
+            self.inner.dynamics = dynamics
+
+    @property
+    def colour_masks(self) -> Tensor:  # type: ignore[override]
+        """Which cells update at each part of a step, where they do one class after another."""
+        return self.inner.colour_masks
 
     def set_conveyor(self, direction: int | None, rate: float) -> None:
         """Let the transport shift the state along one direction, see :meth:`GMLPCell.set_conveyor

@@ -293,7 +293,7 @@ class SplitCell(nn.Module):
             part, told = self._parts[number], context if around is None else around[number]
             given = (rows, None, told) if mask is None else (rows[..., :-1], rows[..., -1:], told)
             part.train(self.training)
-            part.set_dynamics(self.cell.dynamics)
+            part.dynamics = self.cell.dynamics
             outer.append(functional_call(part.to(x.device), parameters[number], given))
         return self._joined(inner, outer)
 

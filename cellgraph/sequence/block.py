@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from cellgraph.nn.rebuilding import check_taken
 from cellgraph.numbers import plain_numbers
 
 #: Modules that hold the library's own blocks.
@@ -89,9 +89,6 @@ def built_blocks(width: int, blocks: Sequence[Mapping[str, Any]]) -> nn.ModuleLi
         kind = options.pop("kind", None)
         if not isinstance(kind, str) or kind not in Block.kinds:
             raise ValueError(f"the kind of a block must be one of {', '.join(sorted(Block.kinds))}, got {kind!r}")
-        taken = [name for name in inspect.signature(Block.kinds[kind]).parameters if name != "width"]
-        unknown = sorted(options.keys() - set(taken))
-        if unknown:
-            raise ValueError(f"a block {kind} takes {', '.join(taken)}; got {', '.join(unknown)}")
+        check_taken(f"a block {kind}", Block.kinds[kind], options, given=("width",))
         made.append(Block.kinds[kind](width, **options))
     return nn.ModuleList(made)

@@ -76,6 +76,18 @@ def test_what_is_set_on_it_or_on_its_cell_is_of_both_and_is_saved(cell: Cell, in
     assert torch.equal(CellGraph.from_pretrained(tmp_path)(question).embedding, model(question).embedding)
 
 
+def test_its_cell_may_be_set_to_update_one_class_after_another() -> None:
+    lattice = Lattice((3, 4, 4))
+    late, early = Transported(NCACell(lattice, 8)), Transported(NCACell(lattice, 8, order="sequential"))
+    randomise(late, std=0.1)
+    early.load_state_dict(late.state_dict())
+    x = torch.randn(2, 48, 8)
+    together = late(x)
+    late.inner.order = "sequential"
+    assert torch.equal(late(x), early(x))
+    assert not torch.allclose(late(x), together)
+
+
 def test_the_transport_is_a_sum_of_shifts() -> None:
     lattice = Lattice((3, 4, 4), 26)
     cell = Transported(NCACell(lattice, 5))

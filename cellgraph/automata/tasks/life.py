@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,7 +12,13 @@ from torch import Tensor
 from cellgraph.automata.tasks.rule import RuleTask
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
+from cellgraph.nn.rebuilding import hands_on
 from cellgraph.numbers import plain_numbers
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from cellgraph.automata.tasks.rule import RuleOptions
 
 #: Patterns by name, with the number of steps after which they are the same again.
 STILL_LIFES: Mapping[str, tuple[str, ...]] = {
@@ -68,23 +75,16 @@ class Life(RuleTask):
     """
 
     @plain_numbers
+    @hands_on(RuleTask.__init__)
     def __init__(
         self,
         shape: tuple[int, int] = (32, 32),
-        *,
-        channels: int = 1,
-        size: int = 100,
-        horizon: int = 100,
-        signed: bool = False,
-        criterion: str = "squared",
-        worst: float = 0.0,
+        **options: Unpack[RuleOptions],
     ) -> None:
         if len(shape) != 2 or min(shape) < 17:
             raise ValueError(f"shape must be two numbers of at least 17, got {shape}")
         lattice = Lattice(shape, 8, boundary="periodic")
-        super().__init__(
-            lattice, channels=channels, size=size, horizon=horizon, signed=signed, criterion=criterion, worst=worst
-        )
+        super().__init__(lattice, **options)
         self.shape = (shape[0], shape[1])
 
     def rule(self, alive: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,20 @@ from cellgraph.automata.animation import save_animation
 from cellgraph.automata.task import Batch, Task
 from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
+
+if TYPE_CHECKING:
+    from typing_extensions import TypedDict
+
+    class RuleOptions(TypedDict, total=False):
+        """The keyword arguments of every rule."""
+
+        channels: int
+        size: int
+        horizon: int
+        signed: bool
+        criterion: str
+        worst: float
+
 
 #: Errors of single cells.
 CRITERIA: dict[str, Callable[[Tensor], Tensor]] = {"squared": torch.square, "absolute": torch.abs}

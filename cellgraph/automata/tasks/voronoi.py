@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,7 +13,13 @@ from torch import Tensor
 from cellgraph.automata.tasks.rule import RuleTask
 from cellgraph.graph import Graph
 from cellgraph.nn import Cell
+from cellgraph.nn.rebuilding import hands_on
 from cellgraph.numbers import plain_numbers
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from cellgraph.automata.tasks.rule import RuleOptions
 
 
 class Voronoi(RuleTask):
@@ -43,26 +50,20 @@ class Voronoi(RuleTask):
     count: Tensor
 
     @plain_numbers
+    @hands_on(RuleTask.__init__)
     def __init__(
         self,
         num_cells: int = 1000,
         *,
         threshold: float = 0.42,
         seed: int = 0,
-        channels: int = 1,
-        size: int = 100,
-        horizon: int = 100,
-        signed: bool = False,
-        criterion: str = "squared",
-        worst: float = 0.0,
+        **options: Unpack[RuleOptions],
     ) -> None:
         if num_cells < 4 or not 0 <= threshold <= 1:
             raise ValueError(f"expected 4 cells or more and a threshold in [0, 1], got {num_cells} and {threshold}")
         points = np.random.default_rng(seed).random((num_cells, 2))
         lattice = delaunay_graph(points)
-        super().__init__(
-            lattice, channels=channels, size=size, horizon=horizon, signed=signed, criterion=criterion, worst=worst
-        )
+        super().__init__(lattice, **options)
         self.num_cells, self.threshold, self.seed = num_cells, threshold, seed
         self.register_buffer("count", lattice.edge_index[1].bincount(minlength=num_cells), persistent=False)
 

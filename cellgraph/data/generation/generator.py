@@ -181,15 +181,14 @@ class Generator:
         count = min(self.settings.batch, job.topic.pairs - self.count(job.topic))
         prompt = self._prompt(job, count)
         earlier = list(self.output.replies(job))
-        counts = self.output.counts(job)
         found = Found()
         for attempt in range(self.settings.tries):
             if attempt < len(earlier):
                 # As many were asked for as the settings of that run said, not this one's.
-                reply, count = earlier[attempt], counts[attempt] or count
+                reply, then = earlier[attempt]
             else:
-                reply = await self._ask(job, prompt, count)
-            found = read_reply(reply, job.topic, count)
+                reply, then = await self._ask(job, prompt, count), count
+            found = read_reply(reply, job.topic, then or count)
             if found.pairs:
                 return found, attempt
             # What was too long for one reply may fit when less is asked for.

@@ -102,13 +102,10 @@ class Output:
         finally:
             lock.release()
 
-    def replies(self, job: Job) -> Sequence[Reply]:
-        """The replies there have been to a job that is not done."""
-        return [reply for reply, _ in self._replies.get(job.key, ())]
-
-    def counts(self, job: Job) -> Sequence[int | None]:
-        """How many pairs each of these was asked for; ``None`` in records of older versions."""
-        return [count for _, count in self._replies.get(job.key, ())]
+    def replies(self, job: Job) -> Sequence[tuple[Reply, int | None]]:
+        """The replies there have been to a job that is not done, each with how many pairs it was asked for; ``None`` in
+        records of older versions."""
+        return self._replies.get(job.key, ())
 
     def asked(self, job: Job) -> None:
         """Record that a request is made."""

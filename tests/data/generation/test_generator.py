@@ -54,3 +54,17 @@ def test_a_smaller_batch_drops_nothing_that_was_replied(tmp_path: Path) -> None:
             output.replied(job, reply, 8)
     assert generate(path, model, batch=2) == ("", 16)
     assert model.asked == 2
+
+
+def test_what_is_asked_after_a_reply_of_no_use_is_recorded_by_its_own_number(tmp_path: Path) -> None:
+    path, job = tmp_path / "pairs.jsonl", Job(PLAN.topics[0], 0)
+    with Output(path).opened() as output:
+        output.asked(job)
+        output.replied(job, Reply("nothing that can be read", 1, 1), 8)
+    generate(path, Model(), batch=2)
+    events = [
+        json.loads(line) for file in tmp_path.rglob("*") if file.is_file() for line in file.read_text().splitlines()
+    ]
+    counts = [event["count"] for event in events if event.get("event") == "reply"]
+    assert counts == [8, *[2] * (len(counts) - 1)]
+    assert len(counts) > 2

@@ -42,8 +42,8 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         assert (output.requests, output.tokens_in, output.tokens_out) == (3, 25, 30)
         assert output.turns == {("nature", "rivers"): 2}
         assert output.refused == {"near": 2}
-        assert output.replies(Job(TOPIC, 2)) == [Reply("third", 1, 2)]
-        assert output.replies(Job(TOPIC, 1)) == []
+        assert output.replies(Job(TOPIC, 2)) == [(Reply("third", 1, 2), None)]
+        assert not output.replies(Job(TOPIC, 1))
 
 
 def test_any_byte_may_be_the_last_one(tmp_path: Path) -> None:
@@ -174,4 +174,4 @@ def test_a_reply_that_was_cut_within_a_character_is_kept(tmp_path: Path) -> None
         output.asked(job)
         output.replied(job, Reply("so \ud83d", 1, 2, cut=True))
     with Output(path).opened() as output:
-        assert output.replies(job) == [Reply("so \ufffd", 1, 2, cut=True)]
+        assert output.replies(job) == [(Reply("so \ufffd", 1, 2, cut=True), None)]
