@@ -62,7 +62,7 @@ class Life(RuleTask):
 
     Args:
         shape: Height and width, at least 17 each: the largest known pattern has 13 cells and needs room around it.
-        channels, size, horizon, signed, criterion, worst: See :class:`RuleTask`.
+        channels, size, horizon, signed, worst: See :class:`RuleTask`.
 
     Raises:
         ValueError: If the shape is too small.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +24,7 @@ if TYPE_CHECKING:
         size: int
         horizon: int
         signed: bool
-        criterion: str
         worst: float
-
-
-#: Errors of single cells.
-CRITERIA: dict[str, Callable[[Tensor], Tensor]] = {"squared": torch.square, "absolute": torch.abs}
 
 
 class RuleTask(Task):
@@ -43,8 +37,7 @@ class RuleTask(Task):
     .. math:: \ell(x) = \frac{1}{N} \sum_i e_i + w \max_i e_i, \quad e_i = (s_i - \mathrm{rule}(x^0)_i)^2
 
     with :math:`s` the first channel, or half of it and 1/2 where cells are -1 or 1. The error of the worst cell, of a
-    weight :math:`w`, makes what is rare and difficult count; where it is absolute, it asks for the last bit of it as
-    loudly as for the first.
+    weight :math:`w`, makes what is rare and difficult count.
 
     Args:
         lattice: Where the cells are.
@@ -53,11 +46,10 @@ class RuleTask(Task):
         horizon: Steps that it is then left to run by itself.
         signed: Whether a dead cell is -1 and not 0. Means of neighbours are then about zero, and a threshold between
             two shares that are near each other is learned sooner.
-        criterion: Error of a cell: ``"squared"``, as above, or ``"absolute"``.
         worst: The weight :math:`w` of a state's worst cell.
 
     Raises:
-        ValueError: If the criterion is unknown or the weight negative.
+        ValueError: If the weight is negative.
     """
 
     @plain_numbers
@@ -69,16 +61,12 @@ class RuleTask(Task):
         size: int = 100,
         horizon: int = 100,
         signed: bool = False,
-        criterion: str = "squared",
         worst: float = 0.0,
     ) -> None:
         super().__init__(lattice)
-        if criterion not in CRITERIA or worst < 0:
-            raise ValueError(
-                f"criterion must be one of {list(CRITERIA)} and worst not negative, got {criterion!r} and {worst}"
-            )
-        self.channels, self.size, self.horizon, self.signed = channels, size, horizon, signed
-        self.criterion, self.worst = criterion, worst
+        if worst < 0:
+            raise ValueError(f"worst must not be negative, got {worst}")
+        self.channels, self.size, self.horizon, self.signed, self.worst = channels, size, horizon, signed, worst
         self.dead = -1.0 if signed else 0.0
 
     @abstractmethod
@@ -95,9 +83,9 @@ class RuleTask(Task):
         return Batch(self.states(alive), self.rule(alive).float())
 
     def loss(self, x: Tensor, batch: Batch) -> Tensor:
-        """The mean error of the first channel, and that of the worst cell by its weight."""
+        """The mean squared error of the first channel, and that of the worst cell by its weight."""
         assert batch.target is not None
-        errors = CRITERIA[self.criterion](self._shares(x) - batch.target)
+        errors = (self._shares(x) - batch.target).square()
         return errors.mean(1) + self.worst * errors.amax(1) if self.worst else errors.mean(1)
 
     def states(self, alive: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class Voronoi(RuleTask):
         num_cells: Number of points.
         threshold: The share :math:`\kappa`.
         seed: Seed of the points.
-        channels, size, horizon, signed, criterion, worst: See :class:`RuleTask`.
+        channels, size, horizon, signed, worst: See :class:`RuleTask`.
 
     Raises:
         ValueError: If there are fewer than four points or the threshold is no share.

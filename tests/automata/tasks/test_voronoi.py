@@ -153,19 +153,15 @@ def test_signed_cells_are_the_same_cells_on_another_scale():
     assert both[1]["exact_for_9_free_steps"] == 1.0
 
 
-@pytest.mark.parametrize(("criterion", "errors"), [("squared", (0.25, 0.0, 1.0)), ("absolute", (0.5, 0.0, 1.0))])
-def test_the_loss_is_the_mean_error_and_the_worst_cells_by_its_weight(criterion, errors):
-    """Of three sorts of cells, each with an error that is known."""
-    task = Voronoi(6, criterion=criterion, worst=0.125)
+def test_the_loss_is_the_mean_error_and_the_worst_cells_by_its_weight():
+    """Of three sorts of cells, each with an error that is known: a quarter, none and one."""
+    task = Voronoi(6, worst=0.125)
     x = torch.tensor([0.5, 0.5, 0.5, 1.0, 1.0, 0.0])[None, :, None].repeat(2, 1, 1)
     x[1] = 1.0  # a state without error
-    expected = (3 * errors[0] + 2 * errors[1] + errors[2]) / 6 + 0.125 * errors[2]
+    expected = (3 * 0.25 + 2 * 0.0 + 1.0) / 6 + 0.125 * 1.0
     assert task.loss(x, Batch(x, torch.ones(2, 6))).tolist() == pytest.approx([expected, 0.0])
 
 
-@pytest.mark.parametrize("given", [{"criterion": "cubed"}, {"worst": -0.1}])
-def test_an_unknown_loss_is_refused(given):
-    with pytest.raises(
-        ValueError, match=r"criterion must be one of \['squared', 'absolute'\] and worst not negative, got"
-    ):
-        Voronoi(10, **given)
+def test_a_negative_weight_is_refused():
+    with pytest.raises(ValueError, match=r"worst must not be negative, got -0\.1"):
+        Voronoi(10, worst=-0.1)
