@@ -185,10 +185,10 @@ class Ends(Pretrained):
             The adapters' reconstruction errors on these embeddings, shares of the variance.
 
         Raises:
-            ValueError: If ``start`` is unknown, or the embeddings' width is not the adapters'.
+            ValueError: If ``start`` is unknown, the embeddings' width is not the adapters', or anything is not on the
+                CPU.
         """
-        if start not in STARTS:
-            raise ValueError(f"start must be one of {STARTS}, got {start!r}")
+        check_fit(start, self.answer_adapter.encoder, question, answer)
         if self.path is not None:
             return self._fit_path(self.path, question, answer, start)
         self.answer_adapter.fit(answer)
@@ -244,6 +244,15 @@ class Ends(Pretrained):
             "readout": read,
             "adapter": self.adapter_options,
         }
+
+
+def check_fit(start: str, layer: nn.Module, *embeddings: Any) -> None:
+    """Raise a ValueError if the start is unknown, or a network or embeddings are not where closed forms are found."""
+    if start not in STARTS:
+        raise ValueError(f"start must be one of {STARTS}, got {start!r}")
+    for given in (next(layer.parameters()), *embeddings):
+        if (device := getattr(given, "device", torch.device("cpu"))).type != "cpu":
+            raise ValueError(f"adapters are fitted on the CPU, before the network moves: expected cpu, got {device}")
 
 
 def _mask(lattice: Lattice, nodes: Any, output: Surface) -> Tensor:

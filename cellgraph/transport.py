@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Surface
@@ -32,7 +33,7 @@ class Conveyor:
         direction: The direction signals come from; ``None`` where no shift maps one surface on the other. Then the
             transport mixes all neighbours: the signal arrives, but the network is not the identity.
         hops: Number of shifts from surface to surface.
-        turn: Number of shifts that lead around the lattice and back, 0 if none do.
+        turn: Number of shifts that lead around the lattice and back, 0 if none do, as where cells are missing there.
         share: Share of the state that moves on in a step, averaged over random updates.
         clamped: Whether the input is clamped rather than injected once.
         distance: Steps from the nearest input cell to the furthest output cell.
@@ -59,17 +60,10 @@ class Conveyor:
         away = lattice.hops(source.mask)[target.mask]
         if (away < 0).any():
             raise ValueError(f"no path leads from {route}: {int((away < 0).sum())} of {len(away)} cells are cut off")
-        direction, hops = _shift(lattice, source, target)
+        direction, hops, turn = _shift(lattice, source, target, clamped=clamped)
         # Of what an update brings a cell takes the share `step_size`, which the weights make up for.
         moved = min(1.0, hops / (num_steps * cell.fire_rate)) if direction is not None else 0.5
         cell.set_conveyor(direction, moved / cell.step_size)
-        turn = 0
-        if direction is not None and not clamped:
-            along = [
-                row for row in zip(lattice.offsets[direction], lattice.shape, lattice.boundary, strict=True) if row[0]
-            ]
-            if all(boundary == "periodic" for _, _, boundary in along):
-                turn = math.lcm(*(size // math.gcd(size, move) for move, size, _ in along))
         return cls(direction, hops, turn, moved * cell.fire_rate, clamped, int(away.max()), route)
 
     def check_reach(self, num_steps: int) -> None:
@@ -118,17 +112,31 @@ def _name(surface: Surface, role: str) -> str:
     return f"the {role} cells {surface.faces or 'of the mask'}"
 
 
-def _shift(lattice: Lattice, source: Surface, target: Surface) -> tuple[int | None, int]:
-    """The direction and the number of shifts that take each output cell to its input cell, all of them on cells."""
+def _shift(lattice: Lattice, source: Surface, target: Surface, *, clamped: bool) -> tuple[int | None, int, int]:
+    """The direction and the number of shifts that take each output cell to its input cell, all of them on cells; and
+    the number that take it around the lattice to itself, where its value is not set anew at each step."""
     if torch.equal(source.index, target.index):
-        return 0, 0
+        return 0, 0, 0
     if source.index.numel() == target.index.numel():
         size = torch.tensor(lattice.shape)
         periodic = torch.tensor([kind == "periodic" for kind in lattice.boundary])
-        wanted = lattice.positions[source.index]
+        first, wanted = lattice.positions[target.index], lattice.positions[source.index]
+
+        def on_cells(offset: tuple[int, ...], shifts: int) -> Tensor:
+            """Of each output cell, whether so many shifts meet cells alone."""
+            places = first + torch.arange(1, shifts + 1)[:, None, None] * torch.tensor(offset)
+            return lattice.mask[torch.where(periodic, places % size, places).unbind(-1)].all(0)
+
         for hops, (k, offset) in itertools.product(range(1, max(lattice.shape)), enumerate(lattice.offsets)):
-            path = [lattice.positions[target.index] + n * torch.tensor(offset) for n in range(1, hops + 1)]
-            path = [torch.where(periodic, place % size, place) for place in path]
-            if torch.equal(path[-1], wanted) and all(bool(lattice.mask[tuple(p.T)].all()) for p in path):
-                return k, hops
-    return None, 0
+            there = first + hops * torch.tensor(offset)
+            if not torch.equal(torch.where(periodic, there % size, there), wanted) or not on_cells(offset, hops).all():
+                continue
+            along = [row for row in zip(offset, lattice.shape, lattice.boundary, strict=True) if row[0]]
+            if clamped or not all(boundary == "periodic" for _, _, boundary in along):
+                return k, hops, 0
+            turn = math.lcm(*(size // math.gcd(size, move) for move, size, _ in along))
+            around = on_cells(offset, turn)
+            if around.all() or not around.any():
+                return k, hops, turn if around.all() else 0
+            # What comes round to some of the cells alone gives no one amplitude.
+    return None, 0, 0

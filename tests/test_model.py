@@ -275,6 +275,33 @@ def test_turns_around_a_ring_are_counted_by_the_length_of_a_move(size: int, move
     torch.testing.assert_close(model(question).embedding, question)
 
 
+@pytest.mark.parametrize("injection", ["once", "clamped"])
+@pytest.mark.parametrize("missing", [[(0, 4)], [(0, 4), (1, 3)], [(1, 4)]])
+def test_what_a_missing_cell_stops_does_not_come_round(missing: list[tuple[int, int]], injection: str) -> None:
+    """Of two rings, one broken: what moves along them has no one amplitude, and is not taken for one."""
+    mask = torch.ones(2, 5, dtype=torch.bool)
+    for place in missing:
+        mask[place] = False
+    lattice = Lattice((2, 5), 8, boundary=("open", "periodic"), mask=mask)
+    ends = [lattice.positions[:, 1] == column for column in (0, 2)]
+    cell = GMLPCell(lattice, 4, hidden=8, heads=2)
+    model = CellGraph(
+        cell,
+        in_features=2,
+        surface_channels=1,
+        input_nodes=ends[0],
+        output_nodes=ends[1],
+        num_steps=20,
+        path="none",
+        injection=injection,
+    )
+    question = torch.randn(3, 2)
+    if len(missing) == 2 or injection == "clamped":
+        torch.testing.assert_close(model(question).embedding, question)
+    else:
+        assert model.conveyor.direction is None
+
+
 def test_a_signal_that_has_passed_is_no_answer() -> None:
     question = torch.randn(2, 9)
     # Made for the fewest steps that lead there, all of the signal moves on at each.

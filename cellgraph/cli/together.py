@@ -51,7 +51,7 @@ def run_together(count: int) -> float:
         with contextlib.suppress(OSError):
             place.rmdir()
     folders = [s.path.partition("://")[2] for s in job.runtime.config_sources if s.provider == "command-line"]
-    flags = [f"--config-dir={folder}" for folder in folders]
+    flags = [f"--config-name={job.job.config_name}", *(f"--config-dir={folder}" for folder in folders)]
     # A free port for each run, so that a launcher may start several at once.
     torchrun = [sys.executable, "-m", "cellgraph.cli.torchrun", "--standalone", f"--nproc-per-node={count}"]
     verb = sys.argv[0].split()[-1]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cellgraph.lattice import Lattice
 from cellgraph.nn import GMLPCell, Readout, Surface
+from cellgraph.nn.adapter import check_width
 from cellgraph.numbers import plain_numbers
 from cellgraph.unroll import rollout
 
@@ -31,7 +32,7 @@ class CubeFeedForward(nn.Module):
         - **x**, **output:** ``[..., width]``
 
     Raises:
-        ValueError: If a number is out of range, or the steps do not cross the lattice.
+        ValueError: If a number is out of range, or the steps do not cross the lattice; if a vector has another width.
 
     Example:
         >>> import torch
@@ -63,7 +64,8 @@ class CubeFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """What is added."""
-        rows = self.encode(x.flatten(0, -2)).to(self.cell.dtype)
+        check_width(x, self.encode.in_features, "x")
+        rows = self.encode(x.reshape(-1, x.size(-1))).to(self.cell.dtype)
         state = self.front.inject(rows, num_channels=self.cell.channels)
         last = rollout(self.cell, state, num_steps=self.num_steps).x
         added = self.readout(last.index_select(1, self.readout.index))

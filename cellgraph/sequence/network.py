@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cellgraph.ends import STARTS
+from cellgraph.ends import check_fit
 from cellgraph.model import CellGraphOutput
 from cellgraph.nn import LinearPath, PCAAdapter
 from cellgraph.numbers import plain_numbers
@@ -184,10 +184,9 @@ class SequenceGraph(Pretrained):
                 <cellgraph.CellGraph.fit_adapters>`.
 
         Raises:
-            ValueError: If ``start`` is unknown.
+            ValueError: If ``start`` is unknown, or anything is not on the CPU.
         """
-        if start not in STARTS:
-            raise ValueError(f"start must be one of {STARTS}, got {start!r}")
+        check_fit(start, self.embed, question, answer)
         pooled = question if isinstance(question, Tensor) else question.pooled()
         self.path.fit(pooled, answer)
         if start == "ridge":

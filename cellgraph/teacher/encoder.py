@@ -22,7 +22,7 @@ from cellgraph.teacher.pooling import POOLINGS, pool
 from cellgraph.teacher.pretrained import Dispatch, check_quantization, find_device, read_config
 from cellgraph.teacher.protocol import checked_texts
 from cellgraph.teacher.state import checked_options, read_state, write_state
-from cellgraph.teacher.walk import Tokens, walk
+from cellgraph.teacher.walk import Tokens, walk, warn_of_cut
 
 #: The options that change an embedding.
 CHANGING = ("pooling", "max_length", "dtype", "quantization", "normalize")
@@ -172,7 +172,8 @@ class TransformersTeacher:
             result[batch.places] = self._encoded(batch)
 
         with torch.inference_mode():
-            self._walk(texts, embed, progress=progress)
+            lengths = self._walk(texts, embed, progress=progress)
+        warn_of_cut(sum(length > self.max_length for length in lengths), len(texts), self.max_length)
         return result
 
     def token_states(

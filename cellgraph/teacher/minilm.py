@@ -54,9 +54,12 @@ class MiniLMNetwork:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(max_length)
 
-    def tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[list[int]] | None]:
-        """The tokens of texts, which are all of one type."""
-        return [encoding.ids for encoding in self.tokenizer.encode_batch(texts)], None
+    def tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[list[int]] | None, list[int]]:
+        """The tokens of texts, which are all of one type, and how many there would be, uncut."""
+        encodings = self.tokenizer.encode_batch(texts)
+        # What is cut off comes in pieces, each between special tokens of its own.
+        lengths = [len(made) + sum(len(piece) - SPECIAL for piece in made.overflowing) for made in encodings]
+        return [made.ids for made in encodings], None, lengths
 
     def hidden(self, tokens: list[list[int]], types: list[list[int]] | None, mask: Tensor) -> Tensor:
         """The last hidden states, ``[num_texts, num_tokens, width]``."""

@@ -18,8 +18,8 @@ from cellgraph.teacher.pretrained import Dispatch, read_model, read_tokenizer, s
 class Network(Protocol):
     """What a teacher asks of its network."""
 
-    def tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[list[int]] | None]:
-        """The tokens of texts, and their types where the model takes such."""
+    def tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[list[int]] | None, list[int]]:
+        """The tokens of texts, their types where the model takes such, and how many there would be, uncut."""
 
     def hidden(self, tokens: list[list[int]], types: list[list[int]] | None, mask: Tensor) -> Tensor:
         """The last hidden states, ``[num_texts, num_tokens, width]``."""
@@ -61,8 +61,8 @@ class TransformersNetwork:
         self.folder, self.config, self.name, self.max_length = folder, config, name, max_length
         self.dtype, self.quantization, self.device, self.dispatch = dtype, quantization, device, dispatch
 
-    def tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[list[int]] | None]:
-        """The tokens of texts, and their types where the model takes such."""
+    def tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[list[int]] | None, list[int]]:
+        """The tokens of texts, their types where the model takes such, and how many there would be, uncut."""
         encoding = self._tokenizer(texts, truncation=True, max_length=self.max_length, padding=False)
         tokens = encoding["input_ids"]
         types = encoding.get("token_type_ids") if "token_type_ids" in self._arguments else None
@@ -71,7 +71,13 @@ class TransformersNetwork:
             lone = special_token(self._tokenizer, self.config, "eos_token_id", "bos_token_id", "unk_token_id")
             tokens = [row or [lone] for row in tokens]
             types = [row or [0] for row in types] if types else None
-        return tokens, types
+        lengths = [len(row) for row in tokens]
+        full = [place for place, length in enumerate(lengths) if length >= self.max_length]
+        if full:
+            uncut = self._tokenizer([texts[place] for place in full], verbose=False)["input_ids"]
+            for place, row in zip(full, uncut, strict=True):
+                lengths[place] = len(row)
+        return tokens, types, lengths
 
     def hidden(self, tokens: list[list[int]], types: list[list[int]] | None, mask: Tensor) -> Tensor:
         """The last hidden states, ``[num_texts, num_tokens, width]``."""

@@ -19,6 +19,7 @@ from cellgraph.numbers import plain_numbers
 from cellgraph.reading import UNFIT
 from cellgraph.teacher.protocol import checked_texts
 from cellgraph.teacher.token_states import KEPT, TokenStates
+from cellgraph.teacher.walk import warn_of_cut
 
 logger = logging.getLogger(__name__)
 
@@ -122,13 +123,7 @@ class TokenReader:
 
     def _made(self, texts: list[str], *, progress: bool) -> tuple[Tensor, list[int]]:
         found, cut = self.teacher.token_states(texts, level=self.level, max_tokens=self.max_tokens, progress=progress)
-        if cut:
-            logger.warning(
-                "%d of %d texts have more than %d tokens: the rest of them is not read",
-                cut,
-                len(texts),
-                self.max_tokens,
-            )
+        warn_of_cut(cut, len(texts), self.max_tokens)
         width = (0, self.width)
         states = torch.cat([part.to(KEPT) for part in found]) if found else torch.empty(width, dtype=KEPT)
         if not states.isfinite().all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from cellgraph.teacher.batches import batches_by_length, progress_bar, right_padded
 from cellgraph.teacher.network import Network
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,9 @@ def walk(
         progress: Whether to show a progress bar.
 
     Returns:
-        How many tokens each text has.
+        How many tokens each text has, those that were cut off counted, too.
     """
-    ids, types = network.tokenize(texts)
+    ids, types, uncut = network.tokenize(texts)
     lengths = [len(row) for row in ids]
     ambient = torch.autocast(device.type, enabled=False)
     with progress_bar(len(texts), enabled=progress) as advance, ambient:
@@ -61,4 +64,10 @@ def walk(
             kinds = None if types is None else [types[place] for place in places]
             work(Tokens(places, [ids[place] for place in places], kinds, mask))
             advance(len(places))
-    return lengths
+    return uncut
+
+
+def warn_of_cut(cut: int, texts: int, most: int) -> None:
+    """Say how many of the texts were not read to their end, if any."""
+    if cut:
+        logger.warning("%d of %d texts have more than %d tokens: the rest of them is not read", cut, texts, most)

@@ -25,12 +25,13 @@ def _no_configuration() -> Iterator[None]:
     HydraConfig.instance().cfg = None
 
 
-def started(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> list[str]:
+def started(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str, name: str = "train") -> list[str]:
     """The command that a job with these overrides starts."""
     with initialize_config_module("cellgraph.conf", version_base="1.3"):
         config = compose("train", overrides=[*TASK, *overrides], return_hydra_config=True)
     with open_dict(config):
         config.hydra.runtime.output_dir = str(folder)
+        config.hydra.job.config_name = name
     HydraConfig.instance().set_config(config)
     commands: list[list[str]] = []
 
@@ -51,7 +52,7 @@ def started(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> l
 def test_what_was_asked_of_hydra_is_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     chosen = f"hydra.run.dir={tmp_path}/here"
     found = started(monkeypatch, tmp_path / "here", *OWN, chosen)
-    assert sorted(found) == sorted(["hydra.mode=RUN", *OWN, chosen, *TASK])
+    assert sorted(found) == sorted(["--config-name=train", "hydra.mode=RUN", *OWN, chosen, *TASK])
 
 
 @pytest.mark.usefixtures("_no_configuration")
@@ -59,4 +60,11 @@ def test_a_run_of_a_sweep_is_one_run_in_its_own_folder(monkeypatch: pytest.Monke
     ours = ["hydra.mode=MULTIRUN", "hydra.run.dir=elsewhere"]
     found = started(monkeypatch, tmp_path / "many" / "0", *OWN, *ours, "hydra.sweep.dir=many")
     place = f"hydra.run.dir={tmp_path / 'many' / '0'}"
-    assert sorted(found) == sorted(["hydra.mode=RUN", place, "hydra.sweep.dir=many", *OWN, *TASK])
+    assert sorted(found) == sorted(
+        ["--config-name=train", "hydra.mode=RUN", place, "hydra.sweep.dir=many", *OWN, *TASK]
+    )
+
+
+@pytest.mark.usefixtures("_no_configuration")
+def test_a_configuration_of_another_name_is_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "--config-name=mine" in started(monkeypatch, tmp_path / "here", name="mine")

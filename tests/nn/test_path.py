@@ -191,3 +191,12 @@ def test_what_cannot_be_is_refused() -> None:
         CellGraph(GMLPCell(LATTICE, 8, hidden=8), in_features=4, path="curved")
     with pytest.raises(ValueError, match="inside"):
         network(readout="inside")
+
+
+def test_a_network_or_embeddings_that_have_left_the_cpu_are_refused_by_name(pairs) -> None:
+    question, answer = pairs
+    for path in ("linear", "none"):
+        with pytest.raises(ValueError, match="fitted on the CPU, before the network moves: expected cpu, got meta"):
+            network(path=path).to("meta").fit_adapters(question, answer)
+        with pytest.raises(ValueError, match="expected cpu, got meta"):
+            network(path=path).fit_adapters(question, answer.to("meta"))

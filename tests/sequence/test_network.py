@@ -229,3 +229,8 @@ def test_a_shortened_sequence_may_be_longer_than_the_surface_and_its_padding_mea
         queries = [model(torch.nn.functional.pad(text, (0, 0, 0, more))).query for more in (0, 3, 20)]
     torch.testing.assert_close(queries[0], queries[1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(queries[0], queries[2], rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_has_left_the_cpu_is_not_fitted() -> None:
+    with pytest.raises(ValueError, match="fitted on the CPU, before the network moves: expected cpu, got meta"):
+        network().to("meta").fit_adapters(tokens(), torch.randn(6, 12))

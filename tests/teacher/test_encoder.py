@@ -39,6 +39,23 @@ def test_long_texts_are_cut(folders: dict[str, Path], kind: str) -> None:
     np.testing.assert_allclose(embedding.numpy(), expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("kind", ["llama", "distilbert", "bert", "t5"])
+def test_texts_that_are_cut_are_counted(folders: dict[str, Path], kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folders[kind])
+    lengths = [len(tokenizer.encode(text)) for text in TEXTS]
+    most = sorted(lengths)[4]  # that many tokens are not too many
+    longer = sum(length > most for length in lengths)
+    assert 0 < longer < len(TEXTS)
+    teacher = TransformersTeacher(folders[kind], max_length=most)
+    assert teacher.token_states(TEXTS)[1] == longer
+    assert teacher.token_states(TEXTS, max_tokens=most - 1)[1] == sum(length > most - 1 for length in lengths)
+    teacher.encode(TEXTS)
+    assert caplog.messages == [f"{longer} of 8 texts have more than {most} tokens: the rest of them is not read"]
+    caplog.clear()
+    TransformersTeacher(folders[kind], max_length=64).encode(TEXTS)
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize(("batch_size", "batch_tokens"), [(1, 4096), (3, 4096), (64, 10), (64, 1)])
 def test_batches_do_not_change_embeddings(folders: dict[str, Path], batch_size: int, batch_tokens: int) -> None:
     whole = TransformersTeacher(folders["distilbert"], max_length=64).encode(TEXTS)

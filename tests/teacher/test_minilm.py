@@ -64,6 +64,14 @@ def test_embeddings_are_those_of_transformers_to_the_bit(dtype: str, pooling: st
 
 
 @needs_package
+def test_texts_that_are_cut_are_counted_as_for_any_model() -> None:
+    options = {"device": "cpu", "max_length": 16}
+    texts = [*TEXTS, "a " * 14, "a " * 15]
+    assert minilm_teacher(**options).token_states(texts)[1] == 3  # two of TEXTS, and one word too many
+    assert TransformersTeacher(packaged_folder(), **options).token_states(texts)[1] == 3
+
+
+@needs_package
 @pytest.mark.parametrize("max_length", [2, 513])
 def test_lengths_beyond_the_positions_are_refused_as_for_any_model(max_length: int) -> None:
     reference = TransformersTeacher(packaged_folder(), max_length=max_length)

@@ -164,14 +164,12 @@ class RuleTask(Task):
         """Values of the cells as images: ``[num_frames, num_nodes]`` to ``[num_frames, height, width]``."""
 
     @torch.no_grad()
-    def draw_course(
-        self, cell: Cell, alive: Tensor, path: Path, *, num_steps: int, scale: int, rounded: bool = False
-    ) -> Path:
-        """Draw an animation from one state ``[1, num_nodes]``: the cell on the left, the rule on the right."""
+    def draw_course(self, cell: Cell, alive: Tensor, path: Path, *, num_steps: int, scale: int) -> Path:
+        """Draw an animation from one state ``[1, num_nodes]``: the cell on the left, running freely, the rule on the
+        right."""
         states, exact = [self.states(alive).to(cell.device)], [alive]
         for _ in range(num_steps):
-            x = self.run(cell, Batch(states[-1]), num_steps=1).x
-            states.append(self.states(self.read(x)).to(x.device) if rounded else x)
+            states.append(self.run(cell, Batch(states[-1]), num_steps=1).x)
             exact.append(self.rule(exact[-1]))
         learned, right = self.picture(self._shares(torch.cat(states)).cpu()), self.picture(torch.cat(exact).float())
         gap = right.new_full((*right.shape[:2], 2), 0.5)

@@ -103,9 +103,9 @@ class Voronoi(RuleTask):
         }
 
     def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
-        """An animation ``voronoi.gif`` from a random state: the cell, rounded at each step, beside the rule."""
+        """An animation ``voronoi.gif`` from a random state: the cell, running freely, beside the rule."""
         alive = self.draw_states(1, torch.Generator().manual_seed(1))
-        return [self.draw_course(cell, alive, folder / "voronoi.gif", num_steps=30, scale=1, rounded=True)]
+        return [self.draw_course(cell, alive, folder / "voronoi.gif", num_steps=30, scale=1)]
 
     def picture(self, alive: Tensor) -> Tensor:
         """The tessellation: every pixel has the state of the nearest point."""
