@@ -16,6 +16,7 @@ from cellgraph.automata.curriculum import Curriculum
 from cellgraph.automata.penalties import drift, overflow
 from cellgraph.automata.resizing import on_lattice, share_weights
 from cellgraph.automata.settings import AutomatonSettings
+from cellgraph.generators import own_generators
 from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
 from cellgraph.training import Learned, Lesson
@@ -67,7 +68,7 @@ class AutomatonLesson(Lesson):
     What is trained is the task of the automaton at hand, which may be a copy of the one here.
 
     Args:
-        task: What it is trained for; its pool and curriculum are those of the training.
+        task: What it is trained for; its pool, which begins empty, and its curriculum are those of the training.
         settings: How.
 
     Raises:
@@ -84,6 +85,8 @@ class AutomatonLesson(Lesson):
                 f"(memory_channels, for a cell with some), got reseed {self.pool.reseed}, "
                 f"max_age {self.pool.max_age} and memory_channels {self.pool.memory_channels}"
             )
+        if self.pool is not None:
+            self.pool.reset()
         self.shardable = not self.curriculum.shapes
         least = self.curriculum.steps(0.0, settings.steps)[0]
         if settings.supervise > least:
@@ -120,7 +123,7 @@ class AutomatonLesson(Lesson):
             start = samples
             if self.settings.noise:
                 draws = processes.drawn(torch.randn, samples.x.shape, like=samples.x, generator=generator)
-                start = replace(samples, x=samples.x + self.settings.noise * draws)
+                start = replace(samples, x=samples.x + self.settings.noise * _where_it_fades(cell, task, draws))
             x, terms = self.rollout(cell, task, start, steps, generator)
             weights = {"overflow": self.settings.overflow, "drift": self.settings.drift}
             total = terms["task"] + sum(weight * terms[name] for name, weight in weights.items() if name in terms)
@@ -158,7 +161,8 @@ class AutomatonLesson(Lesson):
         if shape is None:
             return model.cell, model.task
         if self._small is None or shape != self._small_shape:
-            task = model.task.resized(shape).to(model.cell.device)
+            with own_generators():
+                task = model.task.resized(shape).to(model.cell.device)
             # The weights are those of the cell and the task, and saved with them.
             share_weights(model.task, task)
             self._small, self._small_shape = (on_lattice(model.cell, task.lattice), task), shape
@@ -192,3 +196,12 @@ class AutomatonLesson(Lesson):
         if self.settings.drift:
             terms["drift"] = processes.gathered(drift(x, walked(x, self.settings.drift_steps))).mean()
         return x, terms
+
+
+def _where_it_fades(cell: Cell, task: Task, draws: Tensor) -> Tensor:
+    """Noise on what a rollout starts from and leaves again: not on clamped cells nor on memory, where all of a pool's
+    updates would add up."""
+    if task.clamped is not None:
+        draws = task.clamped.clamp(draws, torch.zeros_like(draws))
+    changing = draws.size(-1) - cell.memory_channels
+    return draws * (torch.arange(draws.size(-1), device=draws.device) < changing)

@@ -28,7 +28,7 @@ class SamplePool:
 
     What comes in is detached: no gradient runs from one update into the one before, which is truncated
     back-propagation through time. With ``memory_channels`` samples are always new and only the last channels of
-    their states, the cell's memory, are kept.
+    their states, the cell's memory, are kept; the ``reseed`` that start with a new memory are then any.
 
     Args:
         size: Number of samples.
@@ -45,7 +45,7 @@ class SamplePool:
         age: Steps that each sample has been through since it was new, ``[size]``.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or memory is to be damaged.
 
     Example:
         >>> from cellgraph import Lattice
@@ -79,10 +79,16 @@ class SamplePool:
                 "size and max_age must be positive and reseed, damage and memory_channels not negative, "
                 f"got {size}, {max_age}, {reseed}, {damage}, {memory_channels}"
             )
+        if memory_channels and damage:
+            raise ValueError(f"what is damaged is a sample, and of these the memory alone is kept: got damage {damage}")
         self.size, self.reseed, self.damage, self.ranked, self.max_age = size, reseed, damage, ranked, max_age
         self.memory_channels, self.device = memory_channels, device
+        self.reset()
+
+    def reset(self) -> None:
+        """Empty the pool."""
         self.samples: Batch | None = None
-        self.age = torch.zeros(size, dtype=torch.long)
+        self.age = torch.zeros(self.size, dtype=torch.long)
 
     @property
     def is_closed(self) -> bool:
@@ -115,13 +121,15 @@ class SamplePool:
         if self.samples is None:
             self.samples = self._new(task, self.size, generator).to(self.device)
         index = torch.randperm(self.size, generator=generator)[:size]
+        too_old = torch.zeros(size, dtype=torch.bool) if self.max_age is None else self.age[index] > self.max_age
         if self.memory_channels:
-            return index, self._with_memory(task.sample(size, generator), index).to(device)
+            too_old[: self.reseed] = True
+            self.age[index[too_old]] = 0
+            return index, self._with_memory(task.sample(size, generator), index, ~too_old).to(device)
         rank = self._order(task, index, generator, device)
         damaged = index[rank[size - self.damage :]]
         if len(damaged):
             self._write(damaged, _detached(task.damage(self.samples.select(damaged), generator)))
-        too_old = torch.zeros(size, dtype=torch.bool) if self.max_age is None else self.age[index] > self.max_age
         too_old[rank[: self.reseed]] = True
         renewed = index[too_old]
         if len(renewed):
@@ -159,6 +167,11 @@ class SamplePool:
 
     def _new(self, task: Task, size: int, generator: torch.Generator) -> Batch:
         batch = task.sample(size, generator)
+        if beyond := batch.tensors().keys() - Batch(batch.x).__dict__.keys():
+            raise ValueError(
+                f"a pool keeps x, target, context and kind of samples, and {type(task).__name__} gives them "
+                f"{', '.join(sorted(beyond))}, too: train it without a pool"
+            )
         learned = [name for name, tensor in batch.tensors().items() if tensor.requires_grad]
         if learned and not self.memory_channels:
             raise ValueError(
@@ -187,10 +200,11 @@ class SamplePool:
         for name, tensor in samples.tensors().items():
             kept[name][index.to(kept[name].device)] = tensor.to(kept[name])
 
-    def _with_memory(self, batch: Batch, index: Tensor) -> Batch:
+    def _with_memory(self, batch: Batch, index: Tensor, remembers: Tensor) -> Batch:
+        """New samples, with the memory that is kept where they remember."""
         assert self.samples is not None
-        kept = self.samples.x[index.to(self.samples.x.device)]
-        return replace(batch, x=with_memory(batch.x, memory_of(kept, self.memory_channels)))
+        kept = with_memory(batch.x, memory_of(self.samples.x[index.to(self.samples.x.device)], self.memory_channels))
+        return replace(batch, x=torch.where(remembers.to(kept.device)[:, None, None], kept, batch.x))
 
 
 def _detached(batch: Batch) -> Batch:

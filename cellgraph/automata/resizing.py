@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from cellgraph.generators import own_generators
 from cellgraph.graph import Graph
 from cellgraph.nn import Cell
 
@@ -28,7 +29,9 @@ def on_lattice(cell: AnyCell, lattice: Graph) -> AnyCell:
         >>> large.lattice.num_nodes, next(large.parameters()) is next(small.parameters())
         (1024, True)
     """
-    other = cell.on(lattice)
+    # None of the weights that are drawn for it stay.
+    with own_generators():
+        other = cell.on(lattice)
     share_weights(cell, other)
     return other
 
@@ -43,8 +46,9 @@ def share_weights(source: Any, target: Any) -> None:
     Raises:
         ValueError: If a weight belongs to the lattice that it is on.
     """
-    shared = dict(source.named_parameters())
-    for name, parameter in list(target.named_parameters()):
+    # A parameter that goes by two names is put in the place of both.
+    shared = dict(source.named_parameters(remove_duplicate=False))
+    for name, parameter in list(target.named_parameters(remove_duplicate=False)):
         if name not in shared or parameter.shape != shared[name].shape:
             there = list(shared[name].shape) if name in shared else "missing"
             kind = "task" if hasattr(source, "sample") else "cell"

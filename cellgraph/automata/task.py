@@ -127,7 +127,8 @@ class Task(nn.Module, BaseTask):
     def damage(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Samples as an accident leaves them, for a pool that trains regeneration: here a ball of cells is emptied.
 
-        The ball has a random cell as its centre and a radius of 15 to 35 % of the lattice's longest extent.
+        The ball has a random cell as its centre and a radius of 15 to 35 % of the lattice's longest extent, and lies
+        across the ends of a periodic axis where it reaches them. Clamped cells stay as they are.
 
         Raises:
             ValueError: If the cells have no places.
@@ -138,8 +139,12 @@ class Task(nn.Module, BaseTask):
         centre = positions[torch.randint(len(positions), (len(batch),), generator=generator)]
         share = 0.15 + 0.2 * torch.rand(len(batch), 1, generator=generator)
         extent = float((positions.amax(0) - positions.amin(0)).max()) + 1
-        kept = torch.cdist(centre, positions) > share * extent
-        return replace(batch, x=batch.x * kept[..., None].to(batch.x))
+        away = (centre[:, None] - positions).abs()
+        for axis, boundary in enumerate(getattr(self.lattice, "boundary", ())):
+            if boundary == "periodic":
+                away[..., axis] = torch.minimum(away[..., axis], self.lattice.shape[axis] - away[..., axis])
+        x = batch.x * (away.norm(dim=-1) > share * extent)[..., None].to(batch.x)
+        return replace(batch, x=x if self.clamped is None else self.clamped.clamp(x, batch.x))
 
     def resized(self, shape: tuple[int, ...]) -> Task:
         """The same task on a lattice of another shape, for a curriculum on size.

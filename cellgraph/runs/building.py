@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cellgraph.automata import Automaton
+from cellgraph.automata import Automaton, Curriculum, SamplePool
 from cellgraph.automata import Task as AutomatonTask
 from cellgraph.configuration import REGISTERED, TARGET, admit, arguments, locate
 from cellgraph.data import Split, split_pairs, train_on_more
@@ -163,8 +163,10 @@ def _automaton(config: Mapping[str, Any], folder: RunFolder) -> Experiment:
     cell = _checked("cell", build(config["cell"], **told), Cell)
     settings = _checked("training", build(config["training"]), RunSettings)
     # A task may have its own.
-    task.pool = build(config["pool"]) if config.get("pool") else task.pool
-    task.curriculum = build(config["curriculum"]) if config.get("curriculum") else task.curriculum
+    for name, kind in (("pool", SamplePool), ("curriculum", Curriculum)):
+        # What an experiment sets of one that was not chosen is no pool.
+        if TARGET in (config.get(name) or {}):
+            setattr(task, name, _checked(name, build(config[name]), kind))
     begun = config.get("weights_from")
     if begun is not None:
         task.weights_from = RunFolder(_checked("weights_from", begun, str))

@@ -53,6 +53,18 @@ def test_a_cell_moves_with_its_weights(perception):
     torch.testing.assert_close(one[:, :1].expand_as(other), other)
 
 
+def test_weights_of_two_names_move_together_and_draw_nothing():
+    class Tied(NCACell):
+        def __init__(self, lattice, channels):
+            super().__init__(lattice, channels)
+            self.first = self.second = torch.nn.Parameter(torch.rand(3))
+
+    small, before = Tied(Lattice((4,)), 4), torch.get_rng_state()
+    large = on_lattice(small, Lattice((9,)))
+    assert large.first is large.second is small.first
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_cell_with_positions_of_its_own_does_not_move():
     with pytest.raises(ValueError, match=r"position is \[16, 4\]"):
         on_lattice(GMLPCell(Lattice((4, 4)), 4, hidden=8), Lattice((6, 6)))

@@ -27,7 +27,7 @@ from cellgraph.automata import (
 )
 from cellgraph.automata.automaton import Automaton
 from cellgraph.automata.tasks import Majority
-from cellgraph.nn import Cell, NCACell
+from cellgraph.nn import Cell, NCACell, Surface
 from cellgraph.training import NonFiniteError, UpdateModule, read_checkpoint
 
 # Everything random at once: pool, damage, steps, update masks, noise, dropout from the global generator, averages.
@@ -201,6 +201,38 @@ def test_noise_has_its_deviation():
     assert float(task.seen[0].std()) == pytest.approx(0.3, rel=0.1)
 
 
+def test_noise_does_not_add_up_where_nothing_fades():
+    """What is clamped and what is remembered is handed on by a pool."""
+
+    class Rest(Climb):
+        def loss(self, x, batch):
+            return 0 * x.sum((1, 2))
+
+    still = {"max_steps": 30, "noise": 0.3, "num_steps": 1, "lr": 1e-6}
+    task = Rest(2)
+    task.clamped = Surface(task.lattice, torch.arange(9) < 3)
+    task.pool = SamplePool(4, reseed=0, max_age=99)
+    train_automaton(Line(task.lattice, 2), task, settings(**still), progress=False)
+    assert torch.equal(task.pool.samples.x[:, :3, 0], torch.zeros(4, 3))
+    assert (task.pool.samples.x[:, 3:].abs() > 0.01).any()
+    assert (task.pool.samples.x[:, :3, 1].abs() > 0.01).any()
+    task = Rest(2)
+    task.pool = SamplePool(4, memory_channels=1)
+    train_automaton(Line(task.lattice, 2, memory_channels=1), task, settings(**still), progress=False)
+    assert float(task.pool.samples.x[..., 1].abs().max()) < 1e-3
+
+
+def test_a_pool_is_empty_when_a_training_begins():
+    """Of another training nothing comes in, so that the same one twice is the same."""
+    task, weights = Climb(), []
+    task.pool = SamplePool(4)
+    for _ in range(2):
+        cell = Line(task.lattice)
+        train_automaton(cell, task, settings(max_steps=5), progress=False)
+        weights.append(cell.weight.detach().clone())
+    assert torch.equal(*weights)
+
+
 def test_a_small_lattice_first_shares_the_weights():
     seen = []
 
@@ -358,6 +390,35 @@ def test_killed_and_resumed_is_undisturbed_to_the_bit(tmp_path):
     saved = [read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole, broken)]
     assert "x" in saved[0]["update_state"]["pool"]["samples"]
     assert differences(*saved) == []
+
+
+def test_stopped_on_the_small_lattice_it_goes_on_to_the_bit(tmp_path):
+    left = [0]
+
+    class Dropping(Majority):
+        def loss(self, x, batch):
+            left[0] -= 1
+            if not left[0]:
+                raise RuntimeError("the power went")
+            # From the process's generator, which weights for another lattice are drawn from as well.
+            return super().loss(nn.functional.dropout(x, 0.3, self.training), batch)
+
+        def resized(self, shape):
+            return Dropping(shape[0], channels=4, size=8)
+
+    def run(folder, losses=10**6, **options):
+        torch.manual_seed(0)
+        left[0], task = losses, Dropping(9, channels=4, size=8)
+        task.curriculum = Curriculum(shapes={0.9: (5,)})
+        cell = NCACell(task.lattice, 4, update={"name": "mlp", "hidden": 8})
+        how = settings(max_steps=10, val_every=99, checkpoint_every=2)
+        return train_automaton(cell, task, how, folder=folder, progress=False, **options).model.state_dict()
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="the power went"):
+        run(tmp_path / "broken", losses=6)
+    again = run(tmp_path / "broken", resume=True)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 def test_a_checkpoint_without_a_pool_goes_on_with_none(tmp_path):

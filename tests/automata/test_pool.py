@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -128,6 +128,38 @@ def test_a_pool_of_memories_keeps_the_last_channels_only():
     assert batch.x[..., :2].eq(0).all()
     assert batch.x[..., 2].eq(1).all()
     assert batch.target.tolist() == [8.0, 9.0, 10.0, 11.0]
+
+
+def test_memory_starts_anew_by_chance_and_with_age():
+    task = Level()
+    pool = SamplePool(64, reseed=2, memory_channels=1, max_age=3)
+    for round_ in range(2):
+        index, batch = pool.draw(task, 64, generator(round_))
+        pool.put(index, torch.ones(64, 16, 3), steps=2)
+    # Of those drawn the second time two have a new memory, all others the one that was kept.
+    assert batch.x[..., 2].mean(1).sort().values.tolist() == [0.0] * 2 + [1.0] * 62
+    assert sorted(pool.age.tolist()) == [2] * 2 + [4] * 62
+    _, batch = pool.draw(task, 64, generator(3))
+    # Those of age four are too old; of the two that are not, chance may have taken some.
+    assert 62 <= int((batch.x[..., 2].mean(1) == 0).sum()) <= 64
+    with pytest.raises(ValueError, match="the memory alone is kept: got damage 1"):
+        SamplePool(4, memory_channels=1, damage=1)
+
+
+@dataclass(frozen=True)
+class Wider(Batch):
+    """Samples with one thing more."""
+
+    extra: torch.Tensor | None = None
+
+
+def test_samples_with_more_than_a_pool_keeps_are_refused():
+    class Extra(Level):
+        def sample(self, size, generator):
+            return Wider(torch.zeros(size, 16, 3), extra=torch.zeros(size))
+
+    with pytest.raises(ValueError, match="Extra gives them extra, too"):
+        SamplePool(4).draw(Extra(), 2, generator())
 
 
 class Learned(Level):

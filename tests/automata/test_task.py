@@ -11,6 +11,7 @@ from torch import Tensor
 from cellgraph import Graph, Lattice, NCACell
 from cellgraph.automata import Automaton, Batch, Task
 from cellgraph.folder import RunFolder
+from cellgraph.nn import Surface
 
 RING = torch.tensor([[1, 2, 3, 0], [0, 1, 2, 3]])
 
@@ -41,6 +42,20 @@ def test_damage_needs_places() -> None:
     task, generator = Full(Graph(RING)), torch.Generator().manual_seed(0)
     with pytest.raises(ValueError, match=r"damage needs the places of the cells, Graph\(num_nodes=4, .* has none"):
         task.damage(task.sample(3, generator), generator)
+
+
+def test_damage_goes_on_across_the_ends_of_a_ring() -> None:
+    task, generator = Full(Lattice((31, 4), boundary=("periodic", "open"))), torch.Generator().manual_seed(0)
+    task.clamped = Surface(task.lattice, task.lattice.positions[:, 1] == 3)
+    x = task.damage(task.sample(300, generator), generator).x.view(300, 31, 4, 2)
+    assert x[:, :, 3, 0].all(), "clamped cells and channels stay as they are"
+    gone = x[:, :, 0, 0] == 0
+    # On a ring what is gone is one piece, also where it lies on both ends of the row.
+    pieces = (gone & ~gone.roll(1, dims=1)).sum(1)
+    assert pieces.max() == 1
+    assert (gone[:, 0] & gone[:, -1]).any()
+    # As many are gone about each place: none is at an end.
+    assert gone.float().mean(0).std() < 0.05
 
 
 @pytest.mark.parametrize(

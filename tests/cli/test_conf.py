@@ -16,7 +16,7 @@ from omegaconf.errors import InterpolationResolutionError
 
 import cellgraph.cli.settling  # noqa: F401 - registers the resolver that the configuration uses
 from cellgraph import CellGraph, Lattice
-from cellgraph.automata import AutomatonSettings
+from cellgraph.automata import AutomatonLesson, AutomatonSettings
 from cellgraph.configuration import REGISTERED, targets
 from cellgraph.data import QAPair
 from cellgraph.retrieval import Objective, TrainSettings
@@ -147,3 +147,22 @@ def test_a_data_source_leaves_columns_out_and_renames_them(tmp_path: Path) -> No
     overrides = ["data=file", f"data.source.path={path}", "data.source.turn=", "data.source.topic=''"]
     config = composed(*overrides, "data.source.dialogue=chat")
     assert build(plain(config.data.source))() == [QAPair("Who?", "Me", dialogue="c", category="d")]
+
+
+@pytest.mark.parametrize("experiment", ["flower", "digits_lasting"])
+@pytest.mark.parametrize("pool", ["none", "persistent", "regenerating"])
+def test_experiments_are_made_with_any_pool(experiment: str, pool: str, tmp_path: Path) -> None:
+    """One with a pool of its own sets numbers of it, which are nothing to no pool."""
+    config = plain(composed(f"experiment={experiment}", f"pool={pool}", "weights_from=null"))
+    made = build_experiment(config, tmp_path)
+    made.task.check(made.model, made.settings)
+    lesson = made.task.lesson(made.settings)
+    assert isinstance(lesson, AutomatonLesson)
+    assert (lesson.pool is None) == (pool == "none")
+
+
+def test_what_is_no_pool_is_refused(tmp_path: Path) -> None:
+    config = plain(composed("experiment=flower"))
+    for given, message in (({"_target_": "cellgraph.automata.Curriculum"}, "a .*SamplePool"), (3, "settings by name")):
+        with pytest.raises(ValueError, match=f"pool must be {message}, got"):
+            build_experiment(config | {"pool": given}, tmp_path)

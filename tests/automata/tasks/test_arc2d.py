@@ -1,5 +1,6 @@
 """The 2-D ARC: grids laid out, automata of many tasks beside single ones, fitted, judged and drawn."""
 
+import itertools
 import json
 import math
 
@@ -244,6 +245,7 @@ def test_tasks_are_read_that_keep_their_shapes(path, tmp_path):
         ("[1]", "sets of tasks"),
         ("[" * 100_000, "sets of tasks"),
         ('{"train": {"a": {"train": []}}}', "a task of the ARC"),
+        ('{"train": {"../a": {"train": []}}}', "a name that a file can have, got '../a'"),
         ('{"train": {"a": {"train": [], "test": []}}}', "demonstrations and tests"),
         ('{"train": {"a": {"train": [{"input": [[10]], "output": [[1]]}], "test": []}}}', "colours must be 0 to 9"),
         ('{"train": {"a": {"train": [{"input": [[1], [1, 2]], "output": [[1]]}], "test": []}}}', "task of the ARC"),
@@ -334,6 +336,23 @@ def test_as_many_samples_are_drawn_as_are_asked_for(path):
     assert counts.max() <= 9
 
 
+@pytest.mark.parametrize("scratch", [False, True])
+def test_a_seed_is_one_of_the_attempts_too(path, scratch):
+    """Of their fresh weights and of what is drawn while they are fitted; no attempt of one seed is another's."""
+
+    def weights(seed):
+        task, cell = experiment(path, scratch=scratch, seed=seed, turned=(False, False))
+        # Enough updates that none sees the same demonstrations in the same order by chance.
+        task.fitting = Fitting(**QUICK | {"updates": 12})
+        return [made.automaton.vector for made in task.judge_tasks(cell, num_steps=2)[0].attempts["e1"]]
+
+    first, again, other = weights(0), weights(0), weights(1)
+    assert all(torch.equal(*pair) for pair in zip(first, again, strict=True))
+    found = [*first, *other]
+    assert len(found) == 4
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(found, 2))
+
+
 def test_what_does_not_fit_is_refused(path):
     for options in ({"judged": "all"}, {"judged": "training"}, {"subset": 3}, {"together": 0}, {"turned": ()}):
         with pytest.raises(ValueError, match=r"must be|from scratch"):
@@ -349,6 +368,13 @@ def test_what_does_not_fit_is_refused(path):
     task.check(fits, AutomatonSettings())
     with pytest.raises(ValueError, match=r"training\.precision must be 32-true, got bf16-mixed"):
         task.check(fits, AutomatonSettings(precision="bf16-mixed"))
+    for options in ({"compile": True}, {"remat_every": 2}):
+        with pytest.raises(ValueError, match=r"training\.remat_every must be 0 and training\.compile false, got"):
+            task.check(fits, AutomatonSettings(**options))
+    # What training refuses is refused without it, too: it would be computed as if it were another cell.
+    for call in (lambda: task.evaluate(plain, num_steps=2), lambda: task.validate(plain, num_steps=2)):
+        with pytest.raises(ValueError, match="norm 'rms', got 'none'"):
+            call()
     with pytest.raises(ValueError, match="opposite"):
         GridLayout.of([[drawn(2, 2)]], [(0, 1)])
     with pytest.raises(ValueError, match="rotations"):

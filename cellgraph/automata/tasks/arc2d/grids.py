@@ -121,6 +121,8 @@ def parts_of(path: str | Path | None, judged: str, subset: int, seed: int) -> tu
 
 def _task(name: str, task: Any, path: Path) -> GridTask | None:
     """A task, ``None`` where a grid of it changes its shape."""
+    if Path(name).name != name:
+        raise ValueError(f"a task of {path} must have a name that a file can have, got {name!r}")
     try:
         demonstrations, tests = ([(p["input"], p["output"]) for p in task[part]] for part in ("train", "test"))
         grids = [[_grid(grid) for grid in pair] for pair in [*demonstrations, *tests]]

@@ -80,6 +80,7 @@ class Arc2D(Task):
             which is not learned from, to choose settings by; ``"training"``: the whole training set, from scratch.
         subset: How many tasks are judged, drawn at random; 0 judges all.
         subset_seed: Seed of that draw.
+        seed: Seed of the attempts: of their fresh weights and of what is drawn in fitting.
         turned: For each attempt, whether its automata see the grids in all rotations and mirrors.
         together: How many tasks are fitted at once.
         half_products: Whether products are taken in bfloat16 where there are instructions for it; elsewhere that takes
@@ -105,6 +106,7 @@ class Arc2D(Task):
         judged: str = "evaluation",
         subset: int = 0,
         subset_seed: int = 0,
+        seed: int = 0,
         turned: Sequence[bool] = (False, True),
         together: int = 4,
         half_products: bool = False,
@@ -123,7 +125,7 @@ class Arc2D(Task):
                 f"got {together}, {vector_channels}, {len(turned)} and {subset}"
             )
         self.scratch, self.turned, self.together, self.half_products = scratch, tuple(turned), together, half_products
-        self.judged, self.fitting = judged, fitting or Fitting()
+        self.judged, self.seed, self.fitting = judged, seed, fitting or Fitting()
         self.learned, self.judged_tasks = parts_of(path, judged, subset, subset_seed)
         self.context_channels = COLOURS + vector_channels
         self.readout = GridReadout(channels)
@@ -132,9 +134,15 @@ class Arc2D(Task):
         self._pairs: GridLayout | None = None
 
     def check(self, make: Automaton, settings: AutomatonSettings) -> None:
-        """Refuse a cell that cannot have weights for each task, and lower precision than the states are kept in."""
+        """Refuse a cell that cannot have weights for each task, lower precision than the states are kept in, and what
+        its own rollout does not do."""
         super().check(make, settings)
         check_cell(make.cell)
+        if settings.remat_every or settings.compile:
+            raise ValueError(
+                f"{type(self).__name__} rolls its cells out in a way of its own: training.remat_every must be 0 and "
+                f"training.compile false, got {settings.remat_every} and {settings.compile}"
+            )
         if settings.precision != "32-true":
             raise ValueError(
                 f"{type(self).__name__} runs its cells in float32, their products in bfloat16 with task.half_products: "
@@ -177,7 +185,7 @@ class Arc2D(Task):
 
     def run(self, cell: Cell, batch: Batch, *, num_steps: int, trajectory: bool = False, **options: Any) -> Rollout:
         """The states that a cell comes to on the grids of a batch; the other options of a rollout are of no use."""
-        assert isinstance(cell, NCACell)
+        check_cell(cell)
         assert isinstance(batch, GridBatch)
         assert batch.context is not None
         weights = {name: p.expand(len(batch), *p.shape) for name, p in cell.named_parameters()}
@@ -212,37 +220,39 @@ class Arc2D(Task):
 
     def judge_tasks(self, cell: Cell, *, num_steps: int) -> tuple[Judgement, float]:
         """All attempts at the tasks that are judged, and seconds of a processor a task; see :meth:`evaluate`."""
+        check_cell(cell)
         began, judgement = time.process_time(), Judgement()
         order = sorted(self.judged_tasks, key=_demonstrated)
         for number, turned in enumerate(self.turned):
+            seed = self.seed * len(self.turned) + number
             for start in range(0, len(order), self.together):
                 tasks = order[start : start + self.together]
                 made = attempt(
-                    self.starting(cell, len(tasks), number),
+                    self.starting(cell, len(tasks), seed),
                     tasks,
                     self.offsets,
                     self.fitting,
                     num_steps=num_steps,
                     turned=turned,
-                    seed=number,
+                    seed=seed,
                 )
                 judgement.add(made)
         return judgement, (time.process_time() - began) / len(order)
 
-    def starting(self, cell: Cell, rows: int, number: int) -> GridAutomata:
+    def starting(self, cell: Cell, rows: int, seed: int) -> GridAutomata:
         """What an attempt starts from: of shared weights and the mean of the vectors, or of fresh ones.
 
         Args:
             cell: The cell.
             rows: How many automata.
-            number: Number of the attempt, the seed of fresh weights.
+            seed: The seed of fresh weights.
         """
         assert isinstance(cell, NCACell)
         readout, width = self.readout, self.vectors.embedding_dim
         if not self.scratch:
             vector = self.vectors.weight.mean(0).expand(rows, -1)
             return GridAutomata.alike(cell, readout, vector, half=self._half(cell))
-        with own_generators(number):
+        with own_generators(seed):
             fresh, readout = NCACell(cell.lattice, **cell.config()), GridReadout(cell.channels)
         device = cell.device
         return GridAutomata.alike(
@@ -261,9 +271,8 @@ class Arc2D(Task):
         return self.examine(cell, num_steps=num_steps)[1](folder)
 
     def _draw(self, judgement: Judgement, folder: Path, *, num_steps: int) -> list[Path]:
-        names = [*judgement.solved(), *judgement.attempts][:4]
         files = []
-        for name in dict.fromkeys(names):
+        for name in list(dict.fromkeys([*judgement.solved(), *judgement.attempts]))[:4]:
             made = judgement.attempts[name]
             best = max(made, key=lambda one: one.right().sum())
             shown = [[pair.source, pair.target] for pair in best.task.demonstrations]
