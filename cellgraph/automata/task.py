@@ -23,6 +23,7 @@ from cellgraph.automata.settings import AutomatonSettings
 from cellgraph.files import write_atomically, write_json
 from cellgraph.folder import RunFolder
 from cellgraph.graph import Graph
+from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell, Surface
 from cellgraph.nn.memory import memory_of
 from cellgraph.pretrained import apart
@@ -140,9 +141,10 @@ class Task(nn.Module, BaseTask):
         share = 0.15 + 0.2 * torch.rand(len(batch), 1, generator=generator)
         extent = float((positions.amax(0) - positions.amin(0)).max()) + 1
         away = (centre[:, None] - positions).abs()
-        for axis, boundary in enumerate(getattr(self.lattice, "boundary", ())):
-            if boundary == "periodic":
-                away[..., axis] = torch.minimum(away[..., axis], self.lattice.shape[axis] - away[..., axis])
+        if isinstance(self.lattice, Lattice):
+            ends = zip(self.lattice.shape, self.lattice.boundary, strict=True)
+            turn = torch.tensor([size if boundary == "periodic" else torch.inf for size, boundary in ends])
+            away = torch.minimum(away, turn - away)
         x = batch.x * (away.norm(dim=-1) > share * extent)[..., None].to(batch.x)
         return replace(batch, x=x if self.clamped is None else self.clamped.clamp(x, batch.x))
 

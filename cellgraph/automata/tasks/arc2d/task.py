@@ -185,11 +185,11 @@ class Arc2D(Task):
 
     def run(self, cell: Cell, batch: Batch, *, num_steps: int, trajectory: bool = False, **options: Any) -> Rollout:
         """The states that a cell comes to on the grids of a batch; the other options of a rollout are of no use."""
-        check_cell(cell)
+        known = check_cell(cell)
         assert isinstance(batch, GridBatch)
         assert batch.context is not None
         weights = {name: p.expand(len(batch), *p.shape) for name, p in cell.named_parameters()}
-        states = walk(cell, weights, batch.layout, batch.x, batch.context, num_steps=num_steps, half=self._half(cell))
+        states = walk(known, weights, batch.layout, batch.x, batch.context, num_steps=num_steps, half=self._half(cell))
         return Rollout(states[-1], None, num_steps, torch.stack(states) if trajectory else None)
 
     def loss(self, x: Tensor, batch: Batch) -> Tensor:

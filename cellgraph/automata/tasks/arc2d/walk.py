@@ -134,8 +134,8 @@ def walk(
     return [state * inside for state in states]
 
 
-def check_cell(cell: Any) -> None:
-    """Refuse a cell that :func:`walk` does not know.
+def check_cell(cell: Any) -> NCACell:
+    """The cell, which :func:`walk` must know.
 
     Raises:
         ValueError: If it is not an :class:`~cellgraph.nn.NCACell` of a learned stencil, an MLP and a norm, whose cells
@@ -151,3 +151,4 @@ def check_cell(cell: Any) -> None:
             raise ValueError(f"the cell must be an NCACell with {name} {wanted[name]!r}, got {got[name]!r}")
     if not cell.parts["perception"].get("trainable", True):
         raise ValueError("the cell's perception must be learned, got trainable False")
+    return cell
