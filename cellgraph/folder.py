@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import shlex
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -122,14 +123,19 @@ class RunFolder:
                     where = self.path / path.relative_to(home)
                     raise ValueError(f"{where} leads out of the run folder, to {path.readlink()}: put a copy there")
 
-    def release(self) -> None:
-        """Give the folder back where nothing but the claim is in it."""
-        claim = (self.config.name, LOCK, HOLDER)
+    def release(self, *, split: bool = False) -> None:
+        """Give the folder back where nothing but the claim is in it.
+
+        Args:
+            split: Whether the pairs, as they were split, go as well where they are all that is there.
+        """
+        claim, pairs = {self.config.name, LOCK, HOLDER}, self.pairs("test").parent
         with contextlib.suppress(OSError):
-            there = list(self.path.iterdir())
-            if self.config in there and all(file.name in claim for file in there):
-                for file in there:
-                    file.unlink()
+            there = {file.name for file in self.path.iterdir()}
+            if self.config.name in there and there <= claim | ({pairs.name} if split else set()):
+                shutil.rmtree(pairs, ignore_errors=True)
+                for name in there & claim:
+                    (self.path / name).unlink()
                 self.path.rmdir()
 
     @contextlib.contextmanager

@@ -41,6 +41,18 @@ def integer(name: str, value: Any) -> int:
     raise ValueError(f"{name} must be an integer, got {value!r}")
 
 
+def seed(name: str, value: Any) -> int:
+    """The seed of a generator: a whole number that NumPy's and PyTorch's take.
+
+    Raises:
+        ValueError: If it is none, or not one of 0 to 4,294,967,295.
+    """
+    plain = integer(name, value)
+    if not 0 <= plain < 2**32:
+        raise ValueError(f"{name} must be one of 0 to {2**32 - 1}, got {plain}")
+    return plain
+
+
 def number(name: str, value: Any) -> float:
     """A number as a ``float``, see :func:`integer`.
 
@@ -121,7 +133,7 @@ def plain(value: Any) -> Any:
     return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
-#: What is made of an argument that is annotated so.
+#: What is made of an argument that is annotated so; of whole numbers named ``seed`` what :func:`seed` makes of them.
 CONVERTERS: dict[str, Converter] = {
     "int": integer,
     "float": number,
@@ -151,7 +163,7 @@ def plain_numbers(constructor: Callable[P, Made]) -> Callable[P, Made]:
         ValueError: length must be an integer, got True
     """
     parameters = inspect.signature(constructor).parameters.values()
-    converters = {parameter.name: _converter(parameter.annotation) for parameter in parameters}
+    converters = {parameter.name: _converter(parameter.name, parameter.annotation) for parameter in parameters}
     by_place = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
     @functools.wraps(constructor)
@@ -174,15 +186,17 @@ def settle_numbers(settings: Any, *, kind: str = "") -> None:
         ValueError: If a field is nothing of the kind that it is annotated with.
     """
     for field in dataclasses.fields(settings):
-        value = _converter(field.type)(f"{kind} {field.name}".strip(), getattr(settings, field.name))
+        value = _converter(field.name, field.type)(f"{kind} {field.name}".strip(), getattr(settings, field.name))
         # The dataclass may be frozen, but not before it is made.
         object.__setattr__(settings, field.name, value)
 
 
-def _converter(annotation: Any) -> Converter:
-    """What to do with values that are annotated so; nothing where it says nothing of numbers."""
+def _converter(name: str, annotation: Any) -> Converter:
+    """What to do with values that are named and annotated so; nothing where it says nothing of numbers."""
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     convert = CONVERTERS.get(text.removesuffix(" | None"), _kept)
+    if convert is integer and name.rpartition("_")[2] == "seed":
+        convert = seed
     return functools.partial(_unless_none, convert) if text.endswith(" | None") else convert
 
 

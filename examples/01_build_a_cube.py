@@ -23,7 +23,8 @@ def main(picture: str = "cube.png") -> None:
     torch.manual_seed(0)
     lattice = Lattice((11, 15, 15), neighbourhood=6)
     cell = GMLPCell(lattice)
-    model = CellGraph(cell, in_features=225, surface_channels=1, num_steps=14, adapter="linear").eval()
+    model = CellGraph(cell, in_features=225, surface_channels=1, num_steps=14, adapter="linear", path="none")
+    model.eval()
     print(lattice, f"{lattice.num_nodes:,} cells, {lattice.num_edges:,} edges")
     for part, count in model.parameter_counts().items():
         print(f"{part:>10}: {count:>9,} parameters")

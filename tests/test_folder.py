@@ -166,6 +166,20 @@ def test_a_claim_is_given_back_with_its_lock(tmp_path: Path) -> None:
     assert not folder.path.exists()
 
 
+def test_a_split_goes_with_the_claim_where_nothing_else_was_begun(tmp_path: Path) -> None:
+    folder = RunFolder.claim(tmp_path / "run", "")
+    folder.pairs("test").parent.mkdir()
+    folder.pairs("test").write_text("{}")
+    folder.release()
+    assert folder.pairs("test").exists()
+    (folder.path / "notes").write_text("of the user's")
+    folder.release(split=True)
+    assert folder.pairs("test").exists()
+    (folder.path / "notes").unlink()
+    folder.release(split=True)
+    assert not folder.path.exists()
+
+
 @given(st.text(alphabet="ab1/\\\"'=,[]{}()$:#~ \té?*&;|<>!%", max_size=12))
 def test_a_printed_command_is_read_back_whatever_the_path(path: str) -> None:
     *verb, word, override = shlex.split(RunFolder.command("train", path, resume=path))

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from cellgraph.answering.generator import IGNORED, GenerativeDecoder
+from cellgraph.generators import own_generators
 from cellgraph.numbers import settle_numbers
 from cellgraph.training.checkpoint import AtomicCheckpointIO, read_checkpoint
 from cellgraph.training.trainer import quiet
@@ -37,7 +38,7 @@ class DecoderSettings:
         weight_decay: Its weight decay.
         noise: Norm of the noise on the unit embeddings, so that the decoder bears with embeddings that are near a true
             one only.
-        seed: Seed of the order; the noise comes from PyTorch's own generator.
+        seed: Seed of the order, of the noise and of what the decoder drops.
 
     Raises:
         ValueError: If a number is out of range.
@@ -86,7 +87,7 @@ def fit_decoder(
     settings = settings if settings is not None else DecoderSettings()
     console = console if console is not None else Console(stderr=True)
     checkpoints = folder / CHECKPOINTS
-    with quiet():
+    with quiet(), own_generators(cuda=True):
         trainer = lightning.Trainer(
             accelerator="auto",
             devices=1,
@@ -180,8 +181,14 @@ class _Fit(lightning.LightningModule):
 
     def train_dataloader(self) -> DataLoader:
         """A new order for every pass, the same after a break."""
-        order = torch.Generator().manual_seed(self.settings.seed + self.current_epoch)
-        return DataLoader(self.train_pairs, self.settings.batch_size, shuffle=True, generator=order)
+        generator = torch.Generator().manual_seed(self.settings.seed + self.current_epoch)
+        # Drawn once: a loader that shuffles does so anew whenever it is begun, which a break changes.
+        order = torch.randperm(len(self.train_pairs), generator=generator).tolist()
+        return DataLoader(self.train_pairs, self.settings.batch_size, sampler=order, generator=generator)
+
+    def on_train_epoch_start(self) -> None:
+        """Noise, and what is dropped, are those of the pass, also after a break."""
+        torch.manual_seed(self.settings.seed + self.current_epoch)
 
     def val_dataloader(self) -> DataLoader:
         """The validation answers in order."""

@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import io
 import os
+import select
 import shlex
 import sys
 
@@ -34,7 +35,16 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that lacks a sign is no reason to end in an error.
             stream.reconfigure(errors="backslashreplace")
-    verb, arguments = (sys.argv[1:2] or ["--help"])[0], sys.argv[2:]
+    try:
+        _run((sys.argv[1:2] or ["--help"])[0], sys.argv[2:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read it has seen enough; what is left is not to be written when the process ends either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _run(verb: str, arguments: list[str]) -> None:
     if verb in ("-h", "--help"):
         print(f"usage: cellgraph {{{','.join(VERBS)}}} ...\n\n{__doc__}\n")
         for name, told in VERBS.items():
@@ -60,6 +70,15 @@ def main() -> None:
         except Exception as error:
             from cellgraph.cli.errors import is_users, one_line, process
 
-            if not is_users(error):
+            if not is_users(error) or (isinstance(error, BrokenPipeError) and _nobody_reads()):
                 raise
             sys.exit(f"cellgraph {verb}{process()}: {one_line(error)}")
+
+
+def _nobody_reads() -> bool:
+    """Whether what is printed goes nowhere any more, as after ``| head``."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))

@@ -70,6 +70,13 @@ def main(arguments: Sequence[str]) -> None:
 def _parts(name: str, file: Path, overrides: Sequence[str]) -> tuple[Teacher, Any, Any]:
     """The teacher, the settings that it was made from where it was not saved, and how the file is read."""
     saved = Path(name) / STATE_FILE
+    for prefix, idle, why in (
+        ("teacher.", saved.is_file(), "a saved teacher has its own settings"),
+        ("data.source.", file.suffix.lower() == ".txt", "a text a line is read as it is"),
+        ("data.source.path=", True, "the file is named by itself"),
+    ):
+        if idle and (given := [text for text in overrides if text.lstrip("+~").startswith(prefix)]):
+            raise ValueError(f"{why}: leave out {', '.join(given)}")
     chosen = [] if saved.is_file() else [f"teacher={name}"]
     stray = [text for text in overrides if not text.lstrip("+~").startswith(("teacher.", "data.source."))]
     if stray:

@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cellgraph import processes
+from cellgraph.cli.errors import is_users
 from cellgraph.cli.own_parts import fit_parts
 from cellgraph.configuration import make_importable, own_parts, remember
 from cellgraph.folder import RunFolder
@@ -118,6 +119,10 @@ def _claimed(config: DictConfig) -> Iterator[tuple[Experiment, bool]]:
             if own_parts(plain):
                 remember(folder)
             yield experiment, False
+        except Exception as error:
+            # What was wrong with the settings is put right in the same folder.
+            folder.release(split=is_users(error))
+            raise
         finally:
             folder.release()
 

@@ -17,6 +17,8 @@ from cellgraph.cli.together import run_together, wanted
 from cellgraph.folder import RunFolder
 from cellgraph.interruption import Interrupted
 
+#: Hydra's settings that say where a run goes.
+FOLDERS = ("hydra.run.dir=", "hydra.sweep.dir=", "hydra.sweep.subdir=")
 #: Only automata choose from tasks.
 AUTOMATON = "kind=automaton"
 
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str], verb: str = "train") -> None:
     """Run the verb.
 
     Raises:
-        ValueError: If a sweep is asked to resume.
+        ValueError: If a sweep is asked to resume, or a run in another folder than its own.
     """
     many = [argument for argument in arguments if argument in ("-m", "--multirun")]
     together = "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
@@ -61,10 +63,15 @@ def main(arguments: Sequence[str], verb: str = "train") -> None:
             "processes=2"
         )
     runs = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
-    if runs and many:
+    elsewhere = [argument for argument in arguments if argument.lstrip("+").startswith(FOLDERS)]
+    if runs and elsewhere:
+        raise ValueError(f"a run goes on in its own folder, {runs[0]}: leave out {', '.join(elsewhere)}")
+    if runs and (many or of_file):
         commands = ", ".join(RunFolder.command("train", resume=run) for run in runs[0].split(","))
         raise ValueError(f"a sweep starts new runs; go on with each by itself: {commands}")
     check_choices(arguments)
+    if AUTOMATON in arguments and not any(a.lstrip("+").startswith(("task=", "experiment=")) for a in arguments):
+        raise ValueError("an automaton is trained for a task: give task=NAME or experiment=NAME")
     automaton = any(argument.lstrip("+").startswith(("task=", "task.")) for argument in arguments)
     kind = [] if runs or any(argument.startswith("kind=") for argument in arguments) or not automaton else [AUTOMATON]
     # Hydra reads its arguments from there. Overrides must follow each other, and `-m` may be among them.

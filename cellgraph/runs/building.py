@@ -16,7 +16,7 @@ from cellgraph.configuration import REGISTERED, TARGET, admit, arguments, locate
 from cellgraph.data import Split, split_pairs, train_on_more
 from cellgraph.folder import RunFolder
 from cellgraph.nn import Cell
-from cellgraph.numbers import integer
+from cellgraph.numbers import integer, seed
 from cellgraph.reading import UNFIT, first_line
 from cellgraph.retrieval import Objective, QuestionAnswering
 from cellgraph.runs.experiment import Experiment
@@ -58,7 +58,7 @@ def build_experiment(
         if not isinstance(node, Mapping):
             raise ValueError(f"{group} must be settings by name, got {node!r:.80}")
     check_processes(config.get("processes", 1))
-    (torch.manual_seed if cuda else torch.default_generator.manual_seed)(integer("seed", config["seed"]))
+    (torch.manual_seed if cuda else torch.default_generator.manual_seed)(seed("seed", config["seed"]))
     make = _automaton if is_automaton(config) else _question_answering
     return make(config, RunFolder(folder))
 
@@ -120,9 +120,8 @@ def make_split(data: Mapping[str, Any]) -> Split:
         ValueError: If it lacks something.
     """
     _require(data, *SPLIT, within="data.")
-    seed = integer("data.seed", data["seed"])
+    sizes = {"test": data["test"], "validation": data["validation"], "seed": seed("data.seed", data["seed"])}
     pairs, train = build(data["source"])(), data.get("train")
-    sizes = {"test": data["test"], "validation": data["validation"], "seed": seed}
     split = split_pairs(pairs, **sizes, train=train)
     if not data.get("more"):
         return split

@@ -72,6 +72,7 @@ def test_it_learns_to_say_what_each_embedding_stands_for(tmp_path: Path) -> None
 
 
 def test_an_interrupted_fit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And comes to what it would have come to."""
     settings = DecoderSettings(max_epochs=4, batch_size=3)
     calls = []
 
@@ -81,25 +82,27 @@ def test_an_interrupted_fit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             raise RuntimeError("the power went")
         return loss(self, embedding, tokens)
 
-    def fit() -> GenerativeDecoder:
+    def fit(folder: Path) -> GenerativeDecoder:
         torch.manual_seed(0)
         decoder = make()
         pairs = torch.eye(6), decoder.tokens(TEXTS)
-        return fit_decoder(decoder, pairs, pairs, folder=tmp_path, settings=settings)
+        return fit_decoder(decoder, pairs, pairs, folder=folder, settings=settings)
 
+    whole = fit(tmp_path / "whole").state_dict()
     loss = GenerativeDecoder.loss
     with monkeypatch.context() as patch:
         patch.setattr(GenerativeDecoder, "loss", interrupted)
         with pytest.raises(RuntimeError, match="the power went"):
-            fit()
+            fit(tmp_path)
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()
     assert not (tmp_path / "config.json").exists()
     counted = []
     with monkeypatch.context() as patch:
         patch.setattr(GenerativeDecoder, "loss", lambda *given: counted.append(1) or loss(*given))
-        fit()
+        again = fit(tmp_path).state_dict()
     assert 0 < len(counted) < 16  # four passes would be sixteen
     assert (tmp_path / "config.json").exists()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 @pytest.mark.parametrize(

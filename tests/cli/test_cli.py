@@ -224,6 +224,13 @@ def test_a_sweep_runs_by_every_plugin_and_makes_a_study(
         (["train", "data=file"], "a value is missing: give data.source.path=..."),
         (["train", "data=file", "data.source.path=no.jsonl"], "no.jsonl"),
         (["train", "resume=nowhere"], "cellgraph train: nowhere is no run folder of cellgraph: config.yaml is missing"),
+        (
+            ["train", "resume=run", "hydra.run.dir=other"],
+            "goes on in its own folder, run: leave out hydra.run.dir=other",
+        ),
+        (["train", "resume=run", "sweep=shapes"], "a sweep starts new runs; go on with each by itself: "),
+        (["train", "kind=automaton"], "an automaton is trained for a task: give task=NAME or experiment=NAME"),
+        (["train", "seed=-1"], "seed must be one of 0 to 4294967295, got -1"),
         (["train", "training.lr=abc"], "training setting lr must be a number, got 'abc'"),
         (["train", "control_trials.mlp.width=[3]"], "under mlp hidden, layers, dropout, or under obj"),
         (["train", "cell.heads=7"], "heads divide hidden, got 64, 128, 7"),
@@ -238,6 +245,27 @@ def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], message: st
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, done.stderr
     assert message in lines[0]
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and "cache" not in path.parts]
+    assert not left, "nothing is left behind but what is kept for any run"
+
+
+def test_a_mistake_that_shows_after_the_split_is_put_right_in_the_same_folder(tmp_path: Path, pairs: Path) -> None:
+    given = ["train", *FAST, f"data.source.path={pairs}", "hydra.run.dir=run"]
+    wrong = run_inside(tmp_path, *given, "teacher.width=5000")
+    assert wrong.returncode != 0
+    assert "5000" in wrong.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_printed_for_no_reader_ends_quietly() -> None:
+    """As after ``| head``."""
+    for arguments in (["--help"], ["info"]):
+        with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.close()
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+        assert process.returncode == 1
 
 
 def test_bad_data_files_are_one_line(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ OPEN = {
 }
 
 
+#: What sweeps are for that are not for any run.
+STARTS = {"automata": "flower", "data": "medquad_lsa", "shapes": "medquad_lsa", "steps": "medquad_lsa"}
 AUTOMATA_ONLY = (("training", "automaton"), ("cell", "nca"), ("kind", "automaton"))
 
 
@@ -101,17 +103,23 @@ def test_every_choice_composes_and_names_what_there_is(group: str, name: str) ->
 
 @pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "sweep"])
 def test_every_sweep_sets_what_there_is(name: str) -> None:
-    start = ["experiment=flower"] if name == "automata" else []
+    start = [f"experiment={STARTS[name]}"] if name in STARTS else []
     with initialize_config_module("cellgraph.conf", version_base="1.3"):
         params = compose("train", [*start, f"sweep={name}"], return_hydra_config=True).hydra.sweeper.params
         swept = OverridesParser.create().parse_overrides([f"{key}={values}" for key, values in params.items()])
         last = [f"{one.key_or_group}={list(one.sweep_string_iterator())[-1]}" for one in swept]
         compose("train", [*start, f"sweep={name}", *last])
+        # Networks are made of every value.
+        for one in swept if name in ("ablations", "shapes", "steps") else ():
+            for value in one.sweep_string_iterator() if one.key_or_group != "seed" else ():
+                config = compose("train", [*start, f"sweep={name}", f"{one.key_or_group}={value}"])
+                assert build(plain(config.model))(in_features=8).num_steps[1] == config.model.num_steps
 
 
 @pytest.mark.parametrize("lattice", sorted(name for group, name in CHOICES if group == "lattice"))
 def test_every_lattice_makes_a_network_that_carries_the_surface(lattice: str) -> None:
-    config = composed(f"lattice={lattice}")
+    # Beside a path new cells add nothing, and by themselves they carry a signal where their own part is zero.
+    config = composed(f"lattice={lattice}", "model.path=none", "cell.gate_std=0", "cell.out_std=0")
     model: CellGraph = build(plain(config.model))(in_features=16).eval()
     assert isinstance(model.lattice, Lattice)
     question = torch.randn(1, 16)

@@ -41,6 +41,7 @@ def here(tmp_path: Path) -> Path:
     rows = [{"question": f"What is number {n}?", "answer": f"It is {n} {'of them ' * (n % 9)}"} for n in range(COUNT)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "slow.py").write_text(TEACHER)
+    (tmp_path / "teacher.json").write_text("{}")
     return tmp_path
 
 
@@ -128,6 +129,9 @@ def test_what_code_of_one_s_own_has_learned_is_not_for_it_after_a_change(
         (("pairs.jsonl", "--teacher", "lsa", "seed=3"), "expected settings of teacher. or data.source., got seed=3"),
         (("pairs.jsonl", "--teacher", "lsa", "--shard-rows", "0"), "--shard-rows must be at least 1, got 0"),
         (("pairs.jsonl", "--teacher", "lsa", "data.source.question=q"), "no column 'q' for the question"),
+        (("pairs.jsonl", "data.source.path=other.jsonl"), "named by itself: leave out data.source.path=other.jsonl"),
+        (("lines.txt", "data.source.limit=1"), "a text a line is read as it is: leave out data.source.limit=1"),
+        (("pairs.jsonl", "--teacher", ".", "teacher.width=3"), "has its own settings: leave out teacher.width=3"),
         (("pairs.jsonl", "--teacher", "distilbert"), "'distilbert-base-uncased' cannot be had"),
         (("pairs.jsonl", "--teacher", "llama3", "teacher.quantization=4bit"), "needs a CUDA GPU"),
         (("pairs.jsonl", "--teacher", "lsa", "--out", "pairs.jsonl"), "pairs.jsonl"),

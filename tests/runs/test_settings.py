@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,9 @@ def check_every_number(config: DictConfig, folder: Path, *, but: tuple[str, ...]
     for key, value in numbers(OmegaConf.to_container(config, resolve=False)):
         if key.startswith(("hydra.", *but)) or key.endswith("_partial_"):
             continue
-        for wrong in wrong_kinds(value):
+        seeds = re.search(r"(^|[._])seed$", key) is not None
+        out_of_range = [-1, 2**32, 10**25] if seeds else []
+        for wrong in wrong_kinds(value) + out_of_range:
             told = said(put(config, key, wrong), folder)
             assert key.split(".")[-1] in told, f"{key}={wrong}: {told or 'taken'}"
 
