@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from cellgraph.generators import own_generators
 from cellgraph.graph import Graph
 from cellgraph.nn import Cell
 from cellgraph.numbers import plain_numbers
@@ -47,13 +49,14 @@ class Neighbourhoods:
         graph: The graph, whose edges are in memory.
         hops: How far a neighbourhood reaches.
         batch_size: Seeds in each.
-        seeds: The cells that are seeds, in their order, ``[num_seeds]``; all by default. Seeds that are near one
-            another share what they hear: the parts of a partition, one after the other, cost least.
+        seeds: The cells that are seeds, their numbers in their order, ``[num_seeds]``, or a mask, ``[num_nodes]``; all
+            by default. Seeds that are near one another share what they hear: the parts of a partition, one after the
+            other, cost least.
         sampler: ``"search"``: PyTorch Geometric's ``k_hop_subgraph``, which looks at all edges for each hop;
             ``"loader"``: its ``NeighborLoader``, which needs pyg-lib or torch-sparse.
 
     Raises:
-        ValueError: If a number is out of range, or a name unknown or not installed.
+        ValueError: If a number or a seed is out of range, or a name unknown or not installed.
 
     Example:
         >>> from cellgraph import Lattice
@@ -73,7 +76,7 @@ class Neighbourhoods:
         if sampler == "loader" and not (find_spec("pyg_lib") or find_spec("torch_sparse")):
             raise ValueError("sampler='loader' needs pyg-lib or torch-sparse, and neither is installed: use 'search'")
         self.graph, self.hops, self.batch_size = graph, hops, batch_size
-        self.seeds = torch.arange(graph.num_nodes) if seeds is None else seeds
+        self.seeds = torch.arange(graph.num_nodes) if seeds is None else _numbers(seeds, graph.num_nodes)
         self.sampler = sampler
 
     def __len__(self) -> int:
@@ -140,8 +143,19 @@ def rollout_near(
 
     Raises:
         ValueError: If cells update at random and there are no masks, or in sequence, or hear all others, a weight
-            belongs to a cell or a layer, or the neighbourhood does not reach as far as the seeds hear.
+            belongs to a cell or a layer, something about the cell needs a lattice, as filters do, the neighbourhood
+            does not reach as far as the seeds hear, or something is of another size than the whole graph.
     """
+    nodes = cell.lattice.num_nodes
+    for name, given, wanted in (
+        ("x", x, (None, nodes, cell.channels)),
+        ("context", context, (None, (1, nodes), None)),
+        ("masks", masks, (num_steps, x.size(0), nodes, 1)),
+    ):
+        if given is not None and not _fits(given, wanted):
+            raise ValueError(f"{name} must be of all {nodes} cells of the whole graph, got {list(given.shape)}")
+    if num_steps < 0:
+        raise ValueError(f"num_steps must not be negative, got {num_steps}")
     if cell.order != "synchronous" or cell.hears_all:
         raise ValueError(
             "cells that update in sequence, or perceive maxima of all, hear the whole graph in a step: "
@@ -155,16 +169,41 @@ def rollout_near(
     heard = num_steps * (2 if cell.alive_channel is not None else 1)
     if heard > near.hops:
         raise ValueError(f"in {num_steps} steps a cell hears {heard} hops far, the neighbourhood has {near.hops}")
-    there = cell.on(near.graph).to(cell.device, cell.dtype).train(cell.training)
+    try:
+        with own_generators():
+            there = cell.on(near.graph)
+    except ValueError as error:
+        raise ValueError(
+            f"the cell must be one that a neighbourhood, a graph and no lattice, can have: {error}"
+        ) from error
+    there = there.to(cell.device, cell.dtype).train(cell.training)
     weights = _weights(cell, there, near.nodes)
     own = near.nodes.to(x.device)
     x = x.index_select(1, own).to(cell.device)
-    if context is not None and context.size(1) > 1:
-        context = context.index_select(1, near.nodes.to(context.device)).to(cell.device)
+    if context is not None:
+        context = context if context.size(1) == 1 else context.index_select(1, near.nodes.to(context.device))
+        context = context.to(cell.device)
     for step in range(num_steps):
         mask = None if masks is None else masks[step].index_select(1, near.nodes.to(masks.device)).to(x.device)
         x = functional_call(there, weights, (x, mask, context))
     return x.index_select(1, near.seeds.to(x.device))
+
+
+def _numbers(seeds: Tensor, num_nodes: int) -> Tensor:
+    """The numbers of seeds, which may be given as a mask."""
+    if seeds.dtype == torch.bool and seeds.shape == (num_nodes,):
+        return seeds.nonzero().squeeze(1)
+    if seeds.dim() != 1 or seeds.dtype == torch.bool or not bool(((seeds >= 0) & (seeds < num_nodes)).all()):
+        raise ValueError(f"seeds must be numbers of {num_nodes} cells, or a mask of them, got {seeds}")
+    return seeds
+
+
+def _fits(given: Tensor, wanted: tuple[Any, ...]) -> bool:
+    """Whether a tensor has these sizes, any where there is none, one of several where there are."""
+    return given.dim() == len(wanted) and all(
+        sizes is None or size in (sizes if isinstance(sizes, tuple) else (sizes,))
+        for size, sizes in zip(given.shape, wanted, strict=True)
+    )
 
 
 def _weights(cell: Cell, there: Cell, nodes: Tensor) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,7 @@ def test_states_and_gradients_of_the_seeds_are_those_of_the_whole(kind: str, sam
     assert len(batches) == len(sizes) == 5
     for name, gradient in expected.items():
         torch.testing.assert_close(cell.get_parameter(name).grad, gradient, rtol=1e-11, atol=1e-11, msg=name)
-    # One hop less, and the rim is heard.
-    short = next(iter(Neighbourhoods(graph, hops - 1, batch_size=13, seeds=order, sampler=sampler)))
-    assert short.graph.num_nodes < sizes[0] <= NODES
+    assert max(sizes) <= NODES
 
 
 def test_seeds_of_a_long_lattice_hear_a_part_of_it_and_states_may_lie_in_a_file(tmp_path: Path) -> None:
@@ -113,6 +112,12 @@ def test_seeds_of_a_long_lattice_hear_a_part_of_it_and_states_may_lie_in_a_file(
         ),
         (lambda g: GMLPCell(g, 4, hidden=4, heads=2), 1, "hears 2 hops far, the neighbourhood has 1"),
         (lambda g: GMLPCell(g, 4, hidden=4, heads=2, sharing="cell"), 2, "all cells must have the same weights"),
+        (lambda g: NCACell(Lattice((NODES,)), 4), 2, "a graph and no lattice, can have: the filters need a lattice"),
+        (
+            lambda g: NCACell(Lattice((NODES,)), 4, perception="stencil", backend="conv"),
+            2,
+            "a graph and no lattice, can have: backend 'conv' needs a Lattice",
+        ),
     ],
 )
 def test_what_would_not_be_exact_is_refused(make: Any, hops: int, message: str) -> None:
@@ -120,6 +125,50 @@ def test_what_would_not_be_exact_is_refused(make: Any, hops: int, message: str) 
     near = next(iter(Neighbourhoods(graph, hops, batch_size=4, sampler="search")))
     with pytest.raises(ValueError, match=message):
         rollout_near(make(graph), near, torch.zeros(1, NODES, 4), num_steps=2)
+
+
+def test_seeds_may_be_a_mask() -> None:
+    graph, mask = ring(), torch.arange(NODES) % 7 == 3
+    found = [
+        torch.cat([near.nodes[near.seeds] for near in Neighbourhoods(graph, 2, batch_size=4, seeds=seeds)])
+        for seeds in (mask, mask.nonzero().squeeze(1))
+    ]
+    assert torch.equal(found[0], found[1])
+    assert found[0].tolist() == list(range(3, NODES, 7))
+    for seeds in (mask[:-1], torch.tensor([NODES]), torch.tensor([-1]), torch.zeros(1, 2, dtype=torch.long)):
+        with pytest.raises(ValueError, match=f"seeds must be numbers of {NODES} cells, or a mask of them"):
+            Neighbourhoods(graph, 2, batch_size=4, seeds=seeds)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"x": torch.zeros(1, NODES + 1, 4)}, "x must be of all 60 cells of the whole graph, got [1, 61, 4]"),
+        ({"x": torch.zeros(1, NODES, 3)}, "x must be"),
+        ({"context": torch.zeros(1, 7, 2)}, "context must be of all 60 cells of the whole graph, got [1, 7, 2]"),
+        ({"masks": torch.ones(1, 1, NODES, 1)}, "masks must be of all 60 cells of the whole graph, got [1, 1, 60, 1]"),
+        ({"num_steps": -1}, "num_steps must not be negative, got -1"),
+    ],
+)
+def test_what_is_of_another_size_than_the_whole_is_refused(options: dict[str, Any], message: str) -> None:
+    graph = ring()
+    near = next(iter(Neighbourhoods(graph, 2, batch_size=4)))
+    given = {"x": torch.zeros(1, NODES, 4), "num_steps": 2, "context": torch.zeros(1, 1, 2), **options}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        rollout_near(made("gmlp", graph), near, given.pop("x"), **given)
+
+
+def test_one_hop_less_and_the_rim_is_heard() -> None:
+    """What a neighbourhood lacks at its rim comes one hop nearer at each step, and no nearer than that."""
+    graph = ring()
+    x, context = torch.randn(1, NODES, 4, dtype=torch.float64), torch.zeros(1, 1, 2, dtype=torch.float64)
+    near = next(iter(Neighbourhoods(graph, STEPS, batch_size=2)))
+    cell = made("gmlp", graph)
+    whole = rollout(cell, x, num_steps=STEPS + 1, context=context).x[:, near.nodes[near.seeds]]
+    found, inside = x.index_select(1, near.nodes), cell.on(near.graph)
+    inside.position.data = cell.position.data[near.nodes]
+    found = rollout(inside, found, num_steps=STEPS + 1, context=context).x[:, near.seeds]
+    assert not torch.allclose(found, whole, atol=1e-6), "a step more is beyond it"
 
 
 def test_options_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
