@@ -122,6 +122,26 @@ def span(name: str, value: Any) -> tuple[int, int]:
     return least, most
 
 
+def at_least(least: float, **values: float) -> None:
+    """Refuse numbers that are less.
+
+    Args:
+        least: What each must be at least.
+        values: Numbers by name.
+
+    Raises:
+        ValueError: If one of them is less.
+
+    Example:
+        >>> at_least(1, width=3, depth=0)
+        Traceback (most recent call last):
+        ValueError: depth must be at least 1, got 0
+    """
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
 def has_axis(value: Any) -> bool:
     """Whether it is a sequence, or an array or tensor with an axis, and so no single number."""
     axes: Any = getattr(value, "ndim", 0)

@@ -268,7 +268,7 @@ def test_automata_train_in_double(make, tmp_path):
     settings = AutomatonSettings(
         max_steps=2,
         batch_size=2,
-        num_steps=2,
+        num_steps=1 if isinstance(task, Life) else 2,
         accelerator="cpu",
         precision="64-true",
         noise=0.1,

@@ -16,7 +16,8 @@ def save_picture(picture: Tensor, path: str | Path, *, scale: int = 8) -> Path:
     """Save an image as a PNG.
 
     Args:
-        picture: Colours from 0 to 1, ``[height, width, 3]``, or greys, ``[height, width]``; what is beyond is cut off.
+        picture: Colours from 0 to 1, ``[height, width, 3]``, or greys, ``[height, width]``; what is beyond is cut off,
+            and what is no number is drawn as 0, which is black.
         path: The file.
         scale: Pixels a cell.
     """
@@ -30,7 +31,8 @@ def save_animation(frames: Tensor, path: str | Path, *, scale: int = 8, seconds:
     """Save images as a GIF that repeats.
 
     Args:
-        frames: Colours from 0 to 1, ``[num_frames, height, width, 3]``, or greys, ``[num_frames, height, width]``.
+        frames: Colours from 0 to 1, ``[num_frames, height, width, 3]``, or greys, ``[num_frames, height, width]``; see
+            :func:`save_picture`.
         path: The file.
         scale: Pixels a cell.
         seconds: Time a frame; the last stays for a second.
@@ -49,5 +51,5 @@ def save_animation(frames: Tensor, path: str | Path, *, scale: int = 8, seconds:
 
 
 def _image(picture: Tensor, scale: int) -> Image.Image:
-    values = (picture.detach().cpu().float().clamp(0, 1) * 255).round().numpy().astype(np.uint8)
+    values = (picture.detach().cpu().float().nan_to_num(nan=0.0).clamp(0, 1) * 255).round().numpy().astype(np.uint8)
     return Image.fromarray(values.repeat(scale, axis=0).repeat(scale, axis=1))

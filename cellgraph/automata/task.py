@@ -164,8 +164,10 @@ class Task(nn.Module, BaseTask):
             cell: The cell, in evaluation mode.
             num_steps: Steps of the rollouts.
         """
-        batch = self.sample(16, torch.Generator().manual_seed(0)).to(cell.device)
-        return {"loss": float(self.loss(self.run(cell, batch, num_steps=num_steps).x, batch).mean())}
+        generator = torch.Generator().manual_seed(0)
+        batch = self.sample(16, generator).to(cell.device)
+        x = self.run(cell, batch, num_steps=num_steps, generator=generator).x
+        return {"loss": float(self.loss(x, batch).mean())}
 
     def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
         """Figures on held-out data, once after training; here there are none.

@@ -19,6 +19,15 @@ def test_a_picture_has_its_pixels(tmp_path):
     np.testing.assert_array_equal(found[2::5, 2::5], expected)
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_number_is_black_and_what_is_beyond_is_cut_off(tmp_path):
+    greys = torch.tensor([[float("nan"), float("inf")], [-float("inf"), 1.0]])
+    with Image.open(save_picture(greys, tmp_path / "x.png", scale=1)) as image:
+        assert np.asarray(image).tolist() == [[0, 255], [0, 255]]
+    with Image.open(save_animation(greys[None], tmp_path / "x.gif", scale=1)) as image:
+        assert np.asarray(image.convert("L")).tolist() == [[0, 255], [0, 255]]
+
+
 def test_an_animation_has_its_frames(tmp_path):
     frames = torch.stack([torch.full((2, 3), level) for level in (0.0, 0.5, 1.0)])
     with Image.open(save_animation(frames, tmp_path / "x.gif", scale=2, seconds=0.1)) as image:

@@ -14,7 +14,7 @@ from cellgraph.automata.task import Batch, Task
 from cellgraph.automata.tasks.shapes import flower, tree
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
-from cellgraph.numbers import plain_numbers
+from cellgraph.numbers import at_least, plain_numbers
 
 SHAPES: dict[str, Callable[[int], Tensor]] = {"flower": flower, "tree": tree}
 
@@ -41,11 +41,11 @@ class Growing(Task):
         size: Cells along each axis.
         channels: Channels of the state; the fourth is the opacity.
         neighbourhood: The lattice's.
-        damages: Damages that regrowth is measured on.
-        long_run: Steps after which the shape must still stand.
+        damages: Damages that regrowth is measured on; at 0 it is not.
+        long_run: Steps after which the shape must still stand; at 0 it is not looked at.
 
     Raises:
-        ValueError: If the shape is unknown or the visible channels are not there.
+        ValueError: If the shape is unknown, the visible channels are not there or another number is out of range.
 
     Example:
         >>> task = Growing("flower", size=12, channels=8)
@@ -74,6 +74,8 @@ class Growing(Task):
             raise ValueError(f"shape must be one of {sorted(SHAPES)}, got {shape!r}")
         if channels <= VISIBLE:
             raise ValueError(f"channels must be more than the {VISIBLE} visible ones, got {channels}")
+        at_least(1, size=size)
+        at_least(0, damages=damages, long_run=long_run)
         target = SHAPES[shape](size)
         super().__init__(Lattice(target.shape[:-1], neighbourhood))
         self.shape, self.channels, self.damages, self.long_run = shape, channels, damages, long_run
@@ -115,26 +117,31 @@ class Growing(Task):
 
         Growing and regrowing take four times ``num_steps`` each, so that what is measured is where the automaton
         settles, not a moment of its training. ``regrowth`` is of the means over all damages, ``regrowth_worst`` of the
-        worst one.
+        worst one. Where a damage leaves no less than there was, as it does of what has gone far astray, there is
+        nothing to grow back, and they are NaN.
         """
-        device = cell.device
         generator = torch.Generator().manual_seed(2**31)
-        batch = self.sample(self.damages, generator).to(device)
+        figures = self._regrowth(cell, num_steps, generator) if self.damages else {}
+        if self.long_run:
+            seed = self.sample(1, generator).to(cell.device)
+            late = self.run(cell, seed, num_steps=self.long_run, generator=generator).x
+            figures[f"intactness_{self.long_run}"] = float(self.intactness(late))
+            figures[f"greatest_{self.long_run}"] = float(late.abs().max())
+        return figures
+
+    def _regrowth(self, cell: Cell, num_steps: int, generator: torch.Generator) -> dict[str, float]:
+        batch = self.sample(self.damages, generator).to(cell.device)
         grown = self.run(cell, batch, num_steps=4 * num_steps, generator=generator).x
         hurt = self.damage(replace(batch, x=grown), generator)
         regrown = self.run(cell, hurt, num_steps=4 * num_steps, generator=generator).x
         before, damaged, final = (self.intactness(x) for x in (grown, hurt.x, regrown))
-        single = (final - damaged) / (before - damaged)
-        seed = self.sample(1, generator).to(device)
-        late = self.run(cell, seed, num_steps=self.long_run, generator=generator).x
         return {
             "before": float(before.mean()),
             "damaged": float(damaged.mean()),
             "final": float(final.mean()),
-            "regrowth": float((final - damaged).mean() / (before - damaged).mean()),
-            "regrowth_worst": float(single.min()),
-            f"intactness_{self.long_run}": float(self.intactness(late)),
-            f"greatest_{self.long_run}": float(late.abs().max()),
+            "regrowth": float(_share((final - damaged).mean(), (before - damaged).mean())),
+            # The least of several of which one is NaN is NaN.
+            "regrowth_worst": float(_share(final - damaged, before - damaged).min()),
         }
 
     @torch.no_grad()
@@ -169,3 +176,8 @@ class Growing(Task):
             image = image + clear * layer[..., :3] * (1 - 0.5 * depth / len(grid))
             clear = clear * (1 - layer[..., 3:])
         return image + clear
+
+
+def _share(regrown: Tensor, lost: Tensor) -> Tensor:
+    """What share of what was lost has regrown; NaN where nothing was lost."""
+    return torch.where(lost > 0, regrown / lost, torch.nan)

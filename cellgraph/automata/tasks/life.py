@@ -65,7 +65,7 @@ class Life(RuleTask):
         channels, size, horizon, signed, worst: See :class:`RuleTask`.
 
     Raises:
-        ValueError: If the shape is too small.
+        ValueError: If the shape is too small, or a number out of range.
 
     Example:
         >>> task = Life((17, 17))
@@ -123,8 +123,9 @@ class Life(RuleTask):
             "gliders": [self.board(GLIDER, at=place) for place in places],
         }
         figures = super().evaluate(cell, num_steps=num_steps)
+        generator = torch.Generator().manual_seed(2**31)
         for name, boards in groups.items():
-            wrong = self.wrong_cells(cell, torch.cat(boards), num_steps=self.horizon)
+            wrong = self.wrong_cells(cell, torch.cat(boards), num_steps=self.horizon, generator=generator)
             figures[name] = float((wrong == 0).all(0).float().mean())
         return figures
 

@@ -12,7 +12,7 @@ from cellgraph.automata.animation import save_picture
 from cellgraph.automata.task import Batch, Task
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
-from cellgraph.numbers import plain_numbers
+from cellgraph.numbers import at_least, plain_numbers
 
 
 class Majority(Task):
@@ -24,12 +24,12 @@ class Majority(Task):
     .. math:: \ell(x) = \frac{1}{N} \sum_i (x_{i,1} - t)^2, \qquad t = \mathrm{sign} \sum_i x^0_{i,0}
 
     Args:
-        width: Cells of the ring, an odd number.
+        width: Cells of the ring, an odd number, at least 3.
         channels: Channels of the state.
-        size: Held-out samples.
+        size: Held-out samples, at least 1.
 
     Raises:
-        ValueError: If the width is even or there are fewer than two channels.
+        ValueError: If the width is even, there are fewer than two channels or another number is out of range.
 
     Example:
         >>> task = Majority(5)
@@ -42,6 +42,8 @@ class Majority(Task):
     def __init__(self, width: int = 31, *, channels: int = 16, size: int = 500) -> None:
         if width % 2 == 0 or channels < 2:
             raise ValueError(f"width must be odd and channels at least 2, got {width} and {channels}")
+        at_least(3, width=width)
+        at_least(1, size=size)
         super().__init__(Lattice((width,), boundary="periodic"))
         self.channels, self.size = channels, size
 
@@ -69,8 +71,8 @@ class Majority(Task):
         generator = torch.Generator().manual_seed(2**31)
         batch = self._batch(torch.rand(self.size, self.lattice.num_nodes, generator=generator) < 0.5)
         batch = batch.to(cell.device)
-        x = self.run(cell, batch, num_steps=num_steps).x
-        later = self.run(cell, replace(batch, x=x), num_steps=num_steps).x
+        x = self.run(cell, batch, num_steps=num_steps, generator=generator).x
+        later = self.run(cell, replace(batch, x=x), num_steps=num_steps, generator=generator).x
         return {
             "accuracy": float(self._right(x, batch).all(1).float().mean()),
             "cell_accuracy": float(self._right(x, batch).float().mean()),
@@ -80,9 +82,9 @@ class Majority(Task):
     @torch.no_grad()
     def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
         """A picture ``majority.png``: time downwards, the second channel of four fresh samples side by side."""
-        batch = self._batch(torch.rand(4, self.lattice.num_nodes, generator=torch.Generator().manual_seed(1)) < 0.5)
-        batch = batch.to(cell.device)
-        states = self.run(cell, batch, num_steps=num_steps, trajectory=True).trajectory
+        generator = torch.Generator().manual_seed(1)
+        batch = self._batch(torch.rand(4, self.lattice.num_nodes, generator=generator) < 0.5).to(cell.device)
+        states = self.run(cell, batch, num_steps=num_steps, trajectory=True, generator=generator).trajectory
         assert states is not None
         grey = torch.cat([states[:1, ..., 0], states[..., 1]]) / 2 + 0.5
         gap = grey.new_full((len(grey), 4, 1), 0.5)

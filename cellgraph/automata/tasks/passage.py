@@ -15,7 +15,7 @@ from cellgraph.automata.task import Batch, Task
 from cellgraph.automata.tasks.digit_images import SIDE, DigitImages, digit_images
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
-from cellgraph.numbers import plain_numbers
+from cellgraph.numbers import at_least, plain_numbers
 
 
 class Passage(Task):
@@ -32,12 +32,13 @@ class Passage(Task):
     Args:
         depth: Layers, an odd number.
         hole: Width of the hole, in cells.
-        channels: Channels of the state.
-        substrate: Numbers that each cell is told.
+        channels: Channels of the state, at least 1.
+        substrate: Numbers that each cell is told beside its pixel; at 0 none.
         neighbourhood: The lattice's.
 
     Raises:
-        ValueError: If the depth is even or less than three, or the hole not smaller than the face.
+        ValueError: If the depth is even or less than three, the hole not smaller than the face or another number out
+            of range.
 
     Example:
         >>> task = Passage(5, hole=2)
@@ -53,6 +54,8 @@ class Passage(Task):
     ) -> None:
         if depth < 3 or depth % 2 == 0 or not 0 < hole < SIDE:
             raise ValueError(f"depth must be odd and at least 3 and hole in 1 to {SIDE - 1}, got {depth} and {hole}")
+        at_least(1, channels=channels)
+        at_least(0, substrate=substrate)
         mask = np.ones((depth, SIDE, SIDE), dtype=bool)
         start = (SIDE - hole) // 2
         mask[depth // 2] = False
@@ -79,7 +82,8 @@ class Passage(Task):
     def validate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
         """The loss on the images to choose settings by."""
         batch = self._batch(self.choosing_images).to(cell.device)
-        return {"loss": float(self.loss(self.run(cell, batch, num_steps=num_steps).x, batch).mean())}
+        x = self.run(cell, batch, num_steps=num_steps, generator=torch.Generator().manual_seed(2**31 + 1)).x
+        return {"loss": float(self.loss(x, batch).mean())}
 
     @torch.no_grad()
     def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
@@ -90,9 +94,8 @@ class Passage(Task):
         ``digit_accuracy`` is a logistic regression's, trained on the images themselves, on what arrives, beside the
         images' own.
         """
-        batch = self._batch(self.held_out)
-        device = cell.device
-        seen = self._seen(self.run(cell, batch.to(device), num_steps=num_steps).x).cpu()
+        batch, generator = self._batch(self.held_out).to(cell.device), torch.Generator().manual_seed(2**31)
+        seen = self._seen(self.run(cell, batch, num_steps=num_steps, generator=generator).x).cpu()
         images, mean = self.held_out.pixels, self.training_images.pixels.mean(0)
         variance = (images - mean).square().mean()
         judge = LogisticRegression(max_iter=1000)
@@ -118,8 +121,8 @@ class Passage(Task):
         the first channel; ``passage.png``: ten held-out digits above what has arrived of them."""
         firsts = torch.stack([(self.held_out.labels == digit).nonzero()[0, 0] for digit in range(10)])
         images = self.held_out.select(firsts)
-        batch = self._batch(images).to(cell.device)
-        states = self.run(cell, batch, num_steps=num_steps, trajectory=True).trajectory
+        batch, generator = self._batch(images).to(cell.device), torch.Generator().manual_seed(1)
+        states = self.run(cell, batch, num_steps=num_steps, trajectory=True, generator=generator).trajectory
         assert states is not None
         arrived = torch.stack([images.pixels, self._seen(states[-1]).cpu()])
         rows = arrived.unflatten(2, (SIDE, SIDE)).permute(0, 2, 1, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 
 from cellgraph.automata.animation import save_animation
+from cellgraph.automata.automaton import Automaton
+from cellgraph.automata.settings import AutomatonSettings
 from cellgraph.automata.task import Batch, Task
 from cellgraph.nn import Cell
-from cellgraph.numbers import plain_numbers
+from cellgraph.numbers import at_least, plain_numbers
 
 if TYPE_CHECKING:
     from typing_extensions import TypedDict
@@ -39,17 +42,19 @@ class RuleTask(Task):
     with :math:`s` the first channel, or half of it and 1/2 where cells are -1 or 1. The error of the worst cell, of a
     weight :math:`w`, makes what is rare and difficult count.
 
+    The target is the rule's after one step, so training takes one step, from states that are new each time.
+
     Args:
         lattice: Where the cells are.
-        channels: Channels of the state.
-        size: Unseen states that the cell is judged on.
-        horizon: Steps that it is then left to run by itself.
+        channels: Channels of the state, at least 1.
+        size: Unseen states that the cell is judged on, at least 1.
+        horizon: Steps that it is then left to run by itself, at least 1.
         signed: Whether a dead cell is -1 and not 0. Means of neighbours are then about zero, and a threshold between
             two shares that are near each other is learned sooner.
         worst: The weight :math:`w` of a state's worst cell.
 
     Raises:
-        ValueError: If the weight is negative.
+        ValueError: If a number is out of range.
     """
 
     @plain_numbers
@@ -64,10 +69,30 @@ class RuleTask(Task):
         worst: float = 0.0,
     ) -> None:
         super().__init__(lattice)
-        if worst < 0:
-            raise ValueError(f"worst must not be negative, got {worst}")
+        at_least(1, channels=channels, size=size, horizon=horizon)
+        if not 0 <= worst < math.inf:
+            raise ValueError(f"worst must be 0 or more and finite, got {worst}")
         self.channels, self.size, self.horizon, self.signed, self.worst = channels, size, horizon, signed, worst
         self.dead = -1.0 if signed else 0.0
+
+    def check(self, make: Automaton, settings: AutomatonSettings) -> None:
+        """Refuse, with what every task refuses, what would train on other states than one step before the target.
+
+        Raises:
+            ValueError: If rollouts take more than one step, at the start or later, or the pool keeps whole samples.
+        """
+        super().check(make, settings)
+        told = f"{type(self).__name__} learns a rule, and a rule is one step"
+        if settings.steps != (1, 1):
+            least, most = settings.steps
+            raise ValueError(f"{told}: expected training.num_steps=1, got {most if least == most else [least, most]}")
+        if self.curriculum is not None and self.curriculum.start not in (None, (1, 1)):
+            raise ValueError(f"{told}: expected no curriculum on steps, got one from {self.curriculum.start}")
+        if self.pool is not None and not self.pool.memory_channels:
+            raise ValueError(
+                f"{told}: expected no pool, or one of the cell's memory alone, got one that keeps whole samples, which "
+                "would go on with the targets of where they started"
+            )
 
     @abstractmethod
     def rule(self, alive: Tensor) -> Tensor:
@@ -103,7 +128,15 @@ class RuleTask(Task):
         return (x[..., 0] - self.dead) / (1.0 - self.dead)
 
     @torch.no_grad()
-    def wrong_cells(self, cell: Cell, alive: Tensor, *, num_steps: int, rounded: bool = False) -> Tensor:
+    def wrong_cells(
+        self,
+        cell: Cell,
+        alive: Tensor,
+        *,
+        num_steps: int,
+        rounded: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """Number of cells that differ from the rule's after each of several steps.
 
         Args:
@@ -111,6 +144,7 @@ class RuleTask(Task):
             alive: Where to start.
             num_steps: Steps.
             rounded: Whether states are set to 0 or 1 after each step; otherwise the cell runs freely.
+            generator: Source of the random update masks.
 
         Shapes:
             - **alive:** ``[size, num_nodes]``, boolean
@@ -119,7 +153,7 @@ class RuleTask(Task):
         x = self.states(alive).to(cell.device)
         wrong = []
         for _ in range(num_steps):
-            alive, x = self.rule(alive), self.run(cell, Batch(x), num_steps=1).x
+            alive, x = self.rule(alive), self.run(cell, Batch(x), num_steps=1, generator=generator).x
             found = self.read(x)
             wrong.append((found != alive).sum(1))
             x = self.states(found).to(x.device) if rounded else x
@@ -129,12 +163,19 @@ class RuleTask(Task):
     def validate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
         """Figures after one step, on states to choose weights by: the loss, the shares of cells and whole states that
         are right, and ``closeness``, one less the greatest distance of any cell of them from its 0 or 1; at one, a
-        cell that runs freely has no error that could grow."""
-        alive = self.draw_states(5 * self.size, torch.Generator().manual_seed(2**31 + 1))
-        x, exact = self.run(cell, Batch(self.states(alive).to(cell.device)), num_steps=1).x, self.rule(alive)
+        cell that runs freely has no error that could grow.
+
+        Args:
+            cell: The cell, in evaluation mode.
+            num_steps: Not used: a step is a step.
+        """
+        generator = torch.Generator().manual_seed(2**31 + 1)
+        alive = self.draw_states(5 * self.size, generator)
+        batch, exact = Batch(self.states(alive).to(cell.device)), self.rule(alive)
+        x = self.run(cell, batch, num_steps=1, generator=generator).x
         wrong = self.read(x) != exact
         return {
-            **super().validate(cell, num_steps=num_steps),
+            **super().validate(cell, num_steps=1),
             "cell_accuracy": 1.0 - float(wrong.float().mean()),
             "state_accuracy": float((~wrong).all(1).float().mean()),
             "closeness": 1.0 - float((self._shares(x).cpu() - exact.float()).abs().max()),
@@ -150,8 +191,8 @@ class RuleTask(Task):
         """
         generator = torch.Generator().manual_seed(2**31)
         alive = self.draw_states(self.size, generator)
-        free = self.wrong_cells(cell, alive, num_steps=self.horizon)
-        rounded = self.wrong_cells(cell, alive, num_steps=self.horizon, rounded=True)
+        free = self.wrong_cells(cell, alive, num_steps=self.horizon, generator=generator)
+        rounded = self.wrong_cells(cell, alive, num_steps=self.horizon, rounded=True, generator=generator)
         return {
             "cell_accuracy": 1.0 - float(free[0].float().mean()) / self.lattice.num_nodes,
             "state_accuracy": float((free[0] == 0).float().mean()),
@@ -167,9 +208,9 @@ class RuleTask(Task):
     def draw_course(self, cell: Cell, alive: Tensor, path: Path, *, num_steps: int, scale: int) -> Path:
         """Draw an animation from one state ``[1, num_nodes]``: the cell on the left, running freely, the rule on the
         right."""
-        states, exact = [self.states(alive).to(cell.device)], [alive]
+        states, exact, generator = [self.states(alive).to(cell.device)], [alive], torch.Generator().manual_seed(1)
         for _ in range(num_steps):
-            states.append(self.run(cell, Batch(states[-1]), num_steps=1).x)
+            states.append(self.run(cell, Batch(states[-1]), num_steps=1, generator=generator).x)
             exact.append(self.rule(exact[-1]))
         learned, right = self.picture(self._shares(torch.cat(states)).cpu()), self.picture(torch.cat(exact).float())
         gap = right.new_full((*right.shape[:2], 2), 0.5)

@@ -20,7 +20,7 @@ from cellgraph.automata.task import Batch, Task
 from cellgraph.automata.tasks.digit_images import CLASSES, SIDE, DigitImages, digit_images
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
-from cellgraph.numbers import plain_numbers
+from cellgraph.numbers import at_least, plain_numbers
 
 #: What a cell's scores ``[..., 10]`` are worth, beside the classes ``[...]``.
 CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -43,10 +43,10 @@ class SelfClassification(Task):
         channels: Channels of the state.
         neighbourhood: The lattice's.
         criterion: ``"cross_entropy"`` or ``"squared"``.
-        seeds: Plain classifiers that the automaton is compared with, by their seeds.
+        seeds: Multi-layer perceptrons that the automaton is compared with, by their seeds; at 0 there are none.
 
     Raises:
-        ValueError: If there is no channel beside the scores, or the criterion is unknown.
+        ValueError: If there is no channel beside the scores, the criterion is unknown or the number of seeds negative.
 
     Example:
         >>> task = SelfClassification(16)
@@ -68,6 +68,7 @@ class SelfClassification(Task):
             raise ValueError(f"channels must be more than the {CLASSES} scores, got {channels}")
         if criterion not in CRITERIA:
             raise ValueError(f"criterion must be one of {list(CRITERIA)}, got {criterion!r}")
+        at_least(0, seeds=seeds)
         super().__init__(Lattice((SIDE, SIDE), neighbourhood))
         self.channels, self.criterion, self.seeds = channels, criterion, seeds
         self.training_images, self.choosing_images, self.held_out = digit_images()
@@ -97,7 +98,7 @@ class SelfClassification(Task):
         """Loss and accuracy on the images to choose settings by."""
         batch = self._batch(self.choosing_images).to(cell.device)
         assert batch.target is not None
-        x = self.run(cell, batch, num_steps=num_steps).x
+        x = self.run(cell, batch, num_steps=num_steps, generator=torch.Generator().manual_seed(2**31 + 1)).x
         return {
             "loss": float(self.loss(x, batch).mean()),
             "accuracy": float((self.agreement(x)[0] == batch.target).float().mean()),
@@ -112,9 +113,9 @@ class SelfClassification(Task):
         ``agreement_later`` are after ten times as many steps. ``mlp_accuracy`` is the mean of multi-layer perceptrons
         with one hidden layer and at least as many parameters, ``linear_accuracy`` a logistic regression's.
         """
-        batch = self._batch(self.held_out).to(cell.device)
-        x = self.run(cell, batch, num_steps=num_steps).x
-        later = self.run(cell, replace(batch, x=x), num_steps=9 * num_steps).x
+        batch, generator = self._batch(self.held_out).to(cell.device), torch.Generator().manual_seed(2**31)
+        x = self.run(cell, batch, num_steps=num_steps, generator=generator).x
+        later = self.run(cell, replace(batch, x=x), num_steps=9 * num_steps, generator=generator).x
         (voted, share), (voted_later, share_later) = self.agreement(x), self.agreement(later)
         assert batch.target is not None
         single = x[..., :CLASSES].argmax(-1) == batch.target[:, None]
@@ -134,8 +135,8 @@ class SelfClassification(Task):
         ``digits.png``: the images above the last of it."""
         first = torch.stack([(self.held_out.labels == digit).nonzero()[0, 0] for digit in range(CLASSES)])
         images = self.held_out.select(first)
-        batch = self._batch(images).to(cell.device)
-        states = self.run(cell, batch, num_steps=num_steps, trajectory=True).trajectory
+        batch, generator = self._batch(images).to(cell.device), torch.Generator().manual_seed(1)
+        states = self.run(cell, batch, num_steps=num_steps, trajectory=True, generator=generator).trajectory
         assert states is not None
         palette = torch.from_numpy(colormaps["tab10"](range(CLASSES))[:, :3]).float()
         colours = palette[states[..., :CLASSES].argmax(-1).cpu()] * (0.35 + 0.65 * images.pixels[..., None])
@@ -163,4 +164,5 @@ class SelfClassification(Task):
                 for seed in range(self.seeds)
             ]
             linear = LogisticRegression(max_iter=1000).fit(pixels, labels).score(unseen, truth)
-        return {"mlp_accuracy": sum(scores) / len(scores), "mlp_hidden": hidden, "linear_accuracy": float(linear)}
+        perceptrons = {"mlp_accuracy": sum(scores) / len(scores), "mlp_hidden": hidden} if scores else {}
+        return {**perceptrons, "linear_accuracy": float(linear)}

@@ -11,10 +11,11 @@ from scipy.spatial import Delaunay, cKDTree
 from torch import Tensor
 
 from cellgraph.automata.tasks.rule import RuleTask
+from cellgraph.generators import own_generators
 from cellgraph.graph import Graph
 from cellgraph.nn import Cell
 from cellgraph.nn.rebuilding import hands_on
-from cellgraph.numbers import plain_numbers
+from cellgraph.numbers import at_least, plain_numbers
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -36,7 +37,7 @@ class Voronoi(RuleTask):
         channels, size, horizon, signed, worst: See :class:`RuleTask`.
 
     Raises:
-        ValueError: If there are fewer than four points or the threshold is no share.
+        ValueError: If there are fewer than four points, the threshold is no share or another number is out of range.
 
     Example:
         >>> task = Voronoi(50)
@@ -61,6 +62,7 @@ class Voronoi(RuleTask):
     ) -> None:
         if num_cells < 4 or not 0 <= threshold <= 1:
             raise ValueError(f"expected 4 cells or more and a threshold in [0, 1], got {num_cells} and {threshold}")
+        at_least(0, seed=seed)
         points = np.random.default_rng(seed).random((num_cells, 2))
         lattice = delaunay_graph(points)
         super().__init__(lattice, **options)
@@ -94,8 +96,12 @@ class Voronoi(RuleTask):
             horizon=1,
             signed=self.signed,
         )
-        alive = other.draw_states(self.size, torch.Generator().manual_seed(2**31))
-        wrong = other.wrong_cells(cell.on(other.lattice), alive, num_steps=1)
+        generator = torch.Generator().manual_seed(2**31)
+        alive = other.draw_states(self.size, generator)
+        # A cell is made with new weights before it is given its own.
+        with own_generators():
+            elsewhere = cell.on(other.lattice)
+        wrong = other.wrong_cells(elsewhere, alive, num_steps=1, generator=generator)
         return {
             **super().evaluate(cell, num_steps=num_steps),
             "cell_accuracy_elsewhere": 1.0 - float(wrong.float().mean()) / self.num_cells,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -86,6 +88,17 @@ def test_what_is_repainted_at_once_has_regrown_entirely_and_what_half_comes_back
     assert paler["before"] == pytest.approx(0.75, abs=1e-5)
     assert paler["intactness_3"] == pytest.approx(0.75, abs=1e-4)
     assert paler["greatest_3"] == pytest.approx(float(task.target.max()) / 2, abs=1e-5)
+
+
+def test_what_lost_nothing_by_a_damage_has_not_regrown():
+    """Three times the shape is farther from it than nothing is: to empty a part of that is a gain."""
+    task = Growing("flower", size=12, channels=5, damages=8, long_run=0)
+    figures = task.evaluate(Painter(task, share=3.0), num_steps=2)
+    assert figures["before"] == pytest.approx(-3, abs=1e-5)
+    assert figures["damaged"] > figures["before"]
+    assert figures["final"] == pytest.approx(-3, abs=1e-5)
+    assert math.isnan(figures["regrowth"])
+    assert math.isnan(figures["regrowth_worst"])
 
 
 def test_bad_arguments_are_named():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from scipy.signal import convolve2d
 from torch import Tensor
 
-from cellgraph.automata import AutomatonSettings, train_automaton
+from cellgraph.automata import AutomatonSettings, Curriculum, SamplePool, train_automaton
 from cellgraph.automata.tasks import Life
 from cellgraph.automata.tasks.life import GLIDER, OSCILLATORS, STILL_LIFES
 from cellgraph.nn import Cell, NCACell
@@ -102,3 +103,44 @@ def test_life_is_learned_to_the_last_cell() -> None:
 def test_a_board_too_small_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 17"):
         Life((16, 32))
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts", "message"),
+    [
+        ({"num_steps": 32}, {}, r"a rule is one step: expected training\.num_steps=1, got 32"),
+        ({"num_steps": (1, 2)}, {}, r"expected training\.num_steps=1, got \[1, 2\]"),
+        (
+            {"num_steps": 1},
+            {"curriculum": Curriculum(num_steps=3)},
+            r"expected no curriculum on steps, got one from \(3",
+        ),
+        ({"num_steps": 1}, {"pool": SamplePool(8)}, "got one that keeps whole samples"),
+    ],
+)
+def test_training_on_the_targets_of_other_states_is_refused(
+    settings: dict[str, Any], parts: dict[str, Any], message: str
+) -> None:
+    task = Life((17, 17))
+    with pytest.raises(ValueError, match=message):
+        train_automaton(
+            NCACell(task.lattice, 1), task, AutomatonSettings(max_steps=1, **settings), progress=False, **parts
+        )
+
+
+def test_one_step_and_a_pool_of_memory_alone_are_fine() -> None:
+    task = Life((17, 17), channels=2)
+    cell = NCACell(task.lattice, 2, memory_channels=1)
+    settings = AutomatonSettings(max_steps=1, batch_size=2, num_steps=1, accelerator="cpu")
+    pool = SamplePool(2, reseed=0, memory_channels=1)
+    parts = {"pool": pool, "curriculum": Curriculum(num_steps=1), "progress": False}
+    assert train_automaton(cell, task, settings, **parts).steps == 1
+
+
+def test_validation_is_of_one_step_whatever_steps_are_asked_for() -> None:
+    """The loss of a cell that is right after one step, and after a second one not what it was right at."""
+    task = Life((17, 17), size=2)
+    cell = by_hand(task)
+    figures = [task.validate(cell, num_steps=steps) for steps in (1, 7)]
+    assert figures[0] == figures[1]
+    assert figures[0]["loss"] == 0.0

@@ -163,5 +163,5 @@ def test_the_loss_is_the_mean_error_and_the_worst_cells_by_its_weight():
 
 
 def test_a_negative_weight_is_refused():
-    with pytest.raises(ValueError, match=r"worst must not be negative, got -0\.1"):
+    with pytest.raises(ValueError, match=r"worst must be 0 or more and finite, got -0\.1"):
         Voronoi(10, worst=-0.1)

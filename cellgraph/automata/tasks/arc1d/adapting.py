@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -50,9 +51,9 @@ class Adaptation:
 
     def __post_init__(self) -> None:
         settle_numbers(self)
-        if self.updates < 0 or self.rank < 0 or self.lr <= 0:
+        if self.updates < 0 or self.rank < 0 or not 0 < self.lr < math.inf:
             raise ValueError(
-                "updates and rank must not be negative and lr be positive, "
+                "updates and rank must not be negative and lr be positive and finite, "
                 f"got {self.updates}, {self.rank} and {self.lr}"
             )
 
@@ -82,7 +83,8 @@ class Adaptation:
             for update in range(self.updates + 1):
                 seen = tasks.with_pairs(moved(tasks.pairs.flatten(0, 1), generator)) if self.move else tasks
                 batch = task.batch(seen, seen.left_out().select(every), own=own[:, queries.owner].flatten(0, 1))
-                losses = task.loss(task.run(cell, batch, num_steps=num_steps).x, batch).cpu().view(folds, -1)
+                x = task.run(cell, batch, num_steps=num_steps, generator=generator).x
+                losses = task.loss(x, batch).cpu().view(folds, -1)
                 cost = torch.zeros(len(tasks)).index_add(0, queries.owner, losses[number, rows].detach().float())
                 better = cost < least
                 least = cost.where(better, least)

@@ -25,7 +25,7 @@ from cellgraph.automata.tasks.arc1d.rows import OUTSIDE, appearance, by_width, m
 from cellgraph.automata.tasks.arc1d.shown import JUDGED, Queries, ShownBatch, ShownTasks
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
-from cellgraph.numbers import plain_numbers
+from cellgraph.numbers import at_least, plain_numbers
 from cellgraph.unroll import Rollout
 
 #: Cells by which pieces grow at most where tasks are stretched.
@@ -114,6 +114,7 @@ class Arc1DDemonstrations(RowsTask):
             raise ValueError(
                 f"narrow must be 0 to {width} and mirror and stretch 0 to 1, got {narrow}, {mirror} and {stretch}"
             )
+        at_least(1, channels=channels)
         self.narrow, self.move, self.by_loss = narrow, move, by_loss
         self.mirror, self.stretch = mirror, stretch
         self.learned, self.judged_tasks, self.kinds = ShownTasks.read(path, width, judged)

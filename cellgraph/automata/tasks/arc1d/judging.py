@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -42,7 +43,7 @@ class RowsTask(Task):
 
     @abstractmethod
     def examples(self, cell: Cell, *, num_steps: int) -> tuple[Batch, Tensor]:
-        """A judged row of each kind, and what is drawn above its steps, the row itself last,
+        """A judged row of each kind that has one, and what is drawn above its steps, the row itself last,
         ``[height, num_kinds, width]``."""
 
     # What runs a few times, and in batches of another size, is not worth a compilation.
@@ -53,35 +54,44 @@ class RowsTask(Task):
 
     @torch.no_grad()
     @torch.compiler.set_stance("force_eager")
-    def predict(self, cell: Cell, batch: Batch, *, num_steps: int) -> Tensor:
+    def predict(self, cell: Cell, batch: Batch, *, num_steps: int, generator: torch.Generator | None = None) -> Tensor:
         """Colours that the automaton comes to, ``[size, width]``; outside of rows they mean nothing."""
-        return self.logits(self.run(cell, batch, num_steps=num_steps).x, batch).argmax(-1)
+        return self.logits(self.run(cell, batch, num_steps=num_steps, generator=generator).x, batch).argmax(-1)
 
     @torch.no_grad()
     def evaluate(self, cell: Cell, *, num_steps: int) -> dict[str, float]:
         """Exact match on what is judged, in the mean over the rows and by kind."""
-        right, kind = [], []
+        right, kind, generator = [], [], torch.Generator().manual_seed(2**31)
         for batch in self.judged_batches(cell, num_steps=num_steps):
             assert batch.target is not None
             assert batch.kind is not None
-            found = self.predict(cell, batch, num_steps=num_steps)
+            found = self.predict(cell, batch, num_steps=num_steps, generator=generator)
             right.append(((found == batch.target) | (batch.target == OUTSIDE)).all(1))
             kind.append(batch.kind)
         exact, kinds = torch.cat(right).double(), torch.cat(kind)
-        # Of few tasks set aside some kind may have none.
+        # Some kind may have nothing that is judged.
         of_kind = {self.kinds[number]: float(exact[kinds == number].mean()) for number in kinds.unique().tolist()}
         return {"accuracy": float(exact.mean()), **of_kind}
 
-    @torch.no_grad()
-    @torch.compiler.set_stance("force_eager")
+    def examine(self, cell: Cell, *, num_steps: int) -> tuple[dict[str, float], Callable[[Path], list[Path]]]:
+        """The figures, and what draws; the table is of the same figures, nothing is judged again for it."""
+        figures = self.evaluate(cell, num_steps=num_steps)
+        return figures, functools.partial(self._draw, cell, figures, num_steps=num_steps)
+
     def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
-        """Draw a judged row of each kind over the steps, and write the table of kinds.
+        """Draw a judged row of each kind over the steps, and write the table of kinds, for which all is judged.
 
         A block is a kind, in the order of the table: the row under what it is shown, the automaton's colours after each
         step, and the target under a gap.
         """
+        return self.examine(cell, num_steps=num_steps)[1](folder)
+
+    @torch.no_grad()
+    @torch.compiler.set_stance("force_eager")
+    def _draw(self, cell: Cell, figures: Mapping[str, float], folder: Path, *, num_steps: int) -> list[Path]:
         batch, above = self.examples(cell, num_steps=num_steps)
-        states = self.run(cell, batch, num_steps=num_steps, trajectory=True)
+        generator = torch.Generator().manual_seed(1)
+        states = self.run(cell, batch, num_steps=num_steps, trajectory=True, generator=generator)
         assert states.trajectory is not None
         assert batch.target is not None
         steps = torch.stack([self.logits(x, batch).argmax(-1) for x in states.trajectory[1:]])
@@ -92,6 +102,5 @@ class RowsTask(Task):
         blocks = F.pad(blocks[..., int(drawn.min()) : int(drawn.max()) + 1], (0, 2), value=OUTSIDE)
         picture = save_blocks(blocks, folder / f"{self.title}.png")
         table = folder / f"{self.title}.md"
-        figures = self.evaluate(cell, num_steps=num_steps)
         write_atomically(table, table_of_kinds(list(figures)[1:], figures, told=self.beside_told).encode())
         return [picture, table]

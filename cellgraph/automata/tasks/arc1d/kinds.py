@@ -16,7 +16,7 @@ from cellgraph.automata.tasks.arc1d.pairs import COLOURS, RowPair, read_arc1d, r
 from cellgraph.automata.tasks.arc1d.rows import OUTSIDE
 from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell
-from cellgraph.numbers import plain_numbers
+from cellgraph.numbers import at_least, plain_numbers
 
 ENCODINGS = ("learned", "fixed")
 JUDGED = ("test", "validation")
@@ -50,7 +50,8 @@ class Arc1D(RowsTask):
         context_channels: Width of the context that a cell must take.
 
     Raises:
-        ValueError: If a name is unknown, a row is wider than the lattice or the channels are too few.
+        ValueError: If a name is unknown, a row is wider than the lattice, the channels are too few, or no pair is left
+            to train on or to judge.
     """
 
     title = "arc1d"
@@ -82,12 +83,19 @@ class Arc1D(RowsTask):
             raise ValueError(f"expected one of {ENCODINGS} and one of {JUDGED}, got {encoding!r} and {judged!r}")
         if encoding == "fixed" and channels < 3 + 8 + COLOURS:
             raise ValueError(f"channels must be at least {3 + 8 + COLOURS} for fixed vectors, got {channels}")
+        at_least(1, channels=channels, kind_channels=kind_channels)
         self.encoding, self.channels, self.renumbered = encoding, channels, renumbered
         training, validation, test = read_arc1d(path)
-        self.kinds = sorted({pair.kind for pair in training})
+        # A kind may have no pair but one that is set aside.
+        self.kinds = sorted({pair.kind for pair in training + validation + test})
         if judged == "test":
             training = training + validation
-        for name, pairs in (("", training), ("judged_", test if judged == "test" else validation)):
+        judges = test if judged == "test" else validation
+        if not training or not judges:
+            raise ValueError(
+                f"there must be pairs to train on and pairs to judge, got {len(training)} and {len(judges)} in {path}"
+            )
+        for name, pairs in (("", training), ("judged_", judges)):
             for part, tensor in zip(("source", "target", "kind"), self._tensors(pairs), strict=True):
                 self.register_buffer(name + part, tensor, persistent=False)
         if encoding == "learned":
@@ -146,8 +154,9 @@ class Arc1D(RowsTask):
         return (self.batch(*part) for part in zip(*parts, strict=True))
 
     def examples(self, cell: Cell, *, num_steps: int) -> tuple[Batch, Tensor]:
-        """A judged pair of each kind, drawn with its row above."""
-        first = torch.stack([(self.judged_kind == number).nonzero()[0, 0] for number in range(len(self.kinds))])
+        """A judged pair of each kind that has one, drawn with its row above."""
+        kind = self.judged_kind
+        first = torch.stack([(kind == number).nonzero()[0, 0] for number in kind.unique()])
         source = self.judged_source[first]
         return self.batch(source, self.judged_target[first], self.judged_kind[first]), source[None]
 

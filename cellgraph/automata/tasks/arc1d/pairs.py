@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,13 +44,14 @@ class RowTask:
 def read_tasks(path: str | Path) -> list[RowTask]:
     """Read the 1-D ARC (`Xu et al. 2024 <https://arxiv.org/abs/2305.18354>`_) from JSON lines.
 
-    A line is a task: ``{"task": kind, "train": [{"input": [[...]], "output": [[...]]}, ...], "test": [...]}``.
+    A line is a task: ``{"task": kind, "train": [{"input": [[...]], "output": [[...]]}, ...], "test": [...]}``, each
+    side of a pair a grid of one row.
 
     Args:
         path: The file.
 
     Raises:
-        ValueError: If a line is no such task.
+        ValueError: If a line is no such task, or there is none.
         OSError: If the file cannot be read.
     """
     if not Path(path).is_file():
@@ -58,12 +60,17 @@ def read_tasks(path: str | Path) -> list[RowTask]:
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines()):
         try:
             task = json.loads(line)
+            kind = task["task"]
+            if not isinstance(kind, str):
+                raise ValueError(f"a kind must be a name, got {kind!r}")
             pairs = {
-                part: tuple(RowPair(task["task"], tuple(p["input"][0]), tuple(p["output"][0])) for p in task[part])
+                part: tuple(RowPair(kind, _row(pair["input"]), _row(pair["output"])) for pair in task[part])
                 for part in ("train", "test")
             }
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"line {number + 1} of {path} must be a task of the 1-D ARC, got {line[:60]!r}") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"line {number + 1} of {path} must be a task of the 1-D ARC, got {line[:60]!r}: {error}"
+            ) from error
         for pair in pairs["train"] + pairs["test"]:
             if len(pair.source) != len(pair.target):
                 raise ValueError(
@@ -71,6 +78,8 @@ def read_tasks(path: str | Path) -> list[RowTask]:
                     f"got {len(pair.source)} and {len(pair.target)}"
                 )
         tasks.append(RowTask(pairs["train"], pairs["test"]))
+    if not tasks:
+        raise ValueError(f"{path} must hold tasks of the 1-D ARC, got no line")
     return tasks
 
 
@@ -105,3 +114,13 @@ def renumber(source: Sequence[int]) -> np.ndarray:
     numbers = np.empty(COLOURS, dtype=np.int64)
     numbers[order] = np.arange(COLOURS)
     return numbers
+
+
+def _row(grid: Any) -> tuple[int, ...]:
+    """The colours of a grid of one row."""
+    if not isinstance(grid, list) or len(grid) != 1 or not isinstance(grid[0], list) or not grid[0]:
+        raise ValueError(f"a side of a pair must be a list of one row of colours, got {str(grid)[:40]}")
+    # Of type: a truth value is a whole number to Python, too.
+    if not all(type(colour) is int and 0 <= colour < COLOURS for colour in grid[0]):
+        raise ValueError(f"colours must be whole numbers from 0 to {COLOURS - 1}, got {str(grid[0])[:40]}")
+    return tuple(grid[0])

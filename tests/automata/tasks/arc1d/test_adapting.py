@@ -145,5 +145,5 @@ def test_the_vectors_come_to_what_is_judged(path) -> None:
 
 @pytest.mark.parametrize("given", [{"updates": -1}, {"rank": -1}, {"lr": 0.0}])
 def test_refuses_what_cannot_be(given) -> None:
-    with pytest.raises(ValueError, match="updates and rank must not be negative and lr be positive, got"):
+    with pytest.raises(ValueError, match="updates and rank must not be negative and lr be positive and finite, got"):
         Adaptation(**given)

@@ -1,11 +1,19 @@
 """The judging: exact match by kind, the picture and the table."""
 
+import json
+
 import pytest
 import torch
 from arc1d_tasks import made, twelve_tasks
 from PIL import Image
+from rich.console import Console
 
+from cellgraph.automata import Automaton, AutomatonSettings
+from cellgraph.automata.tasks.arc1d.adapting import Adaptation
 from cellgraph.automata.tasks.arc1d.rows import OUTSIDE
+from cellgraph.automata.tasks.arc1d.table import table_of_kinds
+from cellgraph.folder import RunFolder
+from cellgraph.training import Job
 
 
 @pytest.fixture
@@ -30,3 +38,30 @@ def test_judges_and_draws(path, tmp_path, judged):
     widest = (torch.cat([shown.pairs, shown.judges], 1) != OUTSIDE).sum(-1).max().item()
     assert Image.open(picture).size == (kinds * (widest + 2) * 4, (3 * 3 + 7) * 4)
     assert table.read_text().count("\n") == 2 + kinds + 1
+
+
+def test_what_is_judged_is_judged_once_for_figures_and_table(path, tmp_path, monkeypatch):
+    """Both what is fitted to a task at the test and what chance makes of the cells come to both alike."""
+    task, cell = made(path, adaptation=Adaptation(updates=1))
+    fitted, judged = [], []
+    fit, batches = Adaptation.fit, task.judged_batches
+
+    def counted_fit(self, task, cell, tasks, **options):
+        fitted.append(len(tasks))
+        return fit(self, task, cell, tasks, **options)
+
+    def counted_batches(*given, **options):
+        judged.append(1)
+        return batches(*given, **options)
+
+    monkeypatch.setattr(Adaptation, "fit", counted_fit)
+    monkeypatch.setattr(task, "judged_batches", counted_batches)
+    job = Job(RunFolder(tmp_path), AutomatonSettings(num_steps=2), Console(quiet=True))
+    figures = task.judge(Automaton(cell, task), job, {"updates": 0, "seconds": 0.0})
+    assert len(judged) == 1
+    # Every task once, and for the picture one of each kind.
+    assert fitted == [12, 2]
+    told = json.loads((tmp_path / "evaluation.json").read_text())["held_out"]
+    assert told == figures
+    expected = table_of_kinds(["1d_a", "1d_b"], figures, told=True)
+    assert (tmp_path / "arc1d_demonstrations.md").read_text() == expected

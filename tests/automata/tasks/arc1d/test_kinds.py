@@ -60,12 +60,50 @@ def test_reader_sets_pairs_aside(path):
 
 @pytest.mark.parametrize(
     "line",
-    ['{"task": "a"}', "[]", '{"task": "a", "train": [], "test": [{"input": [[1]], "output": [[1, 2]]}]}'],
+    [
+        '{"task": "a"}',
+        "[]",
+        "[" * 100_000,
+        '{"task": "a", "train": [], "test": [{"input": [[1]], "output": [[1, 2]]}]}',
+        '{"task": 5, "train": [], "test": []}',
+        '{"task": ["a"], "train": [], "test": []}',
+        *(
+            json.dumps({"task": "a", "train": [{"input": [[1, 0]], "output": [[0, 1]]} | {side: grid}], "test": []})
+            for side in ("input", "output")
+            for grid in (
+                [[10, 0]],
+                [[0, 11]],
+                [[-1, 0]],
+                [[1.0, 0]],
+                [[True, 0]],
+                [[None, 0]],
+                [["1", 0]],
+                [[[1], 0]],
+                [12, 10],
+                ["01"],
+                "01",
+                ["0", "1"],
+                [[]],
+                [],
+                {},
+                None,
+                [[1, 0], [0, 1]],
+            )
+        ),
+    ],
 )
 def test_reader_names_the_line(tmp_path, line):
     file = tmp_path / "tasks.jsonl"
-    file.write_text(line)
-    with pytest.raises(ValueError, match="line 1 of"):
+    good = {"task": "a", "train": [row(0, 1), row(2, 0)], "test": [row(0, 4)]}
+    file.write_text(json.dumps(good) + "\n" + line)
+    with pytest.raises(ValueError, match="line 2 of"):
+        read_arc1d(file)
+
+
+def test_reader_asks_for_a_task(tmp_path):
+    file = tmp_path / "tasks.jsonl"
+    file.write_text("")
+    with pytest.raises(ValueError, match=r"tasks\.jsonl must hold tasks of the 1-D ARC, got no line"):
         read_arc1d(file)
 
 
@@ -100,6 +138,45 @@ def test_validation_pairs_are_trained_on_only_when_the_test_is_judged(path):
     assert len(task.source) == 6
     assert len(task.judged_source) == 1
     assert len(Arc1D(path, width=6).source) == 7
+
+
+def told_kinds(file, **options):
+    """A task on a file, and a cell for it."""
+    task = Arc1D(file, width=6, channels=8, kind_channels=3, **options)
+    return task, NCACell(task.lattice, 8, perception="stencil", context_channels=task.context_channels).eval()
+
+
+def test_a_kind_of_which_nothing_is_judged_is_not_drawn(path, tmp_path):
+    """Of the three tasks the first alone has a pair set aside."""
+    task, cell = told_kinds(path, judged="validation")
+    assert task.kinds == ["1d_a", "1d_b"]
+    assert set(task.evaluate(cell, num_steps=2)) == {"accuracy", "1d_b"}
+    picture, table = task.draw(cell, tmp_path, num_steps=2)
+    # One row of four cells at most, two apart, and seven lines: the row, two steps, a gap, the target and two gaps.
+    assert Image.open(picture).size == ((2 + 2) * 4, 7 * 4)
+    assert table.read_text().count("\n") == 2 + 1 + 1
+
+
+@pytest.mark.parametrize("judged", ["test", "validation"])
+def test_a_kind_may_have_its_only_pair_set_aside(tmp_path, judged):
+    tasks = [
+        {"task": "1d_a", "train": [row(0, 1)], "test": [row(0, 4)]},
+        {"task": "1d_b", "train": [row(0, 6), row(8, 0)], "test": [row(0, 2)]},
+    ]
+    file = tmp_path / "tasks.jsonl"
+    file.write_text("\n".join(map(json.dumps, tasks)))
+    task, cell = told_kinds(file, judged=judged)
+    assert task.kinds == ["1d_a", "1d_b"]
+    assert sorted(task.kind.tolist()) == ([0, 1, 1] if judged == "test" else [1, 1])
+    assert "1d_a" in task.evaluate(cell, num_steps=1)
+
+
+def test_pairs_to_train_on_and_to_judge_are_asked_for(tmp_path):
+    file = tmp_path / "tasks.jsonl"
+    file.write_text(json.dumps({"task": "1d_a", "train": [row(0, 1)], "test": []}))
+    for judged, left in (("test", "1 and 0"), ("validation", "0 and 1")):
+        with pytest.raises(ValueError, match=f"pairs to train on and pairs to judge, got {left}"):
+            Arc1D(file, width=6, judged=judged)
 
 
 @pytest.mark.parametrize("encoding", ["learned", "fixed"])
