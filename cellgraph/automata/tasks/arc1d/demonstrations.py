@@ -137,6 +137,13 @@ class Arc1DDemonstrations(RowsTask):
         self.start = nn.Linear(SYMBOLS, channels)
         self.readout = CopyingReadout(channels, reader_channels)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *how: Any) -> None:
+        # What tasks cost is of one split: weights go from one to another without it.
+        cost = state_dict.get(f"{prefix}cost")
+        if cost is not None and cost.shape != self.cost.shape:
+            state_dict[f"{prefix}cost"] = self.cost
+        super()._load_from_state_dict(state_dict, prefix, *how)
+
     def sample(self, size: int, generator: torch.Generator) -> ShownBatch:
         """Draw demonstrations that others of their tasks are to tell."""
         weight = self.cost.cpu().sqrt() + 0.05 if self.by_loss else torch.ones(len(self.learned))

@@ -8,9 +8,10 @@ import pytest
 import torch
 from arc1d_tasks import READER, SMALL, made, recoloured, stirred, twelve_tasks, write
 
-from cellgraph.automata import AutomatonSettings, SamplePool, train_automaton
+from cellgraph.automata import Automaton, AutomatonSettings, SamplePool, train_automaton
 from cellgraph.automata.tasks.arc1d.demonstrations import Arc1DDemonstrations
 from cellgraph.automata.tasks.arc1d.rows import OUTSIDE
+from cellgraph.folder import RunFolder
 
 
 @pytest.fixture
@@ -185,3 +186,19 @@ def test_learns_to_recolour_as_shown(tmp_path):
 def test_refuses(path, options, message):
     with pytest.raises(ValueError, match=message):
         Arc1DDemonstrations(path, **SMALL | READER | options)
+
+
+def test_weights_go_from_one_split_to_another(path, tmp_path):
+    """What the tasks of a split cost is theirs, and stays with a run that goes on."""
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    whole, cell = made(path)
+    part, _ = made(path, judged="validation")
+    assert len(part.learned) < len(whole.learned)
+    part.cost.fill_(3.0)
+    part.save(Automaton(cell, part), folder)
+    loaded = whole.load(Automaton(cell, whole), folder).task
+    assert torch.equal(loaded.cost, torch.ones(len(whole.learned)))
+    assert torch.equal(loaded.start.weight, part.start.weight)
+    again, _ = made(path, judged="validation")
+    assert torch.equal(again.load(Automaton(cell, again), folder).task.cost, part.cost)
