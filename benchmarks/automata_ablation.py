@@ -108,6 +108,19 @@ def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(markdown_table(["variant", *HORIZONS, "seconds"], rows))
 
 
+def read_kept(path: Path, settings: dict[str, int]) -> dict[str, dict[str, dict[str, float]]]:
+    """The figures that a file keeps, by variant and seed.
+
+    Raises:
+        ValueError: If they are of other settings, or of settings that the file does not tell.
+    """
+    kept = json.loads(path.read_text())
+    told = {name: kept.get(name) for name in settings}
+    if told != settings:
+        raise ValueError(f"{path} must keep figures of {settings}, got some of {told}: name another file")
+    return kept["figures"]
+
+
 def main() -> None:
     """Measure all variants and print the table; figures that the JSON file has already are not measured again."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -117,17 +130,22 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=15, help="cells of the ring")
     parser.add_argument("--json", type=Path, help="where the figures are kept")
     options = parser.parse_args()
-    kept = options.json is not None and options.json.exists()
-    figures: dict[str, dict[str, dict[str, float]]] = json.loads(options.json.read_text()) if kept else {}
+    settings = {"updates": options.updates, "width": options.width}
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    if options.json is not None and options.json.exists():
+        try:
+            figures = read_kept(options.json, settings)
+        except ValueError as error:
+            parser.error(str(error))
     # Seed by seed: what is interrupted has all variants on as many seeds as there was time for.
     for seed in options.seeds:
         for name in options.variants:
             found = figures.setdefault(name, {})
             if str(seed) not in found:
-                found[str(seed)] = measure(VARIANTS[name], seed=seed, updates=options.updates, width=options.width)
+                found[str(seed)] = measure(VARIANTS[name], seed=seed, **settings)
                 print(f"{name}, seed {seed}: {found[str(seed)]}", flush=True)
                 if options.json is not None:
-                    write_atomically(options.json, json.dumps(figures, indent=1).encode())
+                    write_atomically(options.json, json.dumps({**settings, "figures": figures}, indent=1).encode())
     print(table(figures))
 
 

@@ -15,19 +15,20 @@ from cellgraph.model import CellGraph
 from cellgraph.nn import GMLPCell
 from cellgraph.ops import AUTO
 
-from .floor import floor_contender
+from .floor import FLOOR, floor_contender
 from .lineup import Budget, Lineup
 from .measure import SAFE_SHARE, Contender, free_memory
 from .progress import Progress
 from .report import Report
 from .sentences import speed
-from .setting import DTYPES, FASTEST_DTYPE, Setting
+from .setting import DTYPES, FASTEST_DTYPE, Setting, add_shape
 from .step import floor_settings
 from .workload import backend_names, compile_cell, compiles, fastest_backend, library_contender
 
 SIZES = [2**power for power in range(13)]
 
 DEFAULTS: dict[str, Any] = {
+    "shape": Setting.shape,
     "batch": SIZES,
     "backend": None,
     "dtypes": [FASTEST_DTYPE],
@@ -48,6 +49,7 @@ _WIDTH, _TASK_SHAPE, _TASK_STEPS, _HELD_OUT = 64, (4, 8, 8), 4, 512
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this question."""
+    add_shape(parser)
     parser.add_argument("--batch", type=int, nargs="+", help="batch sizes, ascending")
     parser.add_argument("--backend", choices=backend_names(), help="the fastest that runs by default")
     parser.add_argument("--dtypes", nargs=1, choices=list(DTYPES), help="precision")
@@ -73,13 +75,15 @@ def run(options: argparse.Namespace, report: Report, device: torch.device) -> No
     with Progress("batch") as progress:
         limits = {"slot": 0.5, "longest": options.seconds, "rounds": options.rounds, "budget": Budget(float("inf"))}
         lineup = Lineup(report, device, progress, **limits)
-        contenders = _sizes(lineup, base, options)
-        made = [lineup.add(setting, floor_contender) for setting in floor_settings(base, options, device)]
-        floors = [contender for contender in made if contender is not None]
         try:
+            _sizes(lineup, base, options)
+            for setting in floor_settings(base, options, device):
+                lineup.add(setting, floor_contender)
             lineup.play()
         finally:
-            floor = max((speed(contender) for contender in floors if contender.seconds), default=None)
+            measured = [contender for contender in lineup.contenders if contender.seconds]
+            contenders = [contender for contender in measured if contender.setting.backend != FLOOR]
+            floor = max((speed(each) for each in measured if each.setting.backend == FLOOR), default=None)
             for contender in contenders:
                 report.add_contender(contender, floor=floor)
         for row, learned in zip(report.rows, _learn(contenders, options, device, progress), strict=True):
@@ -102,21 +106,19 @@ def answer(rows: Sequence[dict[str, Any]], samples: int) -> str:
     )
 
 
-def _sizes(lineup: Lineup, base: Setting, options: argparse.Namespace) -> list[Contender]:
-    """Contenders of rising batch, as far as memory and patience go."""
-    ready: list[Contender] = []
+def _sizes(lineup: Lineup, base: Setting, options: argparse.Namespace) -> None:
+    """Add contenders of rising batch to the line-up, as far as memory and patience go."""
+    last: Contender | None = None
     for batch in sorted(options.batch):
         setting = replace(base, batch=batch)
-        reason = _too_much(ready[-1], batch, options.seconds, lineup.device) if ready else ""
+        reason = "" if last is None else _too_much(last, batch, options.seconds, lineup.device)
         if reason:
             lineup.report.skip(f"batch {batch} and larger", reason)
-            break
-        found = lineup.add(setting, library_contender, compiled=compiles(base.backend))
-        if found is None:
-            break
-        found.play()
-        ready.append(found)
-    return ready
+            return
+        last = lineup.add(setting, library_contender, compiled=compiles(base.backend))
+        if last is None:
+            return
+        last.play()
 
 
 def _too_much(last: Contender, batch: int, longest: float, device: torch.device) -> str:

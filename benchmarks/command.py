@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +10,7 @@ from types import ModuleType
 import torch
 
 from cellgraph.files import write_atomically
+from cellgraph.interruption import Interrupted, interruptible
 
 from . import batch, latency, memory, scale, step
 from .machine import describe_machine
@@ -44,18 +44,21 @@ def main(arguments: Sequence[str]) -> None:
     device = chosen_device(options.device)
     settings = {name: _plain(value) for name, value in vars(options).items() if name != "json"}
     report = Report(describe_machine(device), settings)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        question.run(options, report, device)
-    except KeyboardInterrupt:
-        report.answers.append("interrupted: these are the figures up to there")
-        raise SystemExit(130) from None
+        with interruptible():
+            question.run(options, report, device)
+    except Interrupted as stop:
+        what = "these are the figures up to there" if report.rows else "nothing had been measured"
+        report.answers.append(f"interrupted by {stop.name}: {what}")
+        # It has been told here, and there is nothing to go on with.
+        stop.told = True
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
-        if report.rows or report.skipped:
+        if report.rows or report.skipped or report.answers:
             print(report.to_markdown())
-            if options.json is not None:
-                write_atomically(options.json, report.to_json().encode())
+        # A file of earlier figures is not overwritten by none.
+        if options.json is not None and (report.rows or report.skipped):
+            write_atomically(options.json, report.to_json().encode())
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -72,18 +75,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         own.add_argument("--quick", action="store_true", help="at most two minutes on two cores, and coarser")
         own.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
         own.add_argument("--threads", type=int, help="threads of PyTorch and of the peers")
-        own.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-        own.add_argument(
-            "--shape", type=int, nargs=3, default=(11, 15, 15), metavar=("D", "H", "W"), help="the lattice"
-        )
+        own.add_argument("--device", choices=("auto", "cpu", "cuda"))
         module.add_arguments(own)
     options = parser.parse_args(list(arguments))
-    options.shape = tuple(options.shape)
     module = QUESTIONS[options.question]
-    defaults = module.DEFAULTS | (module.QUICK if options.quick else {})
+    if module is latency:
+        latency.check(options)
+    defaults = {"device": "auto"} | module.DEFAULTS | (module.QUICK if options.quick else {})
     for name, value in defaults.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    if "shape" in options:
+        options.shape = tuple(options.shape)
     for name, value in vars(options).items():
         values = value if isinstance(value, (list, tuple)) else [value]
         numbers = [number for number in values if isinstance(number, (int, float)) and not isinstance(number, bool)]

@@ -3,160 +3,166 @@
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
-from cellgraph.data import docstring_pairs, read_pairs
+from cellgraph.answering import AnswerBank, Confidence, FinishedRun, Session
+from cellgraph.data import docstring_pairs
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
 from cellgraph.nn import GMLPCell
-from cellgraph.ops import AUTO
-from cellgraph.teacher import EmbeddingCache, LSATeacher, Teacher, default_cache_folder, load_teacher, minilm_teacher
+from cellgraph.teacher import EmbeddingCache, LSATeacher, Teacher, minilm_teacher
 
 from .progress import Progress
 from .report import Report
-from .setting import DTYPES, FASTEST_DTYPE, Setting
-from .workload import compile_cell, fastest_backend
+from .setting import Setting, add_shape
 
-DEFAULTS: dict[str, Any] = {"questions": 300, "teacher": "minilm", "dtypes": [FASTEST_DTYPE]}
+#: ``cellgraph ask`` answers on the processor, and so does this unless it is told.
+DEFAULTS: dict[str, Any] = {"device": "cpu", "shape": Setting.shape, "questions": 300, "teacher": "minilm"}
 QUICK: dict[str, Any] = {"questions": 60, "teacher": "lsa"}
 
 #: What a question passes through, in order; then what is reported of it.
 PARTS = ("teacher", "lattice", "nearest answer")
 WHOLE: dict[str, tuple[str, ...]] = {"question to answer": PARTS, "without the teacher": PARTS[1:]}
 PERCENTILES = (50, 95, 99)
+#: Questions before those that count: in the first ones ways to take a step are tried.
+WARM_UP = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this question."""
+    add_shape(parser)
     parser.add_argument("run", type=Path, nargs="?", help="run folder of `cellgraph train`; a new network by default")
     parser.add_argument("--questions", type=int, help="questions to ask, one at a time")
     parser.add_argument("--teacher", choices=("minilm", "lsa"), help="teacher of the new network")
-    parser.add_argument("--dtypes", nargs=1, choices=list(DTYPES), help="precision of the lattice")
 
 
-@dataclass
-class Answerer:
-    """A network, its teacher, and the answers that it can give.
+def check(given: argparse.Namespace) -> None:
+    """Look at the options as they were given, before defaults stand in for others.
 
-    Attributes:
-        teacher: Turns text into an embedding.
-        model: Turns the question's embedding into the answer's.
-        answers: Texts of the answers.
-        bank: Their embeddings, of unit length, ``[num_answers, width]``.
-        dtype: Precision of the lattice.
+    Raises:
+        ValueError: If one of them is about a new network, and a run was named.
     """
-
-    teacher: Teacher
-    model: CellGraph
-    answers: Sequence[str]
-    bank: Tensor
-    dtype: torch.dtype
-
-    def answer(self, question: str) -> tuple[str, list[float]]:
-        """The nearest answer, and the seconds that each of :data:`PARTS` took."""
-        start = time.perf_counter()
-        embedding = self.teacher.encode([question]).to(self.bank.device)
-        encoded = time.perf_counter()
-        lower = self.dtype is not torch.float32
-        with torch.no_grad(), torch.autocast(self.bank.device.type, self.dtype if lower else None, enabled=lower):
-            predicted = self.model(embedding).embedding.float()
-        if self.bank.is_cuda:
-            torch.cuda.synchronize(self.bank.device)
-        mapped = time.perf_counter()
-        nearest = int((F.normalize(predicted, dim=1) @ self.bank.T).argmax())
-        found = time.perf_counter()
-        return self.answers[nearest], [encoded - start, mapped - encoded, found - mapped]
+    extra = [f"--{name}" for name in ("teacher", "shape") if getattr(given, name) is not None]
+    if given.run is not None and extra:
+        raise ValueError(
+            f"a run has a teacher and a lattice of its own: expected no {' or '.join(extra)} beside {given.run}"
+        )
 
 
 def run(options: argparse.Namespace, report: Report, device: torch.device) -> None:
-    """Ask questions one at a time and report the percentiles of their times."""
-    dtype = options.dtypes[0]
+    """Ask questions one at a time, as ``cellgraph ask`` does, and report the percentiles of their times."""
+    times: list[list[float]] = []
     with Progress("latency") as progress:
         progress.say("embedding the answers")
-        backend = fastest_backend(Setting(AUTO, options.shape, batch=1, dtype=dtype, mode="forward"), device)
-        load = _from_run if options.run is not None else _new
-        answerer, questions = load(options, backend, DTYPES[dtype], device)
-        progress.say("compiling")
-        compile_cell(answerer.model.cell, device)
-        for question in questions[:5]:
-            answerer.answer(question)
-        asked = [questions[i % len(questions)] for i in range(options.questions)]
-        times = []
-        for question in progress.over(asked, total=len(asked)):
-            times.append(answerer.answer(question)[1])
-            progress.say("asking")
-    cell = answerer.model.cell
-    setting = Setting(
-        cell.backend,
-        tuple(cell.lattice.shape),
-        cell.lattice.neighbourhood,
-        cell.channels,
-        cell.hidden,
-        answerer.model.num_steps[1],
-        batch=1,
-        dtype=dtype,
-        mode="forward",
-    )
-    summarise(report, setting, np.array(times), len(answerer.answers), type(answerer.teacher).__name__)
+        session, questions = (
+            _of_run(options.run) if options.run is not None else _new(options.shape, options.teacher, device)
+        )
+        session.model.to(device)
+        progress.say("warming up")
+        for place in range(WARM_UP):
+            ask(session, questions[place % len(questions)])
+        asked = [questions[place % len(questions)] for place in range(options.questions)]
+        try:
+            for question in progress.over(asked, total=len(asked)):
+                times.append(ask(session, question))
+                progress.say("asking")
+        finally:
+            if times:
+                summarise(report, session, np.array(times))
 
 
-def summarise(report: Report, setting: Setting, times: np.ndarray, answers: int, teacher: str) -> None:
+def ask(session: Session, question: str) -> list[float]:
+    """Ask a question, the first of its dialogue; the seconds that each of :data:`PARTS` took."""
+    [answer], _ = session.answer([question], [None])
+    known = [answer.seconds[part] for part in PARTS[:2]]
+    return [*known, answer.seconds["total"] - sum(known)]
+
+
+def summarise(report: Report, session: Session, times: np.ndarray) -> None:
     """Fill the report from the seconds of the questions' parts, ``[num_questions, len(PARTS)]``."""
+    teacher, (setting, own) = type(session.teacher).__name__, described(session.model)
     for name, parts in (WHOLE | {part: (part,) for part in PARTS}).items():
         seconds = times[:, [PARTS.index(part) for part in parts]].sum(1)
         found = np.percentile(seconds, PERCENTILES)
         columns = {f"p{p}_ms": float(value) * 1e3 for p, value in zip(PERCENTILES, found, strict=True)}
-        report.add(setting, seconds=seconds.tolist(), more={"part": name, **columns, "teacher": teacher})
+        report.add(setting, seconds=seconds.tolist(), more={**own, "part": name, **columns, "teacher": teacher})
     first = report.rows[0]
     report.answers.append(
         f"question to answer: p50 {first['p50_ms']:.1f} ms, p95 {first['p95_ms']:.1f} ms, p99 {first['p99_ms']:.1f} ms "
-        f"({teacher}, {len(times)} questions, {answers:,} answers to choose from)"
+        f"({teacher}, {len(times)} questions, {len(session.bank):,} answers to choose from)"
     )
 
 
-def _new(
-    options: argparse.Namespace, backend: str, dtype: torch.dtype, device: torch.device
-) -> tuple[Answerer, list[str]]:
+def described(model: Any) -> tuple[Setting, dict[str, Any]]:
+    """The setting of a network that is asked one question at a time, and columns in which a row of it differs.
+
+    A chain of blocks has no lattice of its own, and a cell of another kind than the gated one no hidden width.
+    """
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    alike: dict[str, Any] = {"batch": 1, "dtype": dtype, "mode": "forward"}
+    if not isinstance(model, CellGraph):
+        lacking = ("rollout", "neighbourhood", "num_steps", "num_cells", "channels", "hidden", "cell_steps_per_s")
+        return Setting(type(model).__name__, **alike), dict.fromkeys(lacking)
+    cell, lattice, steps = model.cell, model.lattice, model.num_steps[1]
+    setting = Setting(
+        cell.neighbour_sum.chosen.name,
+        tuple(lattice.shape),
+        lattice.num_directions,
+        cell.channels,
+        num_steps=steps,
+        cone=model.cone(steps) is not None,
+        **alike,
+    )
+    return setting, {"num_cells": lattice.num_nodes, "hidden": getattr(cell, "hidden", None)}
+
+
+def _new(shape: tuple[int, ...], kind: str, device: torch.device) -> tuple[Session, list[str]]:
     """The default network, untrained, over the default pairs: an answer takes as long as from a trained one."""
     pairs = docstring_pairs()
-    teacher: Teacher = minilm_teacher(device=str(device)) if options.teacher == "minilm" else LSATeacher(width=225)
-    if options.teacher == "lsa":
+    teacher: Teacher = minilm_teacher(device=str(device)) if kind == "minilm" else LSATeacher(width=225)
+    if isinstance(teacher, LSATeacher):
         teacher.fit([text for pair in pairs for text in (pair.question, pair.answer)])
-    cell = GMLPCell(Lattice(options.shape), backend=backend)
-    steps = Lattice(options.shape).shape[0] - 1
-    model = CellGraph(cell, in_features=teacher.width, surface_channels=8, num_steps=steps)
-    texts, questions = [pair.answer for pair in pairs], [pair.question for pair in pairs]
-    return _answerer(teacher, model, texts, dtype, device), questions
+    texts = [pair.answer for pair in pairs]
+    bank = AnswerBank(texts, EmbeddingCache().embed(teacher, texts, progress=True))
+    return _session(new_network(shape, teacher.width), teacher, bank), [pair.question for pair in pairs]
 
 
-def _from_run(
-    options: argparse.Namespace, backend: str, dtype: torch.dtype, device: torch.device
-) -> tuple[Answerer, list[str]]:
+def new_network(shape: tuple[int, ...], in_features: int) -> CellGraph:
+    """The network that ``cellgraph train`` builds by default, of another shape if need be, ready to be asked."""
+    with initialize_config_module("cellgraph.conf", version_base="1.3"):
+        config = compose("train", overrides=[f"lattice.shape={list(shape)}"])
+    lattice, cell, model = (
+        _arguments(OmegaConf.to_container(config[part], resolve=True)) for part in ("lattice", "cell", "model")
+    )
+    if shape != Setting.shape:
+        # The least that crosses it, as by default.
+        model["num_steps"] = max(1, shape[0] - 1)
+    made = GMLPCell(Lattice(**lattice), **{name: value for name, value in cell.items() if name != "lattice"})
+    network = CellGraph(
+        made, in_features=in_features, **{name: value for name, value in model.items() if name != "cell"}
+    )
+    network.compile_step(compiling=False)
+    return network
+
+
+def _arguments(node: Any) -> dict[str, Any]:
+    return {name: value for name, value in node.items() if not name.startswith("_")}
+
+
+def _of_run(folder: Path) -> tuple[Session, list[str]]:
     """The network, the teacher and the pairs of a run; its held-out questions are asked."""
-    folder = options.run
-    if not (folder / "model").is_dir():
-        raise ValueError(f"{folder} is no finished run folder of cellgraph train: model/ is missing")
-    model = CellGraph.from_pretrained(folder / "model")
-    if model.cell.backend == "auto":
-        model.cell.backend = backend
-    pairs = {part: read_pairs(folder / "pairs" / f"{part}.jsonl") for part in ("train", "validation", "test")}
-    texts = [pair.answer for part in pairs.values() for pair in part]
-    questions = [pair.question for pair in pairs["test"]]
-    return _answerer(load_teacher(folder / "teacher"), model, texts, dtype, device), questions
+    found = FinishedRun.load(folder)
+    session = _session(found.model, found.teacher, found.bank(), reader=found.reader)
+    return session, [pair.question for pair in found.pairs.test]
 
 
-def _answerer(
-    teacher: Teacher, model: CellGraph, texts: Sequence[str], dtype: torch.dtype, device: torch.device
-) -> Answerer:
-    distinct = list(dict.fromkeys(texts))
-    bank = EmbeddingCache(default_cache_folder()).embed(teacher, distinct, progress=True)
-    return Answerer(teacher, model.to(device).eval(), distinct, F.normalize(bank, dim=1).to(device), dtype)
+def _session(model: Any, teacher: Teacher, bank: AnswerBank, **more: Any) -> Session:
+    # Any confidence takes as long as one that was learned from questions.
+    anyhow = Confidence((1.0, 1.0), 0.0, None, precision=0.8, num_questions=1, answered=0.0, equivalence=1.0)
+    return Session(model, teacher, bank, anyhow, **more)

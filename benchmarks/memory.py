@@ -16,10 +16,11 @@ from cellgraph.ops import AUTO
 from .measure import PeakMemory, in_fresh_process, release, resident
 from .progress import Progress
 from .report import Report
-from .setting import DTYPES, DTYPES_FASTEST_FIRST, Setting
+from .setting import DTYPES, DTYPES_FASTEST_FIRST, Setting, add_shape
 from .workload import FORWARD, TorchJob, backend_names, fastest_backend, library_job
 
 DEFAULTS: dict[str, Any] = {
+    "shape": Setting.shape,
     "batch": [8, 1, 32],
     "steps": [12, 48],
     "checkpoint": [0, 4],
@@ -31,6 +32,7 @@ QUICK: dict[str, Any] = {"batch": [4], "steps": [12], "dtypes": DTYPES_FASTEST_F
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this question."""
+    add_shape(parser)
     parser.add_argument("--batch", type=int, nargs="+", help="batch sizes; the first is the base")
     parser.add_argument("--steps", type=int, nargs="+", help="steps of a rollout; the first is the base")
     parser.add_argument("--checkpoint", type=int, nargs="+", help="steps between two kept states, 0 for none")
@@ -59,9 +61,10 @@ def measure(setting: Setting, device_name: str, threads: int) -> dict[str, Any]:
     """The memory of one training step and its parts, in bytes; meant to be called in a fresh process.
 
     ``peak_bytes`` is what a step takes above what lies there between steps; ``process_bytes`` the whole process at its
-    peak and ``interpreter_bytes`` what it was with the libraries loaded and nothing built. Parameters, gradients and
-    the optimiser's state are counted; activations, what the forward pass leaves for the backward pass, and workspace,
-    what comes on top at the peak, are summed from the allocations in a :mod:`torch.profiler` trace of the same step.
+    peak and ``interpreter_bytes`` what it was with the libraries loaded and nothing built; on a GPU, in their place,
+    ``allocated_bytes``, what PyTorch had given out of its memory at the peak. Parameters, gradients and the optimiser's
+    state are counted; activations, what the forward pass leaves for the backward pass, and workspace, what comes on top
+    at the peak, are summed from the allocations in a :mod:`torch.profiler` trace of the same step.
     """
     device = torch.device(device_name)
     torch.set_num_threads(threads)
@@ -74,14 +77,21 @@ def measure(setting: Setting, device_name: str, threads: int) -> dict[str, Any]:
     state = [value for values in job.optimizer.state.values() for value in values.values()]
     return {
         "peak_bytes": peak.bytes,
-        "process_bytes": None if peak.bytes is None else peak.before + peak.bytes,
-        "interpreter_bytes": interpreter,
+        **whole(peak, interpreter),
         "parameters_bytes": sum(p.nbytes for p in job.parameters),
         "gradients_bytes": sum(p.grad.nbytes for p in job.parameters if p.grad is not None),
         "optimiser_bytes": sum(value.nbytes for value in state if torch.is_tensor(value)),
         "activations_bytes": activations,
         "workspace_bytes": highest - activations,
     }
+
+
+def whole(peak: PeakMemory, interpreter: int) -> dict[str, int | None]:
+    """What there is in all at a peak: of the process, or of a GPU's memory, which holds nothing of the libraries."""
+    at_peak = None if peak.bytes is None else peak.before + peak.bytes
+    if peak.device.type == "cuda":
+        return {"allocated_bytes": at_peak}
+    return {"process_bytes": at_peak, "interpreter_bytes": interpreter}
 
 
 def profiled(job: TorchJob, steps: int, device: torch.device) -> tuple[int, int]:
@@ -114,14 +124,18 @@ def answer(rows: Sequence[dict[str, Any]]) -> str:
         parts.append(f"without checkpoints a sample takes {each:.2g} MiB a step ({largest['dtype']})")
     for row in (min(rows, key=_total), max(rows, key=_total)):
         kept = f"a checkpoint every {row['checkpoint']}" if row["checkpoint"] else "no checkpoint"
-        parts.append(
-            f"batch {row['batch']}, {row['num_steps']} steps, {row['dtype']}, {kept}: {_total(row) / 2**30:.2f} GiB in "
-            f"all, of which {row['interpreter_bytes'] / 2**30:.2f} the libraries"
-        )
+        if "allocated_bytes" in row:
+            taken = f"{_total(row) / 2**30:.2f} GiB of the GPU's memory, without what CUDA itself takes"
+        else:
+            libraries = row["interpreter_bytes"] / 2**30
+            taken = f"{_total(row) / 2**30:.2f} GiB in all, of which {libraries:.2f} the libraries"
+        parts.append(f"batch {row['batch']}, {row['num_steps']} steps, {row['dtype']}, {kept}: {taken}")
     return "How much memory do I need? " + "; ".join(dict.fromkeys(parts)) + "."
 
 
 def _total(row: dict[str, Any]) -> float:
+    if "allocated_bytes" in row:
+        return float(row["allocated_bytes"])
     return float(row["process_bytes"] or row["interpreter_bytes"] + row["activations_bytes"] + row["workspace_bytes"])
 
 

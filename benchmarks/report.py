@@ -68,7 +68,9 @@ class Report:
             speeds = spread([setting.batch / value for value in seconds])
             row["samples_per_s"] = speeds.median
             row["samples_per_s_lower"], row["samples_per_s_upper"] = speeds.lower, speeds.upper
-            row["cell_steps_per_s"] = speeds.median * setting.num_cells * setting.num_steps
+            # Of a light cone most cells are never computed, and some once for all samples.
+            if not setting.cone:
+                row["cell_steps_per_s"] = speeds.median * setting.num_cells * setting.num_steps
             row["floor_ratio"] = speeds.median / floor if floor else None
         row |= {**(more or {}), "rounds": len(seconds), "note": note}
         self.rows.append(row)
@@ -123,7 +125,8 @@ def _alike(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(rows) < 2:
         return {}
     names = (*(name for name in Setting("").columns() if name not in ("backend", "mode")), "rounds")
-    return {name: rows[0][name] for name in names if all(row[name] == rows[0][name] for row in rows)}
+    alike = {name: rows[0][name] for name in names if all(row[name] == rows[0][name] for row in rows)}
+    return {name: value for name, value in alike.items() if value is not None}
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -97,14 +97,16 @@ def auto_answers(rows: Sequence[Row], base: Setting, ways: Mapping[str, tuple[st
             yield f"{way}, {share:.2f} of the best of {len(alike)} ways measured, {other}"
 
 
-def check_required(rows: Sequence[Row], base: Setting, backends: Sequence[str], ratio: float) -> None:
-    """Hold the first backend against the others, in every mode.
+def check_required(
+    rows: Sequence[Row], base: Setting, *, modes: Sequence[str], backends: Sequence[str], ratio: float
+) -> None:
+    """Hold the first backend against the others, in every mode that was asked for.
 
     Raises:
         ValueError: If it makes less than ``ratio`` of the speed of another, or one of them was not measured.
     """
     alike = [row for row in rows if _is_base(row, base) and row["dtype"] == base.dtype]
-    for mode in dict.fromkeys(row["mode"] for row in rows):
+    for mode in modes:
         speeds = {row["backend"]: row["samples_per_s"] for row in alike if row["mode"] == mode}
         if lacking := [name for name in backends if name not in speeds]:
             raise ValueError(f"--require needs all of {list(backends)}, not measured in {mode}: {lacking}")
@@ -125,9 +127,9 @@ def _is_base(row: Row, base: Setting) -> bool:
     """Whether a row differs from the base in backend, dtype and mode at most."""
     columns = base.columns()
     names = ("rollout", "num_steps", "batch", "neighbourhood")
-    # Peers keep every state.
-    kept = row["checkpoint"] in (0, base.checkpoint)
-    return kept and all(row[name] == columns[name] for name in names)
+    # Peers keep every state; what the library is measured at without checkpoints says nothing of it with them.
+    kept = 0 if row["backend"] in PEERS else base.checkpoint
+    return row["checkpoint"] == kept and all(row[name] == columns[name] for name in names)
 
 
 def _cones(rows: Sequence[Row], base: Setting, mode: str, dtype: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -52,11 +53,6 @@ class Setting:
         """Number of cells."""
         return math.prod(self.shape)
 
-    @property
-    def cell_steps(self) -> int:
-        """Cells times steps times samples of one call."""
-        return self.num_cells * self.num_steps * self.batch
-
     def columns(self) -> dict[str, Any]:
         """The setting as the first columns of a row."""
         rollout = "light cone" if self.cone else "full"
@@ -69,3 +65,9 @@ class Setting:
         cone = "light cone of " if self.cone else ""
         alike = f"{self.backend} {self.mode} {self.dtype} batch {self.batch}, {self.neighbourhood} neighbours"
         return f"{alike}, {cone}{self.num_steps} steps{kept}"
+
+
+def add_shape(parser: argparse.ArgumentParser) -> None:
+    """The option of the questions that are asked of one lattice."""
+    shown = " x ".join(map(str, Setting.shape))
+    parser.add_argument("--shape", type=int, nargs=3, metavar=("D", "H", "W"), help=f"the lattice, {shown} by default")

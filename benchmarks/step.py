@@ -17,13 +17,14 @@ from .peers import PEERS, peer_contender
 from .progress import Progress
 from .report import Report
 from .sentences import answers, auto_answers, check_required, summarise
-from .setting import DTYPES, DTYPES_FASTEST_FIRST, FASTEST_DTYPE, MODES, Setting
+from .setting import DTYPES, DTYPES_FASTEST_FIRST, FASTEST_DTYPE, MODES, Setting, add_shape
 from .workload import auto_way, backend_names, compiles, library_contender
 
 #: The peer whose program is compiled as a whole.
 JITTED = "cax"
 
 DEFAULTS: dict[str, Any] = {
+    "shape": Setting.shape,
     "batch": [2, 1, 8, 32],
     "peer_batch": None,
     "peer_dtypes": None,
@@ -59,6 +60,7 @@ QUICK: dict[str, Any] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this question."""
+    add_shape(parser)
     first = "the first one is the base, the others are measured on the first backend"
     parser.add_argument("--backends", nargs="+", choices=backend_names(), help="the library's backends to measure")
     parser.add_argument("--peers", nargs="*", choices=PEERS, help="other ways to write the cell")
@@ -114,9 +116,10 @@ def run(options: argparse.Namespace, report: Report, device: torch.device) -> No
         finally:
             summarise(report, lineup.contenders)
             report.answers += answers(report.rows, base)
-            report.answers += auto_answers(report.rows, base, auto_ways(base, options.modes, lineup))
+        # It may try ways anew: not where somebody wants to have it stopped.
+        report.answers += auto_answers(report.rows, base, auto_ways(base, options.modes, lineup))
     if options.require:
-        check_required(report.rows, base, options.backends, options.require)
+        check_required(report.rows, base, modes=options.modes, backends=options.backends, ratio=options.require)
 
 
 def auto_ways(base: Setting, modes: Sequence[str], lineup: Lineup) -> dict[str, tuple[str, str]]:

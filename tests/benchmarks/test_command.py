@@ -4,44 +4,31 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from benching import ANY_SHAPE, TINY, bench, interrupt, interrupted
 from processes import run_inside
 
-from cellgraph import CellGraph, GMLPCell, Lattice
-from cellgraph.benchmarks import batch, command, latency, memory, scale, step
-from cellgraph.benchmarks.report import FIGURES, Report
+from cellgraph import GMLPCell, Lattice
+from cellgraph.benchmarks import batch, command, memory, scale, step
+from cellgraph.benchmarks.measure import Contender, PeakMemory
+from cellgraph.benchmarks.report import Report
 from cellgraph.benchmarks.setting import Setting
-from cellgraph.data import QAPair, save_pairs
-from cellgraph.teacher import LSATeacher
+from cellgraph.benchmarks.workload import library_contender
 
-ROW = {"backend", "neighbourhood", "batch", "dtype", "mode", "checkpoint", "num_steps", "num_cells", *FIGURES}
 #: However busy the machine is.
 PATIENT = "--longest 1000 --budget 10000"
-TINY = ("--quick", "--shape", "3", "3", "3", "--threads", "1", "--device", "cpu")
 
 
 @pytest.fixture(autouse=True)
 def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiling is what takes the time, and is tested with the cell."""
-    for module in (batch, latency):
-        monkeypatch.setattr(module, "compile_cell", lambda cell, device: None)
+    monkeypatch.setattr(batch, "compile_cell", lambda cell, device: None)
     monkeypatch.setattr("cellgraph.benchmarks.workload.compile_cell", lambda cell, device: None)
-
-
-def bench(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: object) -> tuple[dict, str]:
-    """Run a question; its JSON and what it printed."""
-    file = folder / "figures.json"
-    command.main([*map(str, arguments), "--json", str(file)])
-    found = json.loads(file.read_text())
-    assert set(found) == {"machine", "settings", "rows", "skipped", "answers"}
-    assert {"processor", "cores", "threads", "memory_bytes", "device", "packages"} <= set(found["machine"])
-    for row in found["rows"]:
-        assert set(row) >= ROW
-    return found, capsys.readouterr().out
 
 
 def test_step_has_the_floor_the_backends_and_the_peers(capsys, tmp_path) -> None:
@@ -54,7 +41,9 @@ def test_step_has_the_floor_the_backends_and_the_peers(capsys, tmp_path) -> None
     assert len(floors) == 4
     for row in rows:
         assert row["samples_per_s"] > 0
-        assert row["cell_steps_per_s"] == pytest.approx(row["samples_per_s"] * 27 * row["num_steps"])
+        # Of a light cone most cells are not computed.
+        cells = pytest.approx(row["samples_per_s"] * 27 * row["num_steps"]) if row["rollout"] == "full" else None
+        assert row["cell_steps_per_s"] == cells
         assert row["samples_per_s_lower"] <= row["samples_per_s"] <= row["samples_per_s_upper"]
     for row in full:
         floor = floors[row["mode"], row["dtype"]] * 2 / row["num_steps"]
@@ -87,6 +76,12 @@ def test_what_cannot_run_is_skipped_with_its_reason(capsys, tmp_path, monkeypatc
     both = [f"stencil {mode} bfloat16 batch 1, 6 neighbours, 1 steps" for mode in ("train", "forward")]
     assert f"not measured: {'; '.join(both)}: needs a GPU" in printed
     assert "conv3d" in {row["backend"] for row in found["rows"]}
+
+
+def test_nothing_measured_does_not_meet_what_is_required(capsys, tmp_path) -> None:
+    how = "--budget 0 --require 0.9 --backends stencil scatter --modes forward"
+    with pytest.raises(ValueError, match=r"not measured in forward: \['stencil', 'scatter'\]"):
+        command.main(["step", *TINY, *how.split()])
 
 
 def test_batch_names_the_best(capsys, tmp_path) -> None:
@@ -138,42 +133,20 @@ def test_memory_is_attributed(capsys, tmp_path, monkeypatch) -> None:
     assert "How much memory do I need?" in printed
 
 
-def test_latency_of_a_run_folder(capsys, tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("CELLGRAPH_CACHE", str(tmp_path / "cache"))
-    words = ["heron", "otter", "badger", "falcon", "beetle", "salmon", "spider", "weasel", "magpie", "lizard"]
-    pairs = [QAPair(f"Where does the {a} meet the {b}?", f"the {a} meets the {b}") for a in words for b in words]
-    run = tmp_path / "run"
-    for part, rows in (("train", pairs[:60]), ("validation", pairs[60:80]), ("test", pairs[80:])):
-        save_pairs(run / "pairs" / f"{part}.jsonl", rows)
-    teacher = LSATeacher(width=9)
-    teacher.fit([pair.question for pair in pairs])
-    teacher.save_pretrained(run / "teacher")
-    CellGraph(
-        GMLPCell(Lattice((3, 3, 3)), 8, hidden=8), in_features=9, surface_channels=1, num_steps=4
-    ).save_pretrained(run / "model")
-    found, printed = bench(capsys, tmp_path, "latency", str(run), "--questions", "20", "--threads", "1")
-    parts = {row["part"]: row for row in found["rows"]}
-    assert list(parts) == ["question to answer", "without the teacher", "teacher", "lattice", "nearest answer"]
-    for row in parts.values():
-        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
-        assert (row["batch"], row["mode"], row["num_steps"], row["num_cells"]) == (1, "forward", 4, 27)
-    assert parts["without the teacher"]["p50_ms"] < parts["question to answer"]["p50_ms"]
-    assert "100 answers to choose from" in printed
-
-
-def test_latency_percentiles_are_of_each_question() -> None:
-    times = np.random.default_rng(0).exponential(size=(50, 3))
-    report = Report({}, {})
-    latency.summarise(report, Setting("stencil", batch=1, mode="forward"), times, 7, "LSATeacher")
-    whole, alone = report.rows[:2]
-    assert whole["p95_ms"] == pytest.approx(1e3 * np.percentile(times.sum(1), 95))
-    assert alone["p99_ms"] == pytest.approx(1e3 * np.percentile(times[:, 1] + times[:, 2], 99))
-    assert whole["samples_per_s"] == pytest.approx(np.median(1 / times.sum(1)))
+def test_a_gpus_memory_is_not_taken_for_the_processes() -> None:
+    peak = PeakMemory(torch.device("cuda"))
+    peak.before, peak.bytes = 30 * 2**20, 40 * 2**20
+    found = memory.whole(peak, 1500 * 2**20)
+    assert found == {"allocated_bytes": 70 * 2**20}
+    row = {"checkpoint": 0, "batch": 1, "num_steps": 2, "dtype": "float32", "activations_bytes": 2**21, **found}
+    said = memory.answer([row])
+    assert "0.07 GiB of the GPU's memory" in said
+    assert "libraries" not in said
 
 
 def test_scale_measures_both_series(capsys, tmp_path) -> None:
     found, printed = bench(
-        capsys, tmp_path, "scale", *TINY, "--cells", "27", "125", "--steps", "1", "2", "--rounds", "1"
+        capsys, tmp_path, "scale", *ANY_SHAPE, "--cells", "27", "125", "--steps", "1", "2", "--rounds", "1"
     )
     assert [(row["num_cells"], row["num_steps"]) for row in found["rows"]] == [(27, 2), (125, 2), (1000, 1), (1000, 2)]
     assert "time ~ cells^" in printed
@@ -201,18 +174,56 @@ def test_scale_stops_before_memory_or_patience_end(monkeypatch) -> None:
     assert scale._too_much(None, larger, 5, cpu) == ""
 
 
-def test_an_interruption_keeps_what_was_measured(capsys, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_keeps_what_was_measured(capsys, tmp_path, monkeypatch, signum: int, code: int) -> None:
     def run(options: argparse.Namespace, report: Report, device: torch.device) -> None:
         report.add(Setting("stencil"), seconds=[0.5])
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signum)
 
     monkeypatch.setattr(step, "run", run)
     with pytest.raises(SystemExit) as stopped:
         command.main(["step", "--json", str(tmp_path / "figures.json")])
-    assert stopped.value.code == 130
+    assert stopped.value.code == code
     found = json.loads((tmp_path / "figures.json").read_text())
     assert found["rows"][0]["samples_per_s"] == 4.0
     assert "interrupted" in found["answers"][0]
+
+
+def test_an_interruption_before_any_figure_leaves_the_file_of_earlier_ones(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(step, "run", interrupt)
+    (tmp_path / "figures.json").write_text("earlier")
+    with pytest.raises(SystemExit):
+        command.main(["step", "--json", str(tmp_path / "figures.json")])
+    assert (tmp_path / "figures.json").read_text() == "earlier"
+    assert "interrupted by Ctrl-C: nothing had been measured" in capsys.readouterr().out
+
+
+def test_batches_that_were_measured_before_an_interruption_are_kept(capsys, tmp_path, monkeypatch) -> None:
+    def build(setting: Setting, device: torch.device) -> Contender:
+        return library_contender(setting, device) if setting.batch < 8 else interrupt()
+
+    monkeypatch.setattr(batch, "library_contender", build)
+    how = "--steps 1 --rounds 1 --batch 2 4 8 --backend stencil"
+    found, printed = interrupted(capsys, tmp_path, "batch", *TINY, *how.split())
+    assert [row["batch"] for row in found["rows"]] == [2, 4]
+    assert all(row["samples_per_s"] > 0 for row in found["rows"])
+    assert "interrupted by Ctrl-C: these are the figures up to there" in printed
+
+
+def test_no_trial_begins_after_an_interruption(capsys, tmp_path, monkeypatch) -> None:
+    tried: list[str] = []
+    whole = step.Lineup.play
+
+    def play(lineup: step.Lineup) -> None:
+        whole(lineup)
+        interrupt()
+
+    monkeypatch.setattr(step.Lineup, "play", play)
+    monkeypatch.setattr(step, "auto_ways", lambda base, modes, lineup: tried.extend(modes) or {})
+    how = f"--steps 1 --rounds 1 --backends stencil --peers --cone-steps {PATIENT}"
+    found, _ = interrupted(capsys, tmp_path, "step", *TINY, *how.split())
+    assert tried == []
+    assert "stencil" in {row["backend"] for row in found["rows"]}
 
 
 @pytest.mark.parametrize("name", command.QUESTIONS)
@@ -230,7 +241,11 @@ def test_quick_changes_only_options_there_are(name: str) -> None:
         (["step", "--batch", "0"], "--batch must be at least 1, got 0"),
         (["step", "--json", "/no/such/folder/x.json"], "--json must name a file in a folder that exists"),
         (["step", "--device", "cuda"], "torch sees no GPU"),
-        (["latency", "/no/such/run"], "/no/such/run is no finished run folder of cellgraph train: model/ is missing"),
+        (["latency", "/no/such/run"], "/no/such/run is no folder of a finished run of questions and answers"),
+        (["latency", "R", "--teacher", "lsa"], "a run has a teacher and a lattice of its own: expected no --teacher"),
+        (["latency", "R", "--shape", "3", "3", "3", "--teacher", "lsa"], "expected no --teacher or --shape beside R"),
+        (["latency", "R", "--dtypes", "bfloat16"], "unrecognized arguments: --dtypes bfloat16"),
+        (["scale", "--shape", "3", "3", "3"], "unrecognized arguments: --shape 3 3 3"),
         (["speed"], "invalid choice: 'speed'"),
     ],
 )

@@ -95,8 +95,28 @@ def test_a_way_that_was_not_measured_is_no_best() -> None:
 def test_a_required_ratio_is_held_in_every_mode() -> None:
     forward = of("fused", mode="forward")
     found = rows((BASE, 9.5), (of("stencil"), 10.0), (forward, 50.0), (replace(forward, backend="stencil"), 20.0))
-    check_required(found, BASE, ["fused", "stencil"], 0.9)
+    modes = ["train", "forward"]
+    check_required(found, BASE, modes=modes, backends=["fused", "stencil"], ratio=0.9)
     with pytest.raises(ValueError, match=r"fused must make at least 1 of the speed of stencil in train, got 0\.95"):
-        check_required(found, BASE, ["fused", "stencil"], 1.0)
+        check_required(found, BASE, modes=modes, backends=["fused", "stencil"], ratio=1.0)
     with pytest.raises(ValueError, match=r"not measured in train: \['conv'\]"):
-        check_required(found, BASE, ["fused", "conv"], 0.9)
+        check_required(found, BASE, modes=modes, backends=["fused", "conv"], ratio=0.9)
+    with pytest.raises(ValueError, match=r"not measured in forward: \['fused', 'stencil'\]"):
+        check_required(found[:2], BASE, modes=modes, backends=["fused", "stencil"], ratio=0.9)
+    with pytest.raises(ValueError, match=r"not measured in train: \['fused', 'stencil'\]"):
+        check_required([], BASE, modes=modes, backends=["fused", "stencil"], ratio=0.9)
+
+
+def test_what_is_measured_without_checkpoints_does_not_stand_for_what_is_with_them() -> None:
+    base = replace(BASE, checkpoint=4)
+    found = rows(
+        (base, 5.0),
+        (replace(base, backend="stencil"), 9.0),
+        (replace(base, backend="pyg", checkpoint=0), 2.0),
+        # The variation of the first backend.
+        (replace(base, checkpoint=0), 10.0),
+    )
+    with pytest.raises(ValueError, match=r"fused must make at least 0\.9 of the speed of stencil in train, got 0\.56"):
+        check_required(found, base, modes=["train"], backends=["fused", "stencil"], ratio=0.9)
+    (said,) = auto_answers(found, base, {"train": ("fused", "float32")})
+    assert said == "train: auto takes fused in float32 here, 0.56 of the best of 3 ways measured, stencil in float32"
