@@ -30,9 +30,17 @@ FAST = (
 #: Choices that have every kind of part between them.
 AUTOMATA = (
     ("task=majority", "perception=attention", "update=gru", "pool=persistent", "curriculum=steps"),
-    ("task=life", "perception=stencil", "cell.channels=1"),
+    ("task=life", "perception=stencil", "cell.channels=1", "training.num_steps=1"),
     ("task=tree", "task.size=8", "cell=gmlp", "cell.channels=8", "cell.hidden=16", "cell.heads=4"),
-    ("task=voronoi", "perception=stencil", "cell.channels=1", "task.num_cells=50", "task.size=4", "task.horizon=2"),
+    (
+        "task=voronoi",
+        "perception=stencil",
+        "cell.channels=1",
+        "task.num_cells=50",
+        "task.size=4",
+        "task.horizon=2",
+        "training.num_steps=1",
+    ),
 )
 
 

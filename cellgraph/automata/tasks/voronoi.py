@@ -15,7 +15,7 @@ from cellgraph.generators import own_generators
 from cellgraph.graph import Graph
 from cellgraph.nn import Cell
 from cellgraph.nn.rebuilding import hands_on
-from cellgraph.numbers import at_least, plain_numbers
+from cellgraph.numbers import plain_numbers
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -62,7 +62,6 @@ class Voronoi(RuleTask):
     ) -> None:
         if num_cells < 4 or not 0 <= threshold <= 1:
             raise ValueError(f"expected 4 cells or more and a threshold in [0, 1], got {num_cells} and {threshold}")
-        at_least(0, seed=seed)
         points = np.random.default_rng(seed).random((num_cells, 2))
         lattice = delaunay_graph(points)
         super().__init__(lattice, **options)

@@ -29,7 +29,6 @@ from cellgraph.nn import NCACell
     ("make", "number", "least"),
     [
         *((make, name, 1) for make in (Life, Voronoi) for name in ("channels", "size", "horizon")),
-        (Voronoi, "seed", 0),
         (Majority, "width", 3),
         (Majority, "size", 1),
         (Growing, "size", 1),
