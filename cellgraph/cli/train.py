@@ -52,7 +52,8 @@ def main(arguments: Sequence[str], verb: str = "train") -> None:
     """Run the verb.
 
     Raises:
-        ValueError: If a sweep is asked to resume, or a run in another folder than its own.
+        ValueError: If a sweep is asked to resume, or a run in another folder than its own, or nothing says what an
+            automaton is trained for.
     """
     many = [argument for argument in arguments if argument in ("-m", "--multirun")]
     together = "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
@@ -70,8 +71,9 @@ def main(arguments: Sequence[str], verb: str = "train") -> None:
         commands = ", ".join(RunFolder.command("train", resume=run) for run in runs[0].split(","))
         raise ValueError(f"a sweep starts new runs; go on with each by itself: {commands}")
     check_choices(arguments)
-    if AUTOMATON in arguments and not any(a.lstrip("+").startswith(("task=", "experiment=")) for a in arguments):
-        raise ValueError("an automaton is trained for a task: give task=NAME or experiment=NAME")
+    told = ("experiment=", "task=", "task.", "resume=", "--", "-h")
+    if AUTOMATON in arguments and not any(argument.lstrip("+").startswith(told) for argument in arguments):
+        raise ValueError("give experiment=NAME or task=NAME, see cellgraph automaton --help for the names")
     automaton = any(argument.lstrip("+").startswith(("task=", "task.")) for argument in arguments)
     kind = [] if runs or any(argument.startswith("kind=") for argument in arguments) or not automaton else [AUTOMATON]
     # Hydra reads its arguments from there. Overrides must follow each other, and `-m` may be among them.

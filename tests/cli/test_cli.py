@@ -229,7 +229,7 @@ def test_a_sweep_runs_by_every_plugin_and_makes_a_study(
             "goes on in its own folder, run: leave out hydra.run.dir=other",
         ),
         (["train", "resume=run", "sweep=shapes"], "a sweep starts new runs; go on with each by itself: "),
-        (["train", "kind=automaton"], "an automaton is trained for a task: give task=NAME or experiment=NAME"),
+        (["train", "kind=automaton"], "give experiment=NAME or task=NAME, see cellgraph automaton"),
         (["train", "seed=-1"], "seed must be one of 0 to 4294967295, got -1"),
         (["train", "training.lr=abc"], "training setting lr must be a number, got 'abc'"),
         (["train", "control_trials.mlp.width=[3]"], "under mlp hidden, layers, dropout, or under obj"),
