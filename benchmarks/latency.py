@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from hydra.utils import instantiate
 
 from cellgraph.answering import AnswerBank, Confidence, FinishedRun, Session
 from cellgraph.data import docstring_pairs
-from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph
-from cellgraph.nn import GMLPCell
 from cellgraph.teacher import EmbeddingCache, LSATeacher, Teacher, minilm_teacher
 
 from .progress import Progress
@@ -135,24 +133,13 @@ def _new(shape: tuple[int, ...], kind: str, device: torch.device) -> tuple[Sessi
 
 def new_network(shape: tuple[int, ...], in_features: int) -> CellGraph:
     """The network that ``cellgraph train`` builds by default, of another shape if need be, ready to be asked."""
+    # The least steps that cross it, as by default.
+    chosen = [f"lattice.shape={list(shape)}", f"model.num_steps={max(1, shape[0] - 1)}"]
     with initialize_config_module("cellgraph.conf", version_base="1.3"):
-        config = compose("train", overrides=[f"lattice.shape={list(shape)}"])
-    lattice, cell, model = (
-        _arguments(OmegaConf.to_container(config[part], resolve=True)) for part in ("lattice", "cell", "model")
-    )
-    if shape != Setting.shape:
-        # The least that crosses it, as by default.
-        model["num_steps"] = max(1, shape[0] - 1)
-    made = GMLPCell(Lattice(**lattice), **{name: value for name, value in cell.items() if name != "lattice"})
-    network = CellGraph(
-        made, in_features=in_features, **{name: value for name, value in model.items() if name != "cell"}
-    )
+        config = compose("train", overrides=chosen)
+    network: CellGraph = instantiate(config.model)(in_features=in_features)
     network.compile_step(compiling=False)
     return network
-
-
-def _arguments(node: Any) -> dict[str, Any]:
-    return {name: value for name, value in node.items() if not name.startswith("_")}
 
 
 def _of_run(folder: Path) -> tuple[Session, list[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -147,15 +146,15 @@ def rollout_near(
             does not reach as far as the seeds hear, or something is of another size than the whole graph.
     """
     nodes = cell.lattice.num_nodes
-    for name, given, wanted in (
-        ("x", x, (None, nodes, cell.channels)),
-        ("context", context, (None, (1, nodes), None)),
-        ("masks", masks, (num_steps, x.size(0), nodes, 1)),
-    ):
-        if given is not None and not _fits(given, wanted):
-            raise ValueError(f"{name} must be of all {nodes} cells of the whole graph, got {list(given.shape)}")
     if num_steps < 0:
         raise ValueError(f"num_steps must not be negative, got {num_steps}")
+    for name, given, fits in (
+        ("x", x, x.shape[1:] == (nodes, cell.channels)),
+        ("context", context, context is None or (context.dim() == 3 and context.size(1) in (1, nodes))),
+        ("masks", masks, masks is None or masks.shape == (num_steps, len(x), nodes, 1)),
+    ):
+        if given is not None and not fits:
+            raise ValueError(f"{name} must be of all {nodes} cells of the whole graph, got {list(given.shape)}")
     if cell.order != "synchronous" or cell.hears_all:
         raise ValueError(
             "cells that update in sequence, or perceive maxima of all, hear the whole graph in a step: "
@@ -196,14 +195,6 @@ def _numbers(seeds: Tensor, num_nodes: int) -> Tensor:
     if seeds.dim() != 1 or seeds.dtype == torch.bool or not bool(((seeds >= 0) & (seeds < num_nodes)).all()):
         raise ValueError(f"seeds must be numbers of {num_nodes} cells, or a mask of them, got {seeds}")
     return seeds
-
-
-def _fits(given: Tensor, wanted: tuple[Any, ...]) -> bool:
-    """Whether a tensor has these sizes, any where there is none, one of several where there are."""
-    return given.dim() == len(wanted) and all(
-        sizes is None or size in (sizes if isinstance(sizes, tuple) else (sizes,))
-        for size, sizes in zip(given.shape, wanted, strict=True)
-    )
 
 
 def _weights(cell: Cell, there: Cell, nodes: Tensor) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -167,7 +167,7 @@ class SamplePool:
 
     def _new(self, task: Task, size: int, generator: torch.Generator) -> Batch:
         batch = task.sample(size, generator)
-        if beyond := batch.tensors().keys() - Batch(batch.x).__dict__.keys():
+        if beyond := batch.tensors().keys() - {field.name for field in fields(Batch)}:
             raise ValueError(
                 f"a pool keeps x, target, context and kind of samples, and {type(task).__name__} gives them "
                 f"{', '.join(sorted(beyond))}, too: train it without a pool"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from cellgraph.generators import own_generators
 from cellgraph.graph import Graph
 from cellgraph.nn import Cell
 
@@ -29,9 +28,7 @@ def on_lattice(cell: AnyCell, lattice: Graph) -> AnyCell:
         >>> large.lattice.num_nodes, next(large.parameters()) is next(small.parameters())
         (1024, True)
     """
-    # None of the weights that are drawn for it stay.
-    with own_generators():
-        other = cell.on(lattice)
+    other = cell.on(lattice)
     share_weights(cell, other)
     return other
 

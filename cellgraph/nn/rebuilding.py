@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
+from cellgraph.generators import generator_states, restore_generators
 from cellgraph.graph import Graph
 from cellgraph.nn.stepping import Stepping
 
@@ -97,7 +98,8 @@ class Rebuildable(Stepping):
         """The same cell on another lattice.
 
         It is built with the same arguments and has a copy of the weights, on the same device and of the same dtype;
-        weights that another lattice gives another shape, such as those of each node, are new.
+        weights that another lattice gives another shape, such as those of each node, are new. Where none are, the
+        process's generator is left alone.
 
         Args:
             lattice: A lattice with the same directions.
@@ -122,10 +124,13 @@ class Rebuildable(Stepping):
                 arguments[name] = copy.deepcopy(self._as_now(name, value))
         if not moved:
             raise ValueError(f"{type(self).__name__} made its lattice itself: it cannot be built on another")
+        before = generator_states(cuda=False)
         other = type(self)(**arguments).to(self.device, self.dtype).train(self.training)
         there, here = other.state_dict(), self.state_dict()
         same = {name for name, value in here.items() if name in there and there[name].shape == value.shape}
         other.load_state_dict({name: here[name] for name in same}, strict=False)
+        if same == there.keys():
+            restore_generators(before)
         trained = {name: parameter.requires_grad for name, parameter in self.named_parameters()}
         for name, parameter in other.named_parameters():
             parameter.requires_grad_(trained.get(name, True))

@@ -62,9 +62,22 @@ def test_weights_of_two_names_move_together_and_draw_nothing():
     small, before = Tied(Lattice((4,)), 4), torch.get_rng_state()
     large = on_lattice(small, Lattice((9,)))
     assert large.first is large.second is small.first
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), before), "none of the weights that were drawn for it stay"
 
 
 def test_a_cell_with_positions_of_its_own_does_not_move():
     with pytest.raises(ValueError, match=r"position is \[16, 4\]"):
         on_lattice(GMLPCell(Lattice((4, 4)), 4, hidden=8), Lattice((6, 6)))
+
+
+def test_a_move_draws_for_what_is_new_there():
+    """Positions are; everything else is a copy, for which nothing need be drawn."""
+    before = torch.get_rng_state()
+    copied = NCACell(Lattice((4,)), 4)
+    drawn = torch.get_rng_state()
+    copied.on(Lattice((9,)))
+    assert torch.equal(torch.get_rng_state(), drawn)
+    cell = GMLPCell(Lattice((4,)), 4, hidden=8)
+    first, second = cell.on(Lattice((9,))), cell.on(Lattice((9,)))
+    assert not torch.equal(first.position, second.position)
+    assert not torch.equal(drawn, before)

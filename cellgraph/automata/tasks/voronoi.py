@@ -11,7 +11,6 @@ from scipy.spatial import Delaunay, cKDTree
 from torch import Tensor
 
 from cellgraph.automata.tasks.rule import RuleTask
-from cellgraph.generators import own_generators
 from cellgraph.graph import Graph
 from cellgraph.nn import Cell
 from cellgraph.nn.rebuilding import hands_on
@@ -97,10 +96,7 @@ class Voronoi(RuleTask):
         )
         generator = torch.Generator().manual_seed(2**31)
         alive = other.draw_states(self.size, generator)
-        # A cell is made with new weights before it is given its own.
-        with own_generators():
-            elsewhere = cell.on(other.lattice)
-        wrong = other.wrong_cells(elsewhere, alive, num_steps=1, generator=generator)
+        wrong = other.wrong_cells(cell.on(other.lattice), alive, num_steps=1, generator=generator)
         return {
             **super().evaluate(cell, num_steps=num_steps),
             "cell_accuracy_elsewhere": 1.0 - float(wrong.float().mean()) / self.num_cells,

@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from elsewhere import DEVICE, Elsewhere
+from small_tasks import TASKS
 
 from cellgraph.automata import AutomatonSettings
 from cellgraph.automata.automaton import Automaton
-from cellgraph.automata.task import Task
-from cellgraph.automata.tasks import (
-    Arc1D,
-    Arc1DDemonstrations,
-    Growing,
-    Life,
-    Majority,
-    Passage,
-    SelfClassification,
-    Voronoi,
-)
-from cellgraph.automata.tasks.arc1d.adapting import Adaptation
 from cellgraph.nn import NCACell
 from cellgraph.testing import randomise
-
-
-def arc1d(folder: Path) -> Task:
-    pairs = [{"input": [row], "output": [row[::-1]]} for row in ([0, 3, 3], [5, 0, 4, 0], [0, 9])]
-    (folder / "tasks.jsonl").write_text(json.dumps({"task": "1d_a", "train": pairs, "test": pairs[:2]}))
-    return Arc1D(folder / "tasks.jsonl", width=6, channels=12, kind_channels=3)
-
-
-def arc1d_demonstrations(folder: Path) -> Task:
-    arc1d(folder)
-    adaptation = Adaptation(updates=1)
-    sizes = {"adaptation": adaptation, "channels": 12, "vector_channels": 3, "reader_channels": 8, "reader_steps": 2}
-    return Arc1DDemonstrations(folder / "tasks.jsonl", width=6, narrow=3, **sizes)
-
-
-TASKS: dict[str, Callable[[Path], Task]] = {
-    "arc1d": arc1d,
-    "arc1d_demonstrations": arc1d_demonstrations,
-    "growing": lambda folder: Growing(size=8, damages=2, long_run=3),
-    "life": lambda folder: Life((17, 17), size=2, horizon=2),
-    "majority": lambda folder: Majority(7, channels=4, size=3),
-    "passage": lambda folder: Passage(3, hole=2, channels=4, substrate=2),
-    "self_classification": lambda folder: SelfClassification(12, seeds=1),
-    "voronoi": lambda folder: Voronoi(40, size=2, horizon=2),
-}
 
 
 def automaton(kind: str, folder: Path) -> Automaton:
