@@ -72,8 +72,8 @@ class AutomatonLesson(Lesson):
         settings: How.
 
     Raises:
-        ValueError: If the pool never lets a sample start anew, or the curriculum starts with fewer steps than there are
-            states that the loss is taken at.
+        ValueError: If the pool never lets a sample start anew, the curriculum starts with fewer steps than there are
+            states that the loss is taken at, or the task cannot be had on one of its lattices.
     """
 
     def __init__(self, task: Task, settings: AutomatonSettings) -> None:
@@ -88,6 +88,9 @@ class AutomatonLesson(Lesson):
         if self.pool is not None:
             self.pool.reset()
         self.shardable = not self.curriculum.shapes
+        with own_generators():
+            for shape in self.curriculum.shapes.values():
+                task.resized(shape)  # refused here, and not when training comes to it
         least = self.curriculum.steps(0.0, settings.steps)[0]
         if settings.supervise > least:
             raise ValueError(

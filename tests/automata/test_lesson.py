@@ -218,6 +218,13 @@ def test_a_small_lattice_first_shares_the_weights():
         train_automaton(Line(Lattice((3, 3))), Climb(), settings(), curriculum=curriculum, progress=False)
 
 
+def test_a_lattice_that_a_task_cannot_be_had_on_is_refused_before_training():
+    task = Majority(9, channels=2)
+    task.curriculum = Curriculum(shapes={0.5: (5,), 0.9: (0,)})
+    with pytest.raises(ValueError, match=r"positive|at least"):
+        task.lesson(settings())
+
+
 def test_what_a_task_learns_is_learned_on_the_small_lattice_too():
     class Told(Majority):
         """Cells climb to what the task has learned, which is asked to be one."""
