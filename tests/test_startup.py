@@ -16,6 +16,7 @@ import pytest
 
 import cellgraph
 from cellgraph import CellGraph, GMLPCell, Lattice
+from cellgraph.cli import VERBS
 from cellgraph.data import QAPair, save_pairs
 from cellgraph.teacher import LSATeacher
 from cellgraph.teacher.minilm import PACKAGE
@@ -105,6 +106,15 @@ main()
     assert "cellgraph.answering.session" in found
     assert found.isdisjoint(NOT_FOR_ASKING), sorted(found & NOT_FOR_ASKING)
     assert not {name for name in found if name.startswith(("cellgraph.training", "cellgraph.automata"))}
+
+
+def test_verbs_wait_for_lightning_until_they_train() -> None:
+    # It takes longer to import than all else. The decoder is fitted by it.
+    verbs = [f"cellgraph.cli.{verb.replace('-', '_')}" for verb in VERBS if verb != "fit-decoder"]
+    parts = [f"cellgraph.cli.data.{part}" for part in ("check", "generate", "report")]
+    found = imported(f"import {', '.join(verbs + parts)}")
+    assert {*verbs, *parts} <= found
+    assert not found & {"lightning", "torchmetrics"}
 
 
 @pytest.mark.parametrize("package", LAZY)

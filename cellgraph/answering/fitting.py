@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from cellgraph.answering.generator import IGNORED, GenerativeDecoder
 from cellgraph.generators import own_generators
 from cellgraph.numbers import settle_numbers
-from cellgraph.training.checkpoint import AtomicCheckpointIO, read_checkpoint
+from cellgraph.training.checkpoint import read_checkpoint
+from cellgraph.training.saving import AtomicCheckpointIO
 from cellgraph.training.trainer import quiet
 
 CHECKPOINTS = "checkpoints"

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import lightning
 import torch
 from torch import Tensor, nn
 
@@ -279,6 +278,9 @@ class QuestionAnswering(Retrieval):
         return {name: one._replace(seconds=first + one.seconds) for name, one in trained.items()}
 
     def _new_model(self, make: Callable[..., Any], settings: TrainSettings) -> tuple[Any, dict[str, float]]:
+        # Who asks or looks at a network does without: it takes longer to import than all else.
+        import lightning
+
         assert self.pairs is not None
         lightning.seed_everything(settings.seed, verbose=False)
         # A copy: what makes it holds a cell, which another network must not share.

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from cellgraph import training
 from cellgraph.files import write_json
 from cellgraph.generators import own_generators
 from cellgraph.model import CellGraph
@@ -28,7 +29,7 @@ from cellgraph.retrieval.twins import (
     without_lateral_messages,
 )
 from cellgraph.sequence import SequenceGraph
-from cellgraph.training import Job, train
+from cellgraph.training import Job
 
 #: The first stage of training.
 FIRST = "first"
@@ -180,7 +181,7 @@ class Stages:
         task.objective = trial.of(task.objective)
         stage, settings = self.job.folder.stage(place), self.settings(model, trial)
         options: dict[str, Any] = {"folder": stage, "resume": stage.last.exists(), "go_on": self.job.go_on}
-        result = train(model, task, settings, progress=False, **options)
+        result = training.train(model, task, settings, progress=False, **options)
         model.save_pretrained(stage.model)
         write_json(stage.training, {**self._described(place, model, trial), **result.to_dict()})
         shutil.rmtree(stage.checkpoints)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from torch import Tensor, nn
 
-from cellgraph import processes
+from cellgraph import processes, training
 from cellgraph.analysis.plots import plot_run, read_metrics
 from cellgraph.answering import FinishedRun
 from cellgraph.answering.questions import QuestionReport, judge_run, save_report
@@ -25,7 +25,7 @@ from cellgraph.retrieval.question_answering import LATTICE
 from cellgraph.retrieval.stages import ADAPTERS_ALONE
 from cellgraph.sequence import SequenceGraph
 from cellgraph.teacher import TokenStates
-from cellgraph.training import Job, RunSettings, Task, TrainResult, train, used_precision
+from cellgraph.training import Job, RunSettings, Task, TrainResult, used_precision
 from cellgraph.training.accelerator import check_accelerator
 
 #: The systems of the table by category, and their names there.
@@ -103,7 +103,7 @@ class Experiment:
             model = processes.first_then_others(lambda: self.task.build(self.model, job))
             job.say(f"precision: {self.settings.precision}")
             last = resume and self.folder.last.exists()
-            result = train(
+            result = training.train(
                 model, self.task, self.settings, folder=self.folder, resume=last, progress=progress, go_on=job.go_on
             )
             self.score = result.metrics.get(f"val/{self.task.monitor}", self.score)

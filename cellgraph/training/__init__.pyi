@@ -1,11 +1,13 @@
-from .checkpoint import AtomicCheckpointIO, RunCheckpoint, model_weights, read_checkpoint
+from .checkpoint import model_weights, read_checkpoint
 from .ema import EMA
 from .interruption import GracefulStop, Interrupted
 from .metrics_log import CSVLog, MetricsWriter
 from .precision import recorded_precision, used_precision
 from .progress import TrainingProgress
 from .randomness import GlobalGenerators
-from .run import TrainResult, train
+from .result import TrainResult
+from .run import train
+from .saving import AtomicCheckpointIO, RunCheckpoint
 from .settings import RunSettings
 from .stopping import Stopping
 from .task import Job, Learned, Lesson, Task

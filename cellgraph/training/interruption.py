@@ -13,7 +13,7 @@ import lightning
 
 from cellgraph import processes
 from cellgraph.interruption import SIGNALS, Interrupted, end_at_once, restore
-from cellgraph.training.checkpoint import RunCheckpoint, validation_due
+from cellgraph.training.saving import RunCheckpoint, validation_due
 
 
 class GracefulStop(lightning.Callback):

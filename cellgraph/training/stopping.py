@@ -7,7 +7,7 @@ from typing import Any
 import lightning
 
 from cellgraph.numbers import plain_numbers
-from cellgraph.training.checkpoint import is_better
+from cellgraph.training.saving import is_better
 
 
 class Stopping(lightning.Callback):

@@ -19,13 +19,14 @@ from cellgraph.folder import RunFolder
 from cellgraph.reading import UNFIT, first_line
 from cellgraph.training.accelerator import check_accelerator, device_type
 from cellgraph.training.averages import Averages, ScheduleFree
-from cellgraph.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, read_checkpoint
+from cellgraph.training.checkpoint import read_checkpoint
 from cellgraph.training.ema import EMA
 from cellgraph.training.interruption import GracefulStop
 from cellgraph.training.metrics_log import CSVLog, MetricsWriter
 from cellgraph.training.precision import used_precision
 from cellgraph.training.progress import TrainingProgress
 from cellgraph.training.randomness import GlobalGenerators, deterministic
+from cellgraph.training.saving import AtomicCheckpointIO, RunCheckpoint
 from cellgraph.training.settings import RunSettings
 from cellgraph.training.stopping import Stopping
 from cellgraph.training.update import UpdateModule

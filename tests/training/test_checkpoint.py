@@ -204,7 +204,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(copied, monkeypatch, failing):
     if failing == "fsync":
         monkeypatch.setattr("os.fsync", full)
     else:
-        monkeypatch.setattr("cellgraph.training.checkpoint.write_atomically", full)
+        monkeypatch.setattr("cellgraph.training.saving.write_atomically", full)
     with pytest.raises(OSError, match="No space left on device") as caught:
         run(copied, settings=plain_settings(**{**vars(SETTINGS), "max_steps": 9}), resume=True)
     monkeypatch.undo()
