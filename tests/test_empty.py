@@ -121,12 +121,14 @@ def test_in_transformers() -> None:
     assert wrapped(torch.zeros(2, 0, 4)).last_hidden_state.shape == (2, 0, 4)
 
 
+@pytest.mark.slow
 def test_exported_for_torch(tmp_path) -> None:
     export_torch(model(), tmp_path / "network.pt2")
     found = torch.export.load(tmp_path / "network.pt2").module()(torch.zeros(0, 4))
     assert [x.shape for x in found] == [(0, 4)] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("onnxscript"), reason="the ONNX packages are not installed")
 def test_exported_for_onnx(tmp_path) -> None:
     import onnxruntime

@@ -110,8 +110,8 @@ def metrics_of_float32_pairs(precision: str) -> dict[str, float]:
     return trained(small(), pairs(), precision=precision, max_steps=4).metrics
 
 
-#: The dtype of the pairs with which each precision's step is compiled; with the others it is among the slow tests.
-COMPILED = {"32-true": torch.float64, "64-true": torch.float16, "bf16-mixed": torch.bfloat16}
+#: The precision and the dtype of the pairs with which the step is compiled; with the others it is among the slow tests.
+COMPILED = ("32-true", torch.float64)
 
 
 @pytest.mark.parametrize(
@@ -121,10 +121,10 @@ COMPILED = {"32-true": torch.float64, "64-true": torch.float16, "bf16-mixed": to
             precision,
             dtype,
             compiled,
-            marks=[pytest.mark.slow] if compiled and COMPILED[precision] != dtype else [],
+            marks=[pytest.mark.slow] if compiled and (precision, dtype) != COMPILED else [],
             id=f"{precision}-{dtype}{'-compiled' if compiled else ''}",
         )
-        for precision in COMPILED
+        for precision in ("32-true", "64-true", "bf16-mixed")
         for dtype in DTYPES
         for compiled in (False, True)
     ],
@@ -199,6 +199,7 @@ def test_a_new_network_keeps_the_adapters_to_the_last_bit():
         assert torch.equal(fresh.answer_adapter.state_dict()[name], weight), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_networks_of_any_dtype_are_exported(dtype, tmp_path):
     question = pairs().question[:5]
@@ -236,6 +237,7 @@ def test_metrics_compare_dtypes_with_each_other(first, second):
     assert cosine_matrix(p, a).values.numpy() == pytest.approx(similarity, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_a_report_of_any_dtype(dtype):
     torch.manual_seed(0)

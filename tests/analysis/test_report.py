@@ -11,17 +11,12 @@ from dataclasses import fields
 
 import pytest
 import torch
-from reported import TINY, WIDTH, Made, make, network
+from reported import TINY, WIDTH, network
 
 from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.analysis.report import Effort, plain, report_run, study, write_report
 from cellgraph.data import QAPair
 from cellgraph.testing import randomise
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make(tmp_path_factory.mktemp("report"))
 
 
 def test_every_number_on_the_page_stands_among_the_figures(made):
@@ -80,6 +75,7 @@ def test_the_figures_are_plain_json(made):
     assert "Infinity" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lattice", [Lattice((4,)), Lattice((3, 5), 8)])
 def test_flat_lattices_and_pairs_without_labels(lattice, tmp_path):
     model = network(lattice, surface_channels=2)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from reference import ReferenceCell, rms, trajectory
-from reported import WORDS, Made, make
+from reported import WORDS
 from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.metrics.pairwise import cosine_similarity
@@ -18,11 +18,6 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from cellgraph.analysis.report.subject import evenly
 from cellgraph.analysis.states import advance, new_network
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make(tmp_path_factory.mktemp("report"))
 
 
 def mrr(similarity: np.ndarray) -> float:

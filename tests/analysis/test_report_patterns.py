@@ -8,18 +8,13 @@ import numpy as np
 import pytest
 import torch
 from reference import rms, trajectory
-from reported import Made, make
+from reported import Made
 from sklearn.metrics import silhouette_score
 
 from cellgraph import CellGraph
 from cellgraph.analysis.patterns import Comparison, Probability
 from cellgraph.analysis.report.patterns import ALL_BUT_TRANSPORT, EVERYTHING, claims
 from cellgraph.analysis.states import new_network
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make(tmp_path_factory.mktemp("report"))
 
 
 def oscillations(series: np.ndarray) -> np.ndarray:

@@ -11,17 +11,12 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from reference import rms, trajectory
-from reported import Made, make
+from reported import Made
 
 from cellgraph import Lattice
 from cellgraph.analysis.report.cube import Cube
 from cellgraph.analysis.report.drawing import Picture, blank
 from cellgraph.analysis.report.patterns import LEAST_SPAN, _draw_null
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make(tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture

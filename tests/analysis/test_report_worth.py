@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from reference import ReferenceCell, trajectory
-from reported import LEAD, TINY, WIDTH, Made, make, some_pairs
+from reported import LEAD, TINY, WIDTH, some_pairs
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -32,11 +32,6 @@ from cellgraph.retrieval.embedded import dialogues_of
 from cellgraph.testing import randomise
 
 SHAPE = (3, 3, 3)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make(tmp_path_factory.mktemp("report"))
 
 
 def network(*, path: str = "linear", sharing: str = "shared", **options) -> CellGraph:

@@ -123,6 +123,7 @@ def test_a_sweep_trains_each_and_its_folder_is_not_taken_twice(tmp_path: Path) -
     assert {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_sweeps_that_start_in_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
     # As if the name were the second's: it is none of the command line's.
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
@@ -137,6 +138,7 @@ def test_sweeps_that_start_in_the_same_second_have_folders_of_their_own(tmp_path
     assert (tmp_path / "now-2" / "multirun.yaml").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_go_on_with_one_run(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     with RunFolder(folder).locked():

@@ -43,6 +43,7 @@ def test_ridge_and_the_trained_map_find_a_planted_map() -> None:
     assert linear(known, validation, test, updates=150) > 0.9
 
 
+@pytest.mark.slow
 def test_the_table_of_adapters_has_a_row_for_each(capsys: pytest.CaptureFixture[str]) -> None:
     mix = torch.linalg.qr(torch.randn(24, 24))[0]
     with pytest.MonkeyPatch.context() as patch:
@@ -72,6 +73,7 @@ def test_training_from_the_disk_is_measured(tmp_path: Path) -> None:
         assert min(figures["at_the_end_MB"], figures["libraries_MB"], figures["batch_ms"]) > 0
 
 
+@pytest.mark.slow
 def test_the_table_of_teachers_is_of_the_pairs_given(tmp_path: Path) -> None:
     rows = [
         {"question": f"What does the {a} do near the {p}?", "answer": f"The {a} near the {p} sleeps.", "topic": a + p}

@@ -19,7 +19,7 @@ def test_a_plan_is_the_measured_cost_times_the_cells() -> None:
     assert rows[2][3:6] == ["0", "0", "0"]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_it_measures(processes: int) -> None:
     figures = measured(Case(216, processes, channels=4, hidden=4, train=True, steps=1, repeats=1))
     assert figures.seconds > 0

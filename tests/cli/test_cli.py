@@ -143,6 +143,7 @@ def test_info_and_help(finished: tuple[Path, str]) -> None:
     assert "_target_: cellgraph.GMLPCell" in run_inside(folder, "train", "--cfg", "job").stdout
 
 
+@pytest.mark.slow
 def test_export_writes_a_program(finished: tuple[Path, str], tmp_path: Path) -> None:
     done = run_inside(tmp_path, "export", finished[0], "--torch", "cube.pt2")
     assert done.returncode == 0, done.stderr
@@ -154,6 +155,7 @@ def test_export_writes_a_program(finished: tuple[Path, str], tmp_path: Path) -> 
     assert "expected --onnx FILE, --torch FILE or both" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, pairs: Path, finished: tuple[Path, str]) -> None:
     arguments = ("train", *FAST, f"data.source.path={pairs}", "hydra.run.dir=run")
     process = subprocess.Popen(
@@ -257,6 +259,7 @@ def test_a_mistake_that_shows_after_the_split_is_put_right_in_the_same_folder(tm
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_what_is_printed_for_no_reader_ends_quietly() -> None:
     """As after ``| head``."""
     for arguments in (["--help"], ["info"]):

@@ -153,6 +153,7 @@ def trained(started: Path) -> Path:
     return started
 
 
+@pytest.mark.slow
 def test_a_run_of_own_parts_is_gone_on_with_by_every_verb(trained: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((trained / "run" / "config.yaml").read_text())
     # Of the keys of cell=gmlp and teacher=minilm there are those that the parts take.

@@ -20,6 +20,7 @@ def pairs() -> list[QAPair]:
     return docstring_pairs()
 
 
+@pytest.mark.slow
 def test_counts(pairs: list[QAPair]) -> None:
     assert len(pairs) >= 2500
     packages = Counter(pair.category.split()[0] for pair in pairs)

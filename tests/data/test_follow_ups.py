@@ -91,6 +91,7 @@ def test_a_file_without_dialogues_is_refused(tmp_path: Path) -> None:
         follow_up_pairs(write(tmp_path, []), most_turns=1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MEDQUAD.exists(), reason="the MedQuAD pairs are not here")
 def test_no_later_question_of_medquad_names_its_topic() -> None:
     dialogues = defaultdict(list)

@@ -31,10 +31,19 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))])
 #: What a block may be; what is only read by people is text.
 LANGUAGES = {"python", "bash", "yaml", "text"}
+#: Pages whose blocks take longest.
+LONG = {"elsewhere.md"}
 FENCE = re.compile(r"^ *(```+)(.*)$", re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.exists()], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page.name in LONG else [], id=page.name)
+        for page in PAGES
+        if page.exists()
+    ],
+)
 def test_the_blocks_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CELLGRAPH_CACHE", str(tmp_path / "cache"))

@@ -71,6 +71,7 @@ def test_it_starts_as_ridge_regression(shape: tuple[int, ...] | None) -> None:
     assert regressor.transform(x).shape == (60, width)
 
 
+@pytest.mark.slow
 def test_it_learns_a_product_which_no_line_fits() -> None:
     x, y = data(300)
     regressor = CellGraphRegressor(max_steps=200, random_state=0).fit(x[:200], y[:200])

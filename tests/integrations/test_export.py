@@ -75,7 +75,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Loaded:
     return Loaded(monkeypatch)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if "2-D" in name else [pytest.mark.slow]) for name in NETWORKS]
+)
 def test_a_torch_program_gives_what_the_network_gives(name: str, tmp_path: Path, loaded: Loaded) -> None:
     model = NETWORKS[name]().train()
     report = export_torch(model, tmp_path / "cube.pt2")
@@ -103,8 +105,9 @@ def test_a_torch_program_gives_what_the_network_gives(name: str, tmp_path: Path,
         torch.testing.assert_close(run(question, found[3])[0], again, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @NEEDS_ONNX
-@pytest.mark.parametrize("name", ["memory, clamped", pytest.param("mask, layers, rate", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["memory, clamped", "mask, layers, rate"])
 def test_an_onnx_model_gives_what_the_network_gives(name: str, tmp_path: Path) -> None:
     model = NETWORKS[name]().eval()
     report = export_onnx(model, tmp_path / "cube.onnx", num_steps=3)
@@ -210,6 +213,7 @@ def test_an_automaton_is_exported_for_a_number_of_steps(tmp_path: Path) -> None:
         export_torch(Automaton(NCACell(task.lattice, 4, context_channels=2), task), tmp_path / "cells.pt2")
 
 
+@pytest.mark.slow
 def test_torch_export_takes_a_network_as_it_is(tmp_path: Path) -> None:
     model = network(cell={"memory_channels": 2}).eval()
     # Marked as compiled: the compiled step must not get in the way, and is not built here.

@@ -160,6 +160,7 @@ def test_a_network_lays_components_out_on_its_faces() -> None:
     assert model.adapter_options == {"name": "pca", "layout": "centre"}
 
 
+@pytest.mark.slow
 def test_prefixes_tell_apart_better_than_those_of_other_adapters() -> None:
     torch.manual_seed(0)
     x = embeddings(1500)

@@ -5,7 +5,8 @@ They have the right value or are refused: an operator that torch does not look i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -135,7 +136,15 @@ BEHIND: dict[str, Callable[[], tuple[Callable[..., Tensor], list[Tensor]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+#: The kernels that Triton interprets, where there is no GPU, take longest.
+LONG = ("triton", "cellgraph::gated_step")
+
+
+def cases(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in names]
+
+
+@pytest.mark.parametrize("name", cases(OPERATORS))
 def test_every_operator_is_differentiated_twice(name: str) -> None:
     """An operator that is not in the table fails: whoever adds one says here what it is behind."""
     call, given = BEHIND[name]()
@@ -251,7 +260,7 @@ def second_derivatives(cell: GMLPCell, x: Tensor) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in computed.items()}
 
 
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "scatter"])
+@pytest.mark.parametrize("backend", cases(name for name in BACKENDS if name != "scatter"))
 def test_second_derivatives_of_a_rollout_are_the_reference_s(backend: str) -> None:
     # Whole vectors for the fused step; the interpreter takes a minute for what is that wide.
     width = 8 if find_backend(backend).takes_steps else 4

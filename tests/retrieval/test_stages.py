@@ -117,6 +117,7 @@ def test_the_best_of_the_trials_is_taken_and_each_is_trained_once(tmp_path: Path
         assert torch.equal(again[name].model(question).embedding, found[name].model(question).embedding)
 
 
+@pytest.mark.slow
 def test_the_best_perceptron_is_one_of_those_that_were_tried(tmp_path: Path) -> None:
     trials = {"lr": [1e-6, 1e-2], "mlp": {"hidden": [2, 300], "layers": [2]}}
     # What no linear map can do.

@@ -127,7 +127,10 @@ def test_over_turns_a_memory_goes_where_the_question_is() -> None:
     assert (output.memory.device.type, output.memory.shape) == ("meta", (3, 3, 12))
 
 
-@pytest.mark.parametrize("adapter", ["linear", "pca", {"name": "matryoshka", "updates": 2}, "autoencoder"])
+@pytest.mark.parametrize(
+    "adapter",
+    ["linear", "pca", {"name": "matryoshka", "updates": 2}, pytest.param("autoencoder", marks=pytest.mark.slow)],
+)
 def test_a_chain_has_the_surfaces_of_a_network_with_a_linear_adapter(adapter: str | dict[str, object]) -> None:
     cell = GMLPCell(Lattice((2, 3, 3)), 4, hidden=4, heads=2)
     model = CellGraph(cell, in_features=12, surface_channels=1, num_steps=2, adapter=adapter)

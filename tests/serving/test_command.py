@@ -96,6 +96,7 @@ def test_nothing_is_lost_of_200_clients_at_once(folder: Path, serving: Serving) 
             assert reply["confidence"] == pytest.approx(wanted[question].confidence, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_full_queue_refuses_and_loses_nothing(folder: Path) -> None:
     serving = Serving(folder, "--max-queue", 8, "--max-batch", 4)
     answered = load(serving.port, QUESTIONS, clients=60, each=2)
@@ -149,6 +150,7 @@ def test_questions_in_flight_are_answered_at_the_end(folder: Path, signum: int) 
         socket.create_connection(("127.0.0.1", serving.port), timeout=5).close()
 
 
+@pytest.mark.slow
 def test_whoever_does_not_read_holds_nobody_up_for_ever(folder: Path) -> None:
     serving = Serving(folder, "--max-grace", 1)
     with (
@@ -165,6 +167,7 @@ def test_whoever_does_not_read_holds_nobody_up_for_ever(folder: Path) -> None:
         assert idle.fileno() > 0
 
 
+@pytest.mark.slow
 def test_questions_that_are_cut_off_are_told_so(folder: Path) -> None:
     serving = Serving(folder, "--max-grace", 1, "--max-batch", 1, code=SLOW.replace("0.15", "3"))
     found: list[Any] = []

@@ -170,7 +170,7 @@ def test_what_a_file_left_to_one_that_is_gone_is_embedded(tmp_path: Path) -> Non
     assert torch.equal(cache.rows(teacher, TEXTS)[:], expected(TEXTS))
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [pytest.param(4, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_the_files_are_those_of_an_undisturbed_run(tmp_path: Path, kills: int) -> None:
     run(tmp_path / "undisturbed", tmp_path / "undisturbed log", rows=2)
     folder, log, draw = tmp_path / "killed", tmp_path / "killed log", random.Random(kills)
@@ -203,6 +203,7 @@ def test_two_processes_share_the_work(tmp_path: Path, undisturbed: dict[str, byt
     assert files(folder) == undisturbed
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_had_claimed_is_taken_over(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     folder, log = tmp_path / "taken", tmp_path / "taken log"
     holder = start(folder, tmp_path / "holder", 1000.0)

@@ -54,7 +54,10 @@ def test_embeddings_equal_mean_pooling_by_hand() -> None:
 
 
 @needs_package
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["float32", pytest.param("bfloat16", marks=pytest.mark.slow), pytest.param("float16", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
 def test_embeddings_are_those_of_transformers_to_the_bit(dtype: str, pooling: str) -> None:
     texts = [*TEXTS, "[CLS] [PAD] [MASK]", "\u2028a\u0085 \x07", "x" * 3000, *(text[:40] for text in TEXTS)]

@@ -72,8 +72,8 @@ def by_one(tmp_path_factory: pytest.TempPathFactory) -> Any:
     ("count", "options"),
     [
         (2, {"precision": "64-true"}),
-        (2, {"precision": "32-true"}),
-        (4, {"precision": "64-true", "window": 1, "normalise": True}),
+        pytest.param(2, {"precision": "32-true"}, marks=pytest.mark.slow),
+        pytest.param(4, {"precision": "64-true", "window": 1, "normalise": True}, marks=pytest.mark.slow),
     ],
 )
 def test_losses_are_those_of_one_process(tmp_path: Path, by_one: Any, count: int, options: dict[str, Any]) -> None:
@@ -88,6 +88,7 @@ def test_losses_are_those_of_one_process(tmp_path: Path, by_one: Any, count: int
     assert steps == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
 
 
+@pytest.mark.slow
 def test_weights_that_are_shared_out_give_the_same_losses(tmp_path: Path, by_one: Any) -> None:
     options = {"precision": "32-true", "ema": 0.0}
     results = together(2, on_pairs, tmp_path, {**options, "sharded": True})
@@ -196,6 +197,7 @@ def test_a_process_that_is_lost_before_training_is_told_in_a_line(
     assert re.fullmatch(f"SystemExit: {re.escape(told)}{kept.format(place)}{go_on}", found[1 - lost]), found
 
 
+@pytest.mark.slow
 def test_a_lost_process_ends_the_run_and_as_many_go_on_to_the_bit(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     together(2, on_pairs, whole, {})
@@ -214,6 +216,7 @@ def test_a_lost_process_ends_the_run_and_as_many_go_on_to_the_bit(tmp_path: Path
     assert logged(broken) == logged(whole)
 
 
+@pytest.mark.slow
 def test_asked_to_stop_all_stop_after_the_same_update_and_one_goes_on_alone(tmp_path: Path, by_one: Any) -> None:
     options = {"precision": "64-true", "window": 1}
     stopped = together(2, on_pairs, tmp_path, options, signal.SIGTERM, 7, must_end=False)

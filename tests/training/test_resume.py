@@ -63,6 +63,8 @@ result = train(model, task, settings, folder=command["folder"], progress=False, 
 print("finished", result.steps, result.best_step, result.metrics["val/mrr"])
 """
 
+pytestmark = pytest.mark.slow
+
 STEPS = 24
 TIMES = ("seconds", "train/samples_per_second")
 

@@ -313,7 +313,9 @@ def test_the_first_prompt_is_shown_without_asking(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("api", APIS)
-@pytest.mark.parametrize("fault", ["401", "500", ""])
+@pytest.mark.parametrize(
+    "fault", ["401", pytest.param("500", marks=pytest.mark.slow), pytest.param("", marks=pytest.mark.slow)]
+)
 def test_the_key_is_nowhere(tmp_path: Path, api: str, fault: str) -> None:
     (tmp_path / "plan.yaml").write_text(PLAN)
     noisy = {"OPENAI_LOG": "debug", "ANTHROPIC_LOG": "debug"}
@@ -344,6 +346,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
         assert first.wait(60) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_by_a_signal_it_says_how_to_go_on(
     undisturbed: tuple[str, bytes], tmp_path: Path, signum: signal.Signals
