@@ -20,7 +20,8 @@ RULES = (
     f"reach; else {EVERYDAY}: speaks of I, you or we and names nothing spelt like code; else {TECHNICAL}: at least "
     f"{RARE_TERMS} terms that fewer than {RARE:.0%} of the training questions have; else {GENERAL}"
 )
-_PERSONS = frozenset(("i", "i'm", "me", "my", "mine", "you", "you're", "your", "yours", "we", "us", "our", "ours"))
+#: Also before an apostrophe, as in I've and you'll.
+_PERSONS = frozenset(("i", "me", "my", "mine", "you", "your", "yours", "we", "us", "our", "ours"))
 #: Underscores, dots, digits or capitals inside a word, as in max_norm, np.fft, conv2d and DataLoader.
 _CODE = re.compile(r"\w*_\w*|\w+(?:\.\w+)+|[a-z]+\d\w*|\w*[a-z][A-Z]\w*|\w+\(\)")
 _EDGES = "?!.,;:'\"()[]{}`"
@@ -58,12 +59,16 @@ def categorise(
         SIMILAR
         if cosine >= threshold
         else EVERYDAY
-        if _PERSONS.intersection(_terms(question)) and not any(_CODE.fullmatch(word) for word in _words(question))
+        if _speaks_of_persons(question) and not any(_CODE.fullmatch(word) for word in _words(question))
         else TECHNICAL
         if sum(seen[term] < RARE * len(train_questions) for term in set(_terms(question))) >= RARE_TERMS
         else GENERAL
         for question, cosine in zip(questions, nearest.tolist(), strict=True)
     ]
+
+
+def _speaks_of_persons(question: str) -> bool:
+    return any(term.partition("'")[0] in _PERSONS for term in _terms(question))
 
 
 def order(category: str) -> tuple[int, str]:
@@ -73,7 +78,7 @@ def order(category: str) -> tuple[int, str]:
 
 
 def _words(question: str) -> list[str]:
-    return [word.strip(_EDGES).removesuffix("'s") for word in question.split()]
+    return [word.strip(_EDGES).removesuffix("'s") for word in question.replace("\u2019", "'").split()]
 
 
 def _terms(question: str) -> list[str]:

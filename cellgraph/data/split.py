@@ -239,19 +239,23 @@ def _choose(sizes: Sequence[int], wanted: int) -> set[int]:
     if left == 0:
         return chosen
 
-    # Subset sum: bit s of `reachable` says that the groups so far can add up to s. Sizes above twice the number
-    # wanted are worse than none.
+    # Subset sum: bit s of `reachable` says that the groups so far can add up to s, and `by` at which of them they first
+    # could. Sizes above twice the number wanted are worse than none.
     cut = (1 << (2 * wanted + 1)) - 1
-    steps = [1]
-    for size in sizes:
-        if steps[-1] >> wanted & 1:
+    reachable, by = 1, {0: -1}
+    for position, size in enumerate(sizes):
+        if reachable >> wanted & 1:
             break
-        steps.append((steps[-1] | steps[-1] << size) & cut if size <= 2 * wanted else steps[-1])
+        new = reachable << size & cut & ~reachable if size <= 2 * wanted else 0
+        reachable |= new
+        while new:
+            total = new.bit_length() - 1
+            by[total] = position
+            new ^= 1 << total
     nearest = (total for distance in range(wanted + 1) for total in (wanted - distance, wanted + distance))
-    total = next(total for total in nearest if steps[-1] >> total & 1)
+    total = next(total for total in nearest if total in by)
     chosen = set()
-    for position in range(len(steps) - 2, -1, -1):
-        if not steps[position] >> total & 1:
-            chosen.add(position)
-            total -= sizes[position]
+    while total:
+        chosen.add(by[total])
+        total -= sizes[by[total]]
     return chosen

@@ -12,6 +12,7 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import CodeType, NoneType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 TENSOR_FILE = "teacher.safetensors"
+
+
+_BY_PLACE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY)
 
 
 class BaseTeacher(ABC):
@@ -69,7 +73,14 @@ class BaseTeacher(ABC):
         named = {name: bound.signature.parameters[name].kind for name in bound.arguments}
         teacher._given = {}
         for name, value in bound.arguments.items():
+            # A class without a constructor is said to take anything.
+            if cls.__init__ is not object.__init__ and named[name] in _BY_PLACE:
+                raise ValueError(f"{cls.__name__} must take its arguments by name, to be made again: not so {name}")
             teacher._given |= value if named[name] is inspect.Parameter.VAR_KEYWORD else {name: plain(value)}
+        try:
+            json.dumps(teacher._given)
+        except TypeError as error:
+            raise ValueError(f"{cls.__name__} must be made of plain values, to be made again: {error}") from error
         return teacher
 
     @classmethod
@@ -137,13 +148,30 @@ class BaseTeacher(ABC):
 
 @functools.cache
 def code_of(kind: type) -> list[str]:
-    """The text of a class and of those of one's own that it derives from, without comments and layout."""
+    """The text of a class and of those of one's own that it derives from, without comments and layout.
+
+    What was typed in, or read from a stream, has no text: it is what its functions were compiled to.
+    """
     found, own = [], kind.__module__.partition(".")[0]
     for part in kind.__mro__:
         if part.__module__.partition(".")[0] == own:
             try:
                 found.append(ast.unparse(ast.parse(textwrap.dedent(inspect.getsource(part)))))
             except (OSError, TypeError, SyntaxError):
-                # What was typed in has no file.
-                found.append(part.__qualname__)
+                parts = {name: _compiled(value) for name, value in vars(part).items()}
+                found.append(f"{part.__qualname__} {sorted(parts.items())}")
     return found
+
+
+def _compiled(value: Any) -> str:
+    """What a member of a class does, where it is code or a plain value; nothing of any other."""
+    if isinstance(value, property):
+        return " ".join(_compiled(each) for each in (value.fget, value.fset, value.fdel))
+    value = getattr(value, "__func__", value)
+    if inspect.isfunction(value):
+        value = inspect.unwrap(value).__code__
+    if isinstance(value, CodeType):
+        # Sets among the constants are in another order in each process.
+        constants = [sorted(map(repr, c)) if isinstance(c, frozenset) else _compiled(c) for c in value.co_consts]
+        return f"{value.co_code.hex()} {value.co_names} {constants}"
+    return repr(value) if isinstance(value, (bool, int, float, complex, str, bytes, tuple, NoneType)) else ""

@@ -126,10 +126,12 @@ class EmbeddingCache:
 
         Raises:
             OSError: If the disk cannot hold them, or cannot be written.
-            ValueError: If the teacher gives non-finite embeddings or ones of the wrong shape.
+            ValueError: If there are no texts, or the teacher gives non-finite embeddings or ones of the wrong shape.
         """
         from cellgraph.teacher.job import EmbeddingJob
 
+        if not len(texts):
+            raise ValueError("rows on the disk are those of at least one text, got none")
         EmbeddingJob(teacher, texts, self).run(advance)
         fingerprint = teacher.fingerprint
         found = self.keys(fingerprint)

@@ -19,6 +19,9 @@ from cellgraph.teacher.shards import CorruptShardError
 #: Files that are kept open: fewer than any system allows a process.
 OPEN_FILES = 128
 
+#: Device, number, size and time of change of a file.
+Written = tuple[int, int, int, int]
+
 
 class StoredRows:
     """Rows of embeddings in the shards of a cache, of which no more is in memory than is looked at.
@@ -37,6 +40,7 @@ class StoredRows:
     Raises:
         ValueError: If the files have different widths.
         OSError: If one cannot be read.
+        CorruptShardError: When rows are read of a file that was damaged, or written anew, since.
     """
 
     dtype, ndim = torch.float32, 2
@@ -44,11 +48,12 @@ class StoredRows:
     def __init__(self, files: Sequence[str | os.PathLike[str]], file: Tensor, row: Tensor) -> None:
         self.files = [Path(path) for path in files]
         heads = [_head(path) for path in self.files]
-        widths = {width for _, width in heads}
+        widths = {width for _, width, _ in heads}
         if len(widths) != 1:
             raise ValueError(f"rows must be of one width, got files of {sorted(widths)}")
         self.width = widths.pop()
-        self._begin = np.array([begin for begin, _ in heads], np.int64)
+        self._begin = np.array([begin for begin, _, _ in heads], np.int64)
+        self._written = [written for _, _, written in heads]
         self._file, self._row = file.numpy().astype(np.int32), row.numpy().astype(np.int32)
 
     @classmethod
@@ -108,7 +113,8 @@ class StoredRows:
             first = int(order[start])
             place = int(file[first])
             wanted = target[first * size : (first + end - start) * size]
-            if _read_at(self.files[place], int(self._begin[place]) + int(row[first]) * size, wanted) != len(wanted):
+            file_place = int(self._begin[place]) + int(row[first]) * size
+            if _read_at(self.files[place], self._written[place], file_place, wanted) != len(wanted):
                 raise CorruptShardError(f"{self.files[place]} ends before its row {int(row[first]) + end - start}")
         return result
 
@@ -134,9 +140,9 @@ class MappedRows:
         return (self.function(block) for block in self.rows.split(size))
 
 
-def _read_at(path: Path, place: int, wanted: memoryview) -> int:
+def _read_at(path: Path, written: Written, place: int, wanted: memoryview) -> int:
     """Fill memory with the bytes of a file from a place on; number of them."""
-    file = _opened(path)
+    file = _opened(path, written)
     # A place to read at is the file's own, and that of threads and of forked processes which have it open: one would
     # be given what another has asked for.
     if hasattr(os, "preadv"):
@@ -147,25 +153,36 @@ def _read_at(path: Path, place: int, wanted: memoryview) -> int:
 
 
 @lru_cache(maxsize=OPEN_FILES)
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path, written: Written) -> BinaryIO:
     # Closed when the cache forgets it.
-    return path.open("rb", buffering=0)
+    file = path.open("rb", buffering=0)
+    if _written(file) != written:
+        file.close()
+        raise CorruptShardError(f"{path} was written anew since its rows were looked up: look them up again")
+    return file
 
 
-def _head(path: Path) -> tuple[int, int]:
-    """Where the embeddings of a shard begin, and their width."""
-    described, begin = _description(path)
-    return begin + int(described["data_offsets"][0]), int(described["shape"][1])
+def _written(file: BinaryIO) -> Written:
+    """What tells a file from the one that is put in its place."""
+    told = os.fstat(file.fileno())
+    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns
+
+
+def _head(path: Path) -> tuple[int, int, Written]:
+    """Where the embeddings of a shard begin, their width, and which file it is."""
+    described, begin, written = _description(path)
+    return begin + int(described["data_offsets"][0]), int(described["shape"][1]), written
 
 
 def _rows(path: Path) -> int:
     return int(_description(path)[0]["shape"][0])
 
 
-def _description(path: Path) -> tuple[dict[str, Any], int]:
+def _description(path: Path) -> tuple[dict[str, Any], int, Written]:
     try:
         with path.open("rb") as file:
-            size, there = int.from_bytes(file.read(8), "little"), path.stat().st_size
+            written = _written(file)
+            size, there = int.from_bytes(file.read(8), "little"), written[2]
             # A head that says it is longer than the file is not asked for.
             if size > there - 8:
                 raise ValueError("a head that is longer than the file")
@@ -183,4 +200,4 @@ def _description(path: Path) -> tuple[dict[str, Any], int]:
         raise CorruptShardError(f"{path} is cut off")
     if end - begin != 4 * rows * width:
         raise CorruptShardError(f"{path} is no shard of embeddings: {rows} rows of {width} in {end - begin} bytes")
-    return described, 8 + size
+    return described, 8 + size, written

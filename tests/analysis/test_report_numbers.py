@@ -121,7 +121,9 @@ def test_figures_of_the_specialisation(made):
     own_step = np.stack([states[step, :, node] for node, step in enumerate(step_of)])
     active = rms(own_step)
     words = {"topic": ["ab"[i % 2] for i in range(60)], "question type": [WORDS[i % 3].lower() for i in range(60)]}
-    groups = [pair.topic for pair in made.pairs]
+    # In the order of their first pairs, as nothing but its topic joins a pair with others.
+    topics = [pair.topic for pair in made.pairs]
+    groups = [str(list(dict.fromkeys(topics)).index(topic)) for topic in topics]
     for name, own in words.items():
         label = found["labels"][name]
         assert sorted(label["classes"]) == sorted(set(own))

@@ -20,6 +20,9 @@ from cellgraph.answering.categories import (
     [
         ("How are you today?", EVERYDAY),
         ("What's your name?", EVERYDAY),
+        ("I\u2019m tired, what now?", EVERYDAY),
+        ("Now that they've lost what we'll do?", EVERYDAY),
+        ("What'll it do?", GENERAL),
         ("Can you explain max_norm of kappa?", TECHNICAL),
         ("What does numpy.fft.rfft give you?", GENERAL),
         ("What is the zeta of a kappa?", TECHNICAL),

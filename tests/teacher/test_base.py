@@ -95,6 +95,43 @@ def test_a_teacher_whose_code_is_another_is_not_taken_for_it(place: Path) -> Non
         load_teacher(place / "saved")
 
 
+def test_code_that_was_typed_in_is_told_apart() -> None:
+    def typed(answer: str, width: int = 1) -> str:
+        told = f"""
+class Typed(BaseTeacher):
+    width = {width}
+    def encode(self, texts, *, progress=False):
+        return torch.tensor([[{answer}] for text in texts])
+"""
+        scope = {"BaseTeacher": BaseTeacher, "torch": torch, "__name__": "typed_in"}
+        exec(told, scope)
+        return scope["Typed"]().fingerprint
+
+    assert typed("1.0") == typed("1.0")
+    others = ("2.0", "-1.0", "float(len(text))", "float(max(map(len, texts)))", "float(text in {'a', 'b'})")
+    assert len({typed("1.0"), typed("1.0", width=2), *map(typed, others)}) == 7
+
+
+def test_what_could_not_be_made_again_is_refused_when_it_is_made() -> None:
+    class Many(BaseTeacher):
+        def __init__(self, *widths: int) -> None: ...
+
+        def encode(self, texts: list[str], *, progress: bool = False) -> torch.Tensor: ...
+
+    class Placed(Many):
+        def __init__(self, width: int, /) -> None: ...
+
+    class Named(Many):
+        def __init__(self, place: Path) -> None: ...
+
+    with pytest.raises(ValueError, match=r"Many must take its arguments by name.* not so widths"):
+        Many(1, 2)
+    with pytest.raises(ValueError, match=r"Placed must take its arguments by name.* not so width"):
+        Placed(1)
+    with pytest.raises(ValueError, match=r"Named must be made of plain values.*Path"):
+        Named(Path("here"))
+
+
 def test_what_is_unknown_or_damaged_is_told(place: Path) -> None:
     written(place).Counts().save_pretrained(place / "saved")
     (place / "saved" / "teacher.safetensors").write_bytes(b"nonsense")

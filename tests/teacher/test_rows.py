@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cellgraph.teacher import EmbeddingCache, StoredRows
-from cellgraph.teacher.rows import _opened
+from cellgraph.teacher.rows import _head, _opened
 from cellgraph.teacher.shards import CorruptShardError, write_shard
 
 
@@ -98,7 +98,26 @@ def test_threads_and_forked_processes_read_what_they_ask_for(tmp_path: Path) -> 
     finally:
         sys.setswitchinterval(before)
     # Forked processes share the place that a file is at: it is not moved.
-    assert _opened(paths[0]).tell() == 0
+    assert _opened(paths[0], _head(paths[0])[2]).tell() == 0
+
+
+def test_a_file_that_is_written_anew_is_not_read_by_the_places_of_the_old_one(tmp_path: Path) -> None:
+    paths, table = written(tmp_path)
+    rows = StoredRows.of_files(paths)
+    assert torch.equal(rows[torch.arange(7)], table[:7])
+    fewer = torch.randn(2, 5)
+    write_shard(tmp_path, "f" * 64, [b"x" * 32, b"y" * 32], fewer, name="shard0")
+    # Who has it open still has the old one; who has not must not take the new one for it.
+    assert torch.equal(rows[torch.arange(7)], table[:7])
+    assert torch.equal(StoredRows.of_files(paths)[torch.arange(2)], fewer)
+    _opened.cache_clear()
+    with pytest.raises(CorruptShardError, match="written anew since its rows were looked up"):
+        rows[torch.arange(2)]
+
+
+def test_rows_of_no_texts_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one text, got none"):
+        EmbeddingCache(tmp_path).rows(Numbers(), [])
 
 
 def test_rows_that_have_gone_are_no_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

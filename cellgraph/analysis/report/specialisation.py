@@ -41,8 +41,8 @@ class Specialisation:
         numbers: Numbers = {"questions": len(pairs), "labels": {}}
         if not labels:
             return cls(numbers, None)
-        # Who has no topic shares it with nobody.
-        groups = [pair.topic or f" {number}" for number, pair in enumerate(pairs)]
+        # A question that is asked twice, or of the same topic, answer or dialogue, is on one side of a fold.
+        groups = [str(number) for number in subject.groups[chosen].tolist()]
         found = probing.specialisation(
             walk(subject.model, question),
             subject.model.lattice,
@@ -58,7 +58,7 @@ class Specialisation:
             before = probing.probe(question[rows], own[rows], held_out, num_controls=effort.controls, seed=seed)
             numbers["labels"][name] = {
                 "classes": classes,
-                "of_few_topics": [classes[thin] for thin in probing.thin_classes(own[rows], mine)],
+                "of_few_groups": [classes[thin] for thin in probing.thin_classes(own[rows], mine)],
                 "questions": int(rows.sum()),
                 "embedding": float(before.accuracy),
                 "chance": 1 / before.num_classes,

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from cellgraph.files import write_atomically
@@ -108,8 +109,10 @@ def _lines(source: Path, kept: set[int], texts: dict[int, QAPair], names: tuple[
 
 def _csv(source: Path, kept: set[int], texts: dict[int, QAPair], names: tuple[str, str]) -> tuple[bytes, int]:
     delimiter = "\t" if source.suffix.lower() == ".tsv" else ","
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    lines: list[str] = []
+    # Cells are put in quotes if they hold a part of the line's end: a lone carriage return must not end a row.
+    line = SimpleNamespace(write=lambda text: lines.append(text.removesuffix("\r\n") + "\n"))
+    writer = csv.writer(line, delimiter=delimiter, lineterminator="\r\n")
     with source.open(encoding="utf-8-sig", newline="") as file:
         rows = filter(None, csv_rows(source, file, delimiter))
         header = next((row for row in rows if any(map(str.strip, row))), [])
@@ -124,7 +127,7 @@ def _csv(source: Path, kept: set[int], texts: dict[int, QAPair], names: tuple[st
                     cells[place] = text
             if row in kept:
                 writer.writerow(cells)
-    return out.getvalue().encode(), there
+    return "".join(lines).encode(), there
 
 
 def _table(source: Path) -> Any:

@@ -92,7 +92,9 @@ def inspect_pairs(
     First each row by itself, repairs included: what is removed for its own faults is not compared with the others, so
     that nothing is removed for repeating what is gone. Then leakage, repetitions and neighbours, in the order in which
     rows are kept: the first of those that repeat each other, held-out parts before training. A dialogue stays or goes
-    as a whole. Checking what :meth:`Inspection.clean` gives finds nothing more to remove.
+    as a whole. Checking what :meth:`Inspection.clean` gives finds nothing more to remove, but where pairs are removed
+    by a measure of the set's own: what is incoherent is so among the pairs at hand, and a teacher may be fitted to
+    them.
 
     Args:
         rows: The rows of a file (:func:`~cellgraph.data.read_rows`), or pairs.

@@ -33,8 +33,9 @@ def leaks(rows: Rows, pairs: Sequence[QAPair | None], left_out: Collection[int] 
         for row, pair in zip(unit.rows, unit.pairs(pairs), strict=True):
             for field in (*_LEAKS, *_SHARES):
                 text = pair.dialogue if field == "dialogue" else normalise_text(getattr(pair, field))
-                # Single turns are common: of a dialogue, its name is compared.
-                if not text or (field in ("question", "answer") and len(unit.rows) > 1):
+                # Later turns are common, and answers: of a dialogue its name is compared, and what it asks first.
+                later = row != unit.rows[0] if field == "question" else field == "answer" and len(unit.rows) > 1
+                if not text or later:
                     continue
                 other, part = first.setdefault((field, text), (row, unit.part))
                 kind = "leak" if field in _LEAKS else "shared"

@@ -72,6 +72,18 @@ def test_columns_order_and_texts(tmp_path: Path, suffix: str) -> None:
     assert [pair.answer for pair in read_pairs(out, question="q", answer="a")] == [record["a"] for record in KEPT]
 
 
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_a_cell_of_several_lines_stays_one(tmp_path: Path, end: str) -> None:
+    source = tmp_path / "pairs.csv"
+    source.write_bytes(f'q,a\nWhat is a cell?,"The first line{end}and a second"\nWho is it?,Nobody at all\n'.encode())
+    out = write_clean(source, tmp_path / "clean.csv", inspected(source), question="q", answer="a")
+    assert [pair.answer for pair in read_pairs(out, question="q", answer="a")] == [
+        f"The first line{end}and a second",
+        "Nobody at all",
+    ]
+    assert out.read_bytes().count(b"\n") - (end != "\r") == 3
+
+
 def test_lines_that_stay_are_the_same_to_the_letter(tmp_path: Path) -> None:
     source = written(tmp_path / "pairs.jsonl")
     out = write_clean(source, tmp_path / "clean.jsonl", inspected(source), question="q", answer="a")

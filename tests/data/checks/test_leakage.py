@@ -58,6 +58,20 @@ def test_parts_of_other_names_are_told_of() -> None:
         Rows(GOOD[:2], parts=["test"])
 
 
+def test_what_a_dialogue_asks_first_leaks_and_what_it_asks_later_does_not() -> None:
+    def dialogue(name: str, *questions: str) -> list[QAPair]:
+        return [QAPair(q, f"{name} says so {t}", dialogue=name, turn=t) for t, q in enumerate(questions)]
+
+    held_out = [QAPair("How does one begin?", "Like this."), QAPair("Why is that?", "Because.")]
+    pairs = [
+        *held_out,
+        *dialogue("a", "How does one begin?", "What comes next?"),
+        *dialogue("b", "So what?", "Why is that?"),
+    ]
+    result = inspect_pairs(Rows(pairs, parts=["test"] * 2 + ["train"] * 4), CheckSettings(without=("language",)))
+    assert found(result) == [(2, "leak", 0), (3, "dialogue", None)]
+
+
 def test_a_dialogue_in_two_parts_leaks() -> None:
     pairs = [QAPair("One goes on", "to two", dialogue="a"), QAPair("Two goes on", "to three", dialogue="a", turn=1)]
     result = inspect_pairs(Rows(pairs, parts=["train", "test"]))
