@@ -78,11 +78,8 @@ class LightCone:
 
     @plain_numbers
     def __init__(self, graph: Graph, target: Tensor, num_steps: int, *, source: Tensor | None = None) -> None:
-        for name, mask in (("target", target), ("source", source)):
-            if mask is not None and (mask.shape != (graph.num_nodes,) or mask.dtype != torch.bool):
-                raise ValueError(
-                    f"{name} must be a boolean mask [{graph.num_nodes}], got {mask.dtype} {list(mask.shape)}"
-                )
+        target = graph.node_mask(target, "target")
+        source = None if source is None else graph.node_mask(source, "source")
         if not target.any():
             raise ValueError(f"target needs at least one of the {graph.num_nodes} cells, the mask has none")
         if num_steps < 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -251,7 +252,9 @@ def check_fit(start: str, layer: nn.Module, *embeddings: Any) -> None:
     if start not in STARTS:
         raise ValueError(f"start must be one of {STARTS}, got {start!r}")
     for given in (next(layer.parameters()), *embeddings):
-        if (device := getattr(given, "device", torch.device("cpu"))).type != "cpu":
+        if isinstance(given, np.ndarray):
+            raise ValueError("embeddings must be tensors, or rows or tokens on the disk, got a NumPy array")
+        if isinstance(given, Tensor) and (device := given.device).type != "cpu":
             raise ValueError(f"adapters are fitted on the CPU, before the network moves: expected cpu, got {device}")
 
 

@@ -34,7 +34,8 @@ class CellGraphOutput:
 
     Attributes:
         embedding: Predicted answer embedding, ``[batch, in_features]``.
-        surface: What was extracted from the output surface, ``[batch, surface_width]``.
+        surface: What was extracted from the output surface, with a path what the query is there,
+            ``[batch, surface_width]``.
         states: Final state of the cells, ``[batch, num_nodes, channels]``; ``None`` where nobody asked for them, and
             for models without cells.
         memory: Memory for the next call, ``[batch, num_nodes, memory_channels]``, or ``None``.
@@ -141,6 +142,10 @@ class CellGraph(Ends):
         if not isinstance(cell, Cell):
             raise ValueError(f"cell must be a {Cell.__module__}.{Cell.__name__}, got {cell!r:.80}")
         lattice = cell.lattice
+        if not isinstance(lattice, Lattice):
+            raise ValueError(f"a network's cells sit on a Lattice, whose faces are its surfaces, got {lattice}")
+        if cell.context_channels:
+            raise ValueError(f"a network's cells are told nothing beside, got context_channels={cell.context_channels}")
         self.cell: Any = cell if hasattr(cell, "set_conveyor") else Transported(cell)
         if injection not in INJECTIONS:
             raise ValueError(f"injection must be one of {INJECTIONS}, got {injection!r}")
@@ -159,11 +164,14 @@ class CellGraph(Ends):
             readout=readout,
             readout_channels=readout_channels,
         )
-        surfaces = self.input_surface, self.output_surface
-        clamped = injection == "clamped"
-        self.conveyor = Conveyor.install(self.cell, *surfaces, num_steps=self.num_steps[1], clamped=clamped)
+        self._install_conveyor()
         self.conveyor.check_reach(self.num_steps[0])
         self._cones: dict[tuple[int, bool], tuple[LightCone, Places]] = {}
+
+    def _install_conveyor(self, share: float | None = None) -> None:
+        surfaces, clamped = (self.input_surface, self.output_surface), self.injection == "clamped"
+        options = {"num_steps": self.num_steps[1], "clamped": clamped, "share": share}
+        self.conveyor = Conveyor.install(self.cell, *surfaces, **options)  # type: ignore[arg-type]
 
     @property
     def lattice(self) -> Lattice:
@@ -271,6 +279,8 @@ class CellGraph(Ends):
             "injection": self.injection,
             "remat_every": self.remat_every,
             "tolerance": self.tolerance,
+            # It stays what it is where steps or rates are changed later.
+            "share": self.conveyor.share,
         }
 
     @classmethod
@@ -279,7 +289,11 @@ class CellGraph(Ends):
         options = dict(upgraded(config))
         lattice, cell = Lattice(**options.pop("lattice")), dict(options.pop("cell"))
         cell["backend"] = usable_backend(cell.get("backend", AUTO))
-        return cls(built_cell(lattice, cell), **options)
+        share = options.pop("share", None)
+        network = cls(built_cell(lattice, cell), **options)
+        if share is not None:
+            network._install_conveyor(share)
+        return network
 
     def extra_repr(self) -> str:
         cone = self.cone(self.num_steps[1])

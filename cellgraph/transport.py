@@ -49,8 +49,18 @@ class Conveyor:
     route: str
 
     @classmethod
-    def install(cls, cell: Any, source: Surface, target: Surface, *, num_steps: int, clamped: bool) -> Conveyor:
-        """Set a cell's transport, by its ``set_conveyor``, to carry one surface to another in ``num_steps`` steps.
+    def install(
+        cls,
+        cell: Any,
+        source: Surface,
+        target: Surface,
+        *,
+        num_steps: int,
+        clamped: bool,
+        share: float | None = None,
+    ) -> Conveyor:
+        """Set a cell's transport, by its ``set_conveyor``, to carry one surface to another in ``num_steps`` steps, or
+        with a share of the state that moves on.
 
         Raises:
             ValueError: If no path leads from the input surface to some output cell.
@@ -61,8 +71,14 @@ class Conveyor:
         if (away < 0).any():
             raise ValueError(f"no path leads from {route}: {int((away < 0).sum())} of {len(away)} cells are cut off")
         direction, hops, turn = _shift(lattice, source, target, clamped=clamped)
+        if hops > num_steps:
+            # Offsets that are mixed may arrive where one alone does not: nothing is carried by it.
+            direction, hops, turn = None, 0, 0
         # Of what an update brings a cell takes the share `step_size`, which the weights make up for.
-        moved = min(1.0, hops / (num_steps * cell.fire_rate)) if direction is not None else 0.5
+        if share is not None:
+            moved = share / cell.fire_rate
+        else:
+            moved = min(1.0, hops / (num_steps * cell.fire_rate)) if direction is not None else 0.5
         cell.set_conveyor(direction, moved / cell.step_size)
         return cls(direction, hops, turn, moved * cell.fire_rate, clamped, int(away.max()), route)
 
@@ -100,6 +116,8 @@ class Conveyor:
 
     def _binomial(self, num_steps: int, hops: int) -> float:
         stays = num_steps - hops
+        if stays < 0:
+            return 0.0
         try:
             return math.comb(num_steps, hops) * self.share**hops * (1 - self.share) ** stays
         except OverflowError:

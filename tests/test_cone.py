@@ -218,3 +218,12 @@ def test_what_does_not_fit_is_named() -> None:
         rollout(busy(lattice, order="sequential"), x, num_steps=8, cone=cone)
     with pytest.raises(ValueError, match="must be sources of the cone"):
         rollout(cell, x, num_steps=8, cone=cone, clamped=Surface(lattice, "right"))
+
+
+def test_masks_of_a_cone_may_be_lists() -> None:
+    lattice = Lattice((3, 2))
+    found = LightCone(lattice, lattice.face("bottom").tolist(), 1)
+    wanted = LightCone(lattice, lattice.face("bottom"), 1)
+    assert [nodes.tolist() for nodes in found.own] == [nodes.tolist() for nodes in wanted.own]
+    with pytest.raises(ValueError, match=r"target must be a boolean mask \[6\]"):
+        LightCone(lattice, [0, 1], 1)

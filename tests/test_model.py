@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellgraph import Cell, CellGraph, GMLPCell, Lattice
+from cellgraph import Cell, CellGraph, GMLPCell, Graph, Lattice
+from cellgraph.cone import LightCone
 from cellgraph.lattice import BOUNDARIES
 from cellgraph.testing import randomise
 from cellgraph.unroll import rollout
@@ -147,11 +149,12 @@ def test_an_answer_at_a_fixed_point_is_that_of_all_the_steps(size: float) -> Non
 
 
 def test_cells_that_want_a_context_are_refused_in_the_cone_too() -> None:
-    model = CellGraph(GMLPCell(Lattice((3, 3, 3)), 8, hidden=8, context_channels=2), in_features=9, num_steps=3)
-    assert model.cone(3) is not None
-    for states in (False, True):
+    lattice = Lattice((3, 3, 3))
+    cell = GMLPCell(lattice, 8, hidden=8, context_channels=2)
+    for cone in (None, LightCone(lattice, lattice.face("back"), 3, source=lattice.face("front"))):
+        x = torch.zeros(2, 27 if cone is None else len(cone.own[0]), 8)
         with pytest.raises(ValueError, match=r"context must be \[batch, 1 or 27, 2\], got none"):
-            model(torch.randn(2, 9), states=states)
+            rollout(cell, x, num_steps=3, cone=cone)
 
 
 def test_memory_goes_in_and_comes_out() -> None:
@@ -368,3 +371,38 @@ def test_tied_weights_are_saved(tmp_path: Path) -> None:
     question = torch.randn(2, 9)
     assert torch.equal(again(question).embedding, model.eval()(question).embedding)
     assert again.cell.inner.second.weight is again.cell.inner.first.weight
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_steps", (3, 5)), ("fire_rate", 0.5)])
+def test_what_was_set_after_it_was_made_leaves_the_answers_of_the_saved_network_alone(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    model = small(3, path="none").eval()
+    setattr(model if name == "num_steps" else model.cell, name, value)
+    model.save_pretrained(tmp_path)
+    question = torch.randn(5, model.in_features)
+    loaded = CellGraph.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(question).embedding, model(question).embedding)
+    # A new network of that description is the identity, as any.
+    fresh = CellGraph.from_config(model.config()).eval()
+    assert fresh.conveyor == loaded.conveyor
+
+
+def test_offsets_that_arrive_only_when_mixed_are_no_conveyor() -> None:
+    lattice = Lattice((6,), [(-3,), (-1,), (1,), (3,)])
+    cell = GMLPCell(lattice, 8, hidden=8)
+    model = CellGraph(
+        cell, in_features=1, input_nodes="left", output_nodes="right", surface_channels=1, num_steps=4, path="none"
+    )
+    assert model.conveyor.direction is None
+    assert model(torch.randn(2, 1)).embedding.isfinite().all()
+
+
+def test_a_network_refuses_what_it_has_no_surface_or_word_for() -> None:
+    graph = Graph(torch.tensor([[0, 1, 2], [1, 2, 0]]), 3)
+    with pytest.raises(ValueError, match=r"cells sit on a Lattice.*got Graph"):
+        CellGraph(GMLPCell(graph, 8, hidden=8), in_features=4)
+    with pytest.raises(ValueError, match="got context_channels=2"):
+        small(cell={"context_channels": 2})
+    with pytest.raises(ValueError, match=r"embeddings must be tensors.* got a NumPy array"):
+        small().fit_adapters(np.zeros((9, 4), np.float32), np.zeros((9, 4), np.float32))

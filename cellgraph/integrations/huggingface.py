@@ -38,7 +38,8 @@ class CellGraphModelOutput(ModelOutput):
 
     Attributes:
         last_hidden_state: The answers, in the shape of the questions.
-        surface: What was extracted from the output surface, ``[rows, surface_width]``.
+        surface: What was extracted from the output surface, with a path what the query is there,
+            ``[rows, surface_width]``.
         states: Final states of the cells, ``[rows, num_nodes, channels]``.
         memory: Memory for the next call, ``[rows, num_nodes, memory_channels]``, where the cell has one.
     """

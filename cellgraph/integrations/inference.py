@@ -32,12 +32,14 @@ class Inference(nn.Module):
           ``[batch, in_features]``; the memory of those that have one
 
     Raises:
-        ValueError: If no signal can arrive in ``num_steps``.
+        ValueError: If no signal can arrive in ``num_steps``, or cells update at random in evaluation, too.
     """
 
     @plain_numbers
     def __init__(self, model: CellGraph, *, num_steps: int | None = None) -> None:
         super().__init__()
+        if model.cell.updates_at_random and model.cell.always_random:
+            raise ValueError("a program draws nothing: set always_random=False, for the expected update, to export it")
         self.num_steps = model.num_steps[1] if num_steps is None else num_steps
         model.conveyor.check_reach(self.num_steps)
         # A copy leaves a compiled step behind.

@@ -84,12 +84,12 @@ class OnnxNetwork(nn.Module):
 
     def forward(self, question: Tensor, memory: Tensor | None = None) -> CellGraphOutput:
         """Answer a batch of questions."""
-        given = {"question": question.float().numpy()}
+        given = {"question": question.detach().float().cpu().numpy()}
         if self.remembers:
             cell = self.model.cell
             if memory is None:
                 memory = torch.zeros(len(question), cell.lattice.num_nodes, cell.memory_channels)
-            given["memory"] = memory.numpy()
+            given["memory"] = memory.detach().float().cpu().numpy()
         names = self.inference.outputs
         said: dict[str, Any] = dict(zip(names, map(torch.from_numpy, self._session.run(names, given)), strict=True))
         return CellGraphOutput(

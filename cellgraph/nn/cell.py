@@ -98,6 +98,8 @@ class Cell(Rebuildable):
         backend: str = AUTO,
         **dynamics: Unpack[DynamicsOptions],
     ) -> None:
+        if not isinstance(lattice, Graph):
+            raise ValueError(f"lattice must be a Lattice or another Graph, got {lattice!r:.80}")
         super().__init__(lattice, backend=backend)
         if channels < 1:
             raise ValueError(f"channels must be positive, got {channels}")
@@ -163,11 +165,10 @@ class Cell(Rebuildable):
                 ``[batch or 1, num_nodes, context_channels]``.
 
         Raises:
-            ValueError: If the state has other channels, or the context does not fit.
+            ValueError: If the state has other cells or channels, or the context does not fit.
         """
         if not torch.compiler.is_compiling():
-            if x.size(-1) != self.channels:
-                raise ValueError(f"the state must have {self.channels} channels, got {list(x.shape)}")
+            self.check_state(x)
             self.check_context(x, context)
             self.settle(x, context=context is not None)
         for share in self._shares(x, update_mask):
@@ -179,6 +180,16 @@ class Cell(Rebuildable):
     def alive(self, x: Tensor) -> Tensor:
         """Whether each cell, or a neighbour, is above the threshold, ``[batch, num_nodes, 1]``."""
         return self.dynamics.alive(x, self.edge_index)
+
+    def check_state(self, x: Tensor) -> None:
+        """Refuse a state of other cells or channels.
+
+        Raises:
+            ValueError: If it is not ``[batch, num_nodes, channels]``.
+        """
+        wanted = [self.lattice.num_nodes, self.channels]
+        if x.dim() != 3 or list(x.shape[1:]) != wanted:
+            raise ValueError(f"the state must be [batch, {wanted[0]}, {wanted[1]}], got {list(x.shape)}")
 
     def check_context(self, x: Tensor, context: Tensor | None) -> None:
         """Refuse a context that does not fit.

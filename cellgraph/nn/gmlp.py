@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from cellgraph.nn.cell import CellOptions
 
 SHARING = ("shared", "layer", "cell")
+#: What a subclass with a step of its own has put another in the place of.
+STEP = ("forward", "perceive", "update")
 
 
 class GMLPCell(WholeSteps):
@@ -188,10 +190,14 @@ class GMLPCell(WholeSteps):
         """The gate's weights by hidden channel, ``[num_directions + 1, groups, hidden]``."""
         return self.gate_weight.repeat_interleave(self.hidden // self.heads, dim=-1)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.has_its_step = all(getattr(cls, name) is getattr(GMLPCell, name) for name in STEP)
+
     @property
     def fits_cone(self) -> bool:
         """Whether :meth:`step_in_cone` takes the cell's step."""
-        return self.dynamics.is_plain
+        return self.has_its_step and self.dynamics.is_plain
 
     def step_in_cone(
         self,

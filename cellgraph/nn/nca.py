@@ -111,7 +111,13 @@ class NCACell(Cell):
 
 
 def _options(role: str, given: str | Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    options = {"name": given} if isinstance(given, str) else {key: plain(value) for key, value in given.items()}
+    if not isinstance(given, (str, Mapping)):
+        raise ValueError(f"{role} must be a name or a mapping with one, got {given!r:.80}")
+    options = (
+        {"name": given}
+        if isinstance(given, str)
+        else {key: value.tolist() if isinstance(value, Tensor) else plain(value) for key, value in given.items()}
+    )
     name = options.get("name")
     if not isinstance(name, str) or name not in known:
         raise ValueError(f"{role} must be one of {sorted(known)}, got {name!r}")

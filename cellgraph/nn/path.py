@@ -178,7 +178,7 @@ class Readout(nn.Module):
 
     def forward(self, cells: Tensor) -> Tensor:
         """What the cells add to the answer."""
-        read = cells[..., : self.channels].flatten(1)
+        read = cells[..., : self.channels].flatten(1).to(self.weight.dtype)
         return F.linear(read * read.size(1) ** -0.5, self.weight)
 
     def extra_repr(self) -> str:

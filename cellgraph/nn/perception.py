@@ -51,13 +51,15 @@ class StencilPerception(nn.Module):
         channels: int,
         *,
         num_filters: int = 2,
-        weight: Tensor | None = None,
+        weight: Tensor | Sequence[Sequence[float]] | None = None,
         trainable: bool = True,
     ) -> None:
         super().__init__()
         taps = lattice.num_directions + 1
         if num_filters < 1:
             raise ValueError(f"num_filters must be positive, got {num_filters}")
+        if weight is not None:
+            weight = torch.as_tensor(weight, dtype=torch.get_default_dtype())
         if weight is None:
             start = torch.randn(taps, 1, num_filters * channels) / taps**0.5
         elif list(weight.shape) != [taps, num_filters]:
@@ -181,7 +183,8 @@ class AttentionPerception(nn.Module):
     .. math::
         z_i = W_o \sum_k \mathrm{softmax}_k \left( q_i \cdot k_{i + o_k} / \sqrt{d} + r_k \right) v_{i + o_k}
 
-    over the offsets and the centre, in several heads; :math:`r_k` is learned for each direction and head.
+    over the offsets and the centre, in several heads; :math:`r_k` is learned for each direction and head. What an edge
+    with a weight carries is multiplied by it.
 
     Args:
         lattice: The lattice or other graph.
@@ -196,6 +199,7 @@ class AttentionPerception(nn.Module):
     source: Tensor
     target: Tensor
     direction: Tensor
+    factor: Tensor | None
 
     @plain_numbers
     def __init__(self, lattice: Graph, channels: int, *, heads: int = 4, width: int = 32) -> None:
@@ -212,6 +216,9 @@ class AttentionPerception(nn.Module):
         self.register_buffer("source", torch.cat([lattice.edge_index[0], own]), persistent=False)
         self.register_buffer("target", torch.cat([lattice.edge_index[1], own]), persistent=False)
         self.register_buffer("direction", torch.cat([lattice.edge_direction, centre]), persistent=False)
+        factor = lattice.edge_weight
+        factor = None if factor is None else torch.cat([factor, factor.new_ones(lattice.num_nodes)])[:, None, None]
+        self.register_buffer("factor", factor, persistent=False)
 
     def forward(self, x: Tensor, neighbour_sum: Sum) -> Tensor:
         """Perceive; the neighbour sum goes unused."""
@@ -221,7 +228,8 @@ class AttentionPerception(nn.Module):
         query, key, value = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
         alike = (query[:, self.target] * key[:, self.source]).sum(-1) / math.sqrt(self.width // self.heads)
         share = softmax(alike + self.bias[self.direction], self.target, num_nodes=x.size(1), dim=1)
-        carried = (share[..., None] * value[:, self.source]).flatten(2)
+        carried = share[..., None] * value[:, self.source]
+        carried = (carried if self.factor is None else carried * self.factor.to(carried.dtype)).flatten(2)
         heard = scatter(carried, self.target, dim=1, dim_size=x.size(1))
         return torch.cat([x, self.out(heard).to(x.dtype)], dim=-1)
 

@@ -128,6 +128,8 @@ class Surface(nn.Module):
             - **cells:** ``[batch, num_cells, channels]``
             - **output:** ``[batch, width]``
         """
+        if not torch.compiler.is_compiling() and (cells.dim() != 3 or cells.size(-1) < self.channels):
+            raise ValueError(f"a state of at least {self.channels} channels is read, got {list(cells.shape)}")
         return cells[..., : self.channels].flatten(1)
 
     def config(self) -> dict[str, object]:

@@ -63,8 +63,9 @@ class BoundedUpdate(MLPUpdate):
 
     .. math:: \Delta x_i = \mathrm{clip}(x_i + \mathrm{MLP}(z_i, c_i), a, b) - x_i
 
-    A cell that aims beyond a bound comes to lie on it exactly, whatever small errors its neighbours have: so it can
-    stand at a bound, or run on from bound to bound, without an error that grows. Where the cut took something away,
+    A cell that aims beyond a bound comes to lie on it, at once but for rounding and exactly after another step,
+    whatever small errors its neighbours have: so it can stand at a bound, or run on from bound to bound, without an
+    error that grows. Where the cut took something away,
     the gradient passes if following it leads back between the bounds, and is zero otherwise. As that is no derivative,
     it cannot be differentiated again: ``create_graph`` ends in a ``RuntimeError``, as do functional transforms.
 

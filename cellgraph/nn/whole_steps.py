@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -27,11 +27,15 @@ class WholeSteps(Cell):
     sharing: str
     norm_transport: bool
 
+    #: Whether the step is the gated cell's own: operators of whole steps know no other.
+    has_its_step: ClassVar[bool] = True
+
     _fused_steps: FusedSteps | None = None
 
     def forward(self, x: Tensor, update_mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """One step of all the cells at once, see :meth:`Cell.forward`."""
         if not torch.compiler.is_compiling():
+            self.check_state(x)
             self.check_context(x, context)
             self.settle(x, context=context is not None)
         if context is None and self.fuses(x) and not (update_mask is not None and update_mask.requires_grad):
@@ -45,7 +49,8 @@ class WholeSteps(Cell):
     def is_standard(self) -> bool:
         """Whether a step is one that operators of whole steps compute: plain, with weights that all cells share and a
         transport of the state itself."""
-        return self.sharing == "shared" and self.dynamics.is_plain and not self.norm_transport
+        standard = self.sharing == "shared" and self.dynamics.is_plain and not self.norm_transport
+        return standard and self.has_its_step
 
     def case(self, x: Tensor | None = None) -> Case:
         """What the cell asks of a backend, see :meth:`Cell.case`."""
@@ -121,7 +126,8 @@ class WholeSteps(Cell):
             return
         if not self.is_standard:
             raise ValueError(
-                f"backend {name!r} takes plain steps only, got norm_transport={self.norm_transport}, "
+                f"backend {name!r} takes plain steps of a GMLPCell only, got {type(self).__name__} with "
+                f"norm_transport={self.norm_transport}, "
                 f"order={self.order!r}, alive_channel={self.alive_channel}"
             )
         if not find_backend(name).load():

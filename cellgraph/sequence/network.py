@@ -14,6 +14,7 @@ from cellgraph.ends import check_fit
 from cellgraph.model import CellGraphOutput
 from cellgraph.nn import LinearPath, PCAAdapter
 from cellgraph.numbers import plain_numbers
+from cellgraph.precision import at_least_float32
 from cellgraph.pretrained import Pretrained
 from cellgraph.sequence.block import Block, built_blocks
 
@@ -296,4 +297,4 @@ def mean_token(tokens: Tensor) -> Tensor:
 
 def _weights(logits: Tensor, mask: Tensor) -> Tensor:
     # Not minus infinity: where nothing is there, weights are to be numbers.
-    return F.softmax(logits.float().masked_fill(~mask, -1e4), dim=1)
+    return F.softmax(at_least_float32(logits).masked_fill(~mask, -1e4), dim=1)

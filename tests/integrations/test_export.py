@@ -261,3 +261,8 @@ def test_what_cannot_be_exported_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs onnx, onnxscript, onnxruntime: pip install cellgraph\[onnx\]"):
         export_onnx(network(), tmp_path / "cube.onnx")
+
+
+def test_a_program_draws_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="set always_random=False"):
+        export_torch(network(cell={"fire_rate": 0.5, "always_random": True}), tmp_path / "cube.pt2")

@@ -237,3 +237,19 @@ def test_a_context_that_does_not_fit_is_named():
     for context, got in ((None, "got none"), (torch.zeros(2, 3, 3), r"got \[2, 3, 3\]"), (torch.zeros(1, 1, 2), "got")):
         with pytest.raises(ValueError, match=rf"context must be \[.*{got}"):
             cell(torch.zeros(2, 4, 2), None, context)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(2, 7, 4), (2, 12, 3), (12, 4)])
+def test_a_state_of_other_cells_or_channels_is_refused(kind, shape):
+    cell = KINDS[kind](Lattice((3, 4)))
+    wanted = rf"state must be \[batch, 12, {cell.channels}\], got"
+    if list(shape[1:]) == [12, cell.channels]:
+        shape = shape[1:]
+    with pytest.raises(ValueError, match=wanted):
+        cell(torch.zeros(shape))
+
+
+def test_what_is_no_graph_carries_no_cells():
+    with pytest.raises(ValueError, match=r"must be a Lattice or another Graph, got \(3, 4\)"):
+        GMLPCell((3, 4), 8)

@@ -54,11 +54,6 @@ def test_cells_that_are_set_to_update_one_after_another_do():
     assert not torch.allclose(cell(x), together)
 
 
-def test_a_state_of_other_channels_is_refused():
-    with pytest.raises(ValueError, match=r"the state must have 4 channels, got \[2, 16, 1\]"):
-        NCACell(Lattice((4, 4)), 4)(torch.zeros(2, 16, 1))
-
-
 @pytest.mark.parametrize("size", [0, -0.5])
 def test_a_step_of_no_size_is_refused(size):
     with pytest.raises(ValueError, match=f"step_size must be positive, got {float(size)}"):

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellgraph import GMLPCell, Lattice, rollout
+from cellgraph import Cell, CellGraph, GMLPCell, Lattice, rollout
 from cellgraph.nn.gmlp import SHARING
 from cellgraph.ops import find_backend
+from cellgraph.testing import randomise
 
 LATTICE = Lattice((3, 2, 4), 6, boundary=("open", "open", "periodic"))
 
@@ -267,3 +268,31 @@ def test_a_cube_of_private_cells_trains():
     assert losses[-1] < 0.8 * losses[0]
     # A Python loop over the cells takes some 2,475 x 2 x 3 products a pass, minutes in all.
     assert time.perf_counter() - start < 120
+
+
+def _pushed(cell: GMLPCell, x: Tensor, perceived: object, context: Tensor | None = None) -> Tensor:
+    return GMLPCell.update(cell, x, perceived, context) + 0.5 * torch.tanh(x)
+
+
+def _kept(cell: GMLPCell, x: Tensor, update_mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+    return GMLPCell.forward(cell, x, update_mask, context).clamp(-0.3, 0.3)
+
+
+@pytest.mark.parametrize("own", [{"update": _pushed}, {"forward": _kept}], ids=["update", "forward"])
+def test_a_step_of_one_s_own_is_taken_everywhere(own: dict[str, object]) -> None:
+    """By no light cone and no operator of whole steps, which know the gated cell's alone."""
+    kind = type("Mine", (GMLPCell,), own)
+    cell = kind(Lattice((3, 4, 4)), 64, hidden=64)
+    randomise(cell, std=0.1)
+    x = torch.randn(2, 48, 64)
+    plainly = Cell.forward(cell, x) if "update" in own else _kept(cell, x)
+    torch.testing.assert_close(cell(x), plainly)
+    with pytest.raises(ValueError, match=r"plain steps of a GMLPCell only, got Mine"):
+        kind(Lattice((3, 4, 4)), 64, hidden=64, backend="fused")
+    model = CellGraph(
+        kind(Lattice((3, 4, 4)), 8, hidden=8), in_features=4, num_steps=3, surface_channels=1, path="none"
+    )
+    randomise(model, std=0.2)
+    question = torch.randn(2, 4)
+    assert model.cone(3) is None
+    torch.testing.assert_close(model.eval()(question).embedding, model(question, states=True).embedding)

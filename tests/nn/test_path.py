@@ -200,3 +200,13 @@ def test_a_network_or_embeddings_that_have_left_the_cpu_are_refused_by_name(pair
             network(path=path).to("meta").fit_adapters(question, answer)
         with pytest.raises(ValueError, match="expected cpu, got meta"):
             network(path=path).fit_adapters(question, answer.to("meta"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_cells_may_be_of_another_dtype_than_their_ends(dtype: torch.dtype) -> None:
+    model = CellGraph(GMLPCell(LATTICE, 8, hidden=8), in_features=6, surface_channels=1, num_steps=3)
+    randomise(model, std=0.2)
+    question = torch.randn(4, 6)
+    wanted = model(question).embedding
+    model.cell.to(dtype)
+    torch.testing.assert_close(model(question).embedding, wanted, rtol=0.05, atol=0.05)

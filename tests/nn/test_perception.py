@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import scipy.ndimage
 import torch
 
-from cellgraph import Lattice
+from cellgraph import Graph, Lattice
 from cellgraph.nn import AttentionPerception, FilterPerception, NCACell, PooledPerception, StencilPerception
 from cellgraph.nn.transported import Transported
 from cellgraph.ops import NeighbourSum
@@ -140,3 +141,28 @@ def test_attention_is_softmax_over_each_neighbourhood():
 def test_bad_arguments_are_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_attention_carries_what_the_weight_of_an_edge_lets_through():
+    edges, weight = torch.tensor([[0, 1, 2, 0], [1, 2, 0, 2]]), torch.tensor([0.0, 0.5, 2.0, -1.0])
+    graph = Graph(edges, 3, edge_weight=weight)
+    perceive = AttentionPerception(graph, 4, heads=2, width=6)
+    x = torch.randn(5, 3, 4)
+    found = perceive(x, NeighbourSum(graph))[..., 4:]
+    # Densely, by hand: the centre has the weight one and a bias of its own.
+    query, key, value = perceive.query_key_value(x).unflatten(-1, (3, 2, -1)).unbind(2)
+    factor, hears = torch.eye(3), torch.eye(3, dtype=torch.bool)
+    factor[edges[1], edges[0]], hears[edges[1], edges[0]] = weight, True
+    alike = torch.einsum("bihd,bjhd->bhij", query, key) / math.sqrt(3)
+    share = alike.masked_fill(~hears, -math.inf).softmax(-1) * factor
+    wanted = perceive.out(torch.einsum("bhij,bjhd->bihd", share, value).flatten(2))
+    torch.testing.assert_close(found, wanted)
+
+
+def test_a_stencil_given_by_its_weights_is_described_in_plain_types():
+    weight = torch.randn(5, 1)
+    cell = NCACell(Lattice((3, 4)), 2, perception={"name": "stencil", "num_filters": 1, "weight": weight})
+    again = NCACell(Lattice((3, 4)), **json.loads(json.dumps(cell.config())))
+    assert torch.equal(again.perception.weight, cell.perception.weight)
+    with pytest.raises(ValueError, match="perception must be a name or a mapping with one, got None"):
+        NCACell(Lattice((3, 4)), 2, perception=None)

@@ -58,3 +58,8 @@ def test_bad_arguments_are_named() -> None:
         Surface(LATTICE, "front").inject(torch.zeros(2, 13), num_channels=4)
     with pytest.raises(ValueError, match="needs 3 channels of the state, it has 2"):
         Surface(LATTICE, "front", channels=3).inject(torch.zeros(2, 36), num_channels=2)
+
+
+def test_a_state_of_too_few_channels_is_not_read() -> None:
+    with pytest.raises(ValueError, match=r"at least 2 channels is read, got \[1, 12, 1\]"):
+        Surface(LATTICE, "back", channels=2).extract(torch.zeros(1, 24, 1))

@@ -237,3 +237,9 @@ def test_a_shortened_sequence_may_be_longer_than_the_surface_and_its_padding_mea
 def test_a_network_that_has_left_the_cpu_is_not_fitted() -> None:
     with pytest.raises(ValueError, match="fitted on the CPU, before the network moves: expected cpu, got meta"):
         network().to("meta").fit_adapters(tokens(), torch.randn(6, 12))
+
+
+def test_over_tokens_it_is_as_exact_as_its_weights() -> None:
+    model = stirred(network(blocks=[{"kind": "cct"}])).double()
+    given = torch.randn(2, 3, 12, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: model(x).embedding, (given,), fast_mode=True)
