@@ -90,6 +90,8 @@ def rollout(
         if num_steps:
             cell.settle(x, cone=cone, context=context is not None)
         return _rollout_in(cone, cell, x, lent, context, clamped, remat_every, generator)
+    if lent is not None:
+        raise ValueError(f"lent cells are a cone's, got {list(lent.shape)} without one")
     x = _remembering(cell, x, memory)
     injected = x if clamped is not None else None
     masks = _update_masks(cell, x, x.size(1), num_steps, generator)
@@ -155,7 +157,10 @@ def _rollout_in(
     generator: torch.Generator | None,
 ) -> Rollout:
     num_steps = cone.num_steps
-    lent = x.new_zeros(len(cone.lent[0]), x.size(-1)) if lent is None else lent
+    wanted = [len(cone.lent[0]), x.size(-1)]
+    lent = x.new_zeros(wanted) if lent is None else lent
+    if list(lent.shape) != wanted:
+        raise ValueError(f"lent must be {wanted} with this cone, got {list(lent.shape)}")
     masks = _update_masks(cell, x, cone.graph.num_nodes, num_steps, generator)
     if num_steps and clamped is None and context is None and cell.fuses(x):
         own, others = cell.walk(x, masks, num_steps=num_steps, remat_every=remat_every, cone=cone, lent=lent)

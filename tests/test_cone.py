@@ -227,3 +227,15 @@ def test_masks_of_a_cone_may_be_lists() -> None:
     assert [nodes.tolist() for nodes in found.own] == [nodes.tolist() for nodes in wanted.own]
     with pytest.raises(ValueError, match=r"target must be a boolean mask \[6\]"):
         LightCone(lattice, [0, 1], 1)
+
+
+def test_lent_cells_of_another_number_are_refused() -> None:
+    lattice = Lattice((4, 3, 3))
+    cone = LightCone(lattice, lattice.face("back"), 3, source=lattice.face("front"))
+    cell, x = GMLPCell(lattice, 8, hidden=8), torch.zeros(2, len(cone.own[0]), 8)
+    count = len(cone.lent[0])
+    assert count > 0
+    with pytest.raises(ValueError, match=rf"lent must be \[{count}, 8\] with this cone, got \[{count - 1}, 8\]"):
+        rollout(cell, x, num_steps=3, cone=cone, lent=torch.zeros(count - 1, 8))
+    with pytest.raises(ValueError, match="lent cells are a cone's"):
+        rollout(cell, torch.zeros(2, 36, 8), num_steps=3, lent=torch.zeros(count, 8))

@@ -135,7 +135,8 @@ def edge_influence(
 
     where :math:`g_{ij}` scales all that edge :math:`j \to i` carries, in every step: the edge mask of PyG's explainers
     (`Ying et al. 2019 <https://arxiv.org/abs/1903.03894>`_, section 4), at one. Positive: the score rises with what the
-    edge carries.
+    edge carries. Edges carry what the cells' neighbour sum hands on: what a cell of one's own gathers by ``edge_index``
+    beside it counts for nothing here.
 
     Args:
         model: The network; a copy is used, on the reference backend, in evaluation mode.

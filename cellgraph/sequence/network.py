@@ -277,6 +277,8 @@ class SequenceGraph(Pretrained):
         return CellGraphOutput(embedding=self.path.embedding(z, y), surface=self.answer_adapter.encode(y), query=y)
 
     def _check_length(self, length: int) -> None:
+        if not length:
+            raise ValueError("a sequence must have a token at least, got none")
         if self.capacity is not None and length > self.capacity:
             raise ValueError(f"the blocks take {self.capacity} tokens, got {length}: give max_tokens, or stream them")
 

@@ -243,3 +243,8 @@ def test_over_tokens_it_is_as_exact_as_its_weights() -> None:
     model = stirred(network(blocks=[{"kind": "cct"}])).double()
     given = torch.randn(2, 3, 12, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: model(x).embedding, (given,), fast_mode=True)
+
+
+def test_a_sequence_without_a_token_is_refused() -> None:
+    with pytest.raises(ValueError, match="must have a token at least"):
+        network(blocks=[{"kind": "gru", "hidden": 6}])(torch.zeros(2, 0, 12))
