@@ -42,6 +42,8 @@ FROZEN, NO_LATERAL = "cell frozen at random", "no lateral messages"
 #: All the names that are the stages' own.
 NAMES = (FIRST, ADAPTERS_ALONE, LINEAR_MLP, BEST_MLP, FROZEN, NO_LATERAL)
 
+#: What a baseline has something else in the place of: a network's cell, a chain's blocks.
+CORES = ("cell", "blocks")
 #: Parts that a baseline without a lattice shares with the network.
 SHARED = {"question_adapter", "answer_adapter", "path"}
 
@@ -162,7 +164,10 @@ class Stages:
         return with_chain(model, self.fronts[name])
 
     def settings(self, model: Network, trial: TrialSettings) -> TrainSettings:
-        """The settings of the whole network, what they say of its cells said of the baseline's own parts."""
+        """The settings of the whole network; what they say of its whole cell is said of the baseline's own parts.
+
+        What they say of a part that the baseline has not, such as a cell's transport or the readout, is not.
+        """
         options: dict[str, Any] = {}
         if isinstance(model, Control | SequenceGraph):
             names = [name for part in (model, self.task.objective) for name, _ in part.named_parameters()]
@@ -170,9 +175,12 @@ class Stages:
             learned = {part for part, child in model.named_children() if next(child.parameters(), None) is not None}
             own = sorted(learned - SHARED)
             multipliers: dict[str, float] = {}
-            for beginning, factor in self.job.settings.lr_multipliers.items():
-                fits = any(name.startswith(beginning) for name in names)
-                multipliers |= dict.fromkeys([beginning] if fits else own, factor)
+            # The longest last, which counts for a parameter's name, too.
+            for beginning, factor in sorted(self.job.settings.lr_multipliers.items(), key=lambda item: len(item[0])):
+                if any(name.startswith(beginning) for name in names):
+                    multipliers[beginning] = factor
+                elif any(core.startswith(beginning) for core in CORES):
+                    multipliers |= dict.fromkeys(own, factor)
             options = {"lr_multipliers": multipliers, **({"compile": False} if isinstance(model, Control) else {})}
         return dataclasses.replace(self.job.settings, **options | dict(trial.training))
 

@@ -30,7 +30,7 @@ from cellgraph.retrieval import (
 from cellgraph.retrieval.perceptron import ResidualPerceptron
 from cellgraph.retrieval.stages import ADAPTERS_ALONE, BEST_MLP, FROZEN, LINEAR_MLP, NO_LATERAL, Stages
 from cellgraph.retrieval.trials import Trials, TrialSettings
-from cellgraph.retrieval.twins import with_frozen_cell, without_lateral_messages
+from cellgraph.retrieval.twins import with_frozen_cell, with_perceptron, without_lateral_messages
 from cellgraph.teacher import LSATeacher
 from cellgraph.training import Job
 
@@ -89,9 +89,29 @@ def test_baselines_learn_at_the_rates_of_the_network(tmp_path: Path) -> None:
     assert told.settings(PathAlone(path, adapter), TrialSettings()).lr_multipliers == {"answer_adapter.decoder": 0.1}
     both = {"mlp": 3.0, "answer_adapter.decoder": 0.1}
     assert told.settings(PathAlone(path, adapter, hidden=3), TrialSettings()).lr_multipliers == both
+    # What is said of a part of the cell, or of what reads it off, is said of nothing in the cell's place.
+    for given, wanted in (
+        ({"cell.transport": 0.0}, {}),
+        ({"cell.position": 0.0, "cell": 3.0}, {"mlp": 3.0}),
+        ({"readout": 0.0}, {}),
+        ({"cell": 1.0, "readout": 0.02}, {"mlp": 1.0}),
+        ({"readout": 0.02, "cell": 1.0}, {"mlp": 1.0}),
+        ({"cell": 3.0, "ce": 1.0}, {"mlp": 3.0}),
+        ({"blocks": 2.0}, {"mlp": 2.0}),
+    ):
+        told = stages(tmp_path, replace(SETTINGS, lr_multipliers=given))
+        assert told.settings(with_perceptron(network()), TrialSettings()).lr_multipliers == wanted
     # What is said of the objective, or of everything, is said of theirs.
     told = stages(tmp_path, replace(SETTINGS, lr_multipliers={"terms": 0.5, "": 2.0}))
     assert told.settings(mlp, TrialSettings()).lr_multipliers == {"terms": 0.5, "": 2.0}
+
+
+@pytest.mark.parametrize("part", ["cell.transport", "cell.position", "readout"])
+def test_a_perceptron_learns_beside_a_network_of_which_a_part_is_frozen(tmp_path: Path, part: str) -> None:
+    _, found = stages(tmp_path, replace(SETTINGS, lr_multipliers={part: 0.0})).baselines()
+    before = dict(with_perceptron(network()).mlp.named_parameters())
+    after = dict(found[LINEAR_MLP].model.mlp.named_parameters())
+    assert any(not before[name].any() and after[name].any() for name in before)
 
 
 def test_the_best_of_the_trials_is_taken_and_each_is_trained_once(tmp_path: Path) -> None:
