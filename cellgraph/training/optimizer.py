@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
+from cellgraph.training.stacked_muon import StackedMuon
+
 #: Of a matrix, whose update by Muon is as large as one by AdamW (Liu et al. 2025, arXiv 2502.16982, section 2.2).
 ADJUSTMENT = "match_rms_adamw"
 
@@ -20,7 +22,8 @@ def make_optimizer(
 
     Args:
         name: One of :data:`OPTIMIZERS`.
-        groups: Groups of parameters, see :func:`~cellgraph.training.schedule.parameter_groups`.
+        groups: Groups of parameters, see :func:`~cellgraph.training.schedule.parameter_groups`; without ``matrices``
+            all parameters with two axes count as matrices.
         lr: Learning rate.
         betas: AdamW's averaging factors.
         fused: Whether AdamW may take all its steps in one kernel.
@@ -30,6 +33,8 @@ def make_optimizer(
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {tuple(OPTIMIZERS)}, got {name!r}")
+    if name != "muon":
+        groups = [_without_mark(group) for group in groups]
     return OPTIMIZERS[name](groups, lr, betas, fused)
 
 
@@ -82,18 +87,28 @@ def schedule_free_average(optimizer: Optimizer) -> dict[nn.Parameter, Tensor]:
 
 def _muon(groups: Any, lr: float, betas: tuple[float, float], fused: bool) -> Optimizer:
     matrices: list[dict[str, Any]] = []
+    stacks: list[dict[str, Any]] = []
     others: list[dict[str, Any]] = []
     for group in groups:
-        for kind, chosen in ((matrices, True), (others, False)):
-            parameters = [p for p in group["params"] if (p.ndim == 2) == chosen]
-            if parameters:
-                kind.append({**group, "params": parameters})
+        parameters = list(group["params"])
+        marks = group.get("matrices", [p.ndim == 2 for p in parameters])
+        for kind, axes in ((matrices, 2), (stacks, 3), (others, 0)):
+            chosen = [p for p, matrix in zip(parameters, marks, strict=True) if (p.ndim if matrix else 0) == axes]
+            if chosen:
+                kind.append({**_without_mark(group), "params": chosen})
     parts: list[Optimizer] = []
     if matrices:
         parts.append(Muon(matrices, lr=lr, adjust_lr_fn=ADJUSTMENT))
+    if stacks:
+        parts.append(StackedMuon(stacks, lr=lr))
     if others:
         parts.append(AdamW(others, lr=lr, betas=betas, fused=fused))
     return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def _without_mark(group: dict[str, Any]) -> dict[str, Any]:
+    """A group as the optimisers of PyTorch and others know it, and as their states have had it."""
+    return {key: value for key, value in group.items() if key != "matrices"}
 
 
 class Joined(Optimizer):

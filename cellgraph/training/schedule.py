@@ -13,6 +13,8 @@ from torch import nn
 # the transport starts as the map that carries the signal: zero would cut the lattice in two.
 _UNDECAYED = re.compile(r"bias|norm|position|transport|log_scale")
 
+# Stacks of matrices, one for each group of cells. Other weights of three axes are none: those of neighbours, filters.
+_STACKED = re.compile(r"in_weight|out_weight")
 
 DECAYS = ("cosine", "linear", "none")
 
@@ -56,7 +58,8 @@ def parameter_groups(
     """Groups for an optimiser: by learning rate, and with or without weight decay.
 
     Parameters with one axis and those named after a bias, a norm, a position, a transport or a temperature do not
-    decay.
+    decay. Of the others, those with two axes and a cell's stacks of matrices count as matrices: ``matrices`` of a group
+    says so of each of its parameters.
 
     Args:
         parameters: Names and parameters; frozen ones are left out.
@@ -78,9 +81,12 @@ def parameter_groups(
         multiplier = multipliers[max(fitting, key=len)] if fitting else 1.0
         decays = parameter.ndim > 1 and not _UNDECAYED.search(name.rpartition(".")[2])
         group = groups.setdefault(
-            (multiplier, decays), {"params": [], "lr": lr * multiplier, "weight_decay": weight_decay if decays else 0.0}
+            (multiplier, decays),
+            {"params": [], "matrices": [], "lr": lr * multiplier, "weight_decay": weight_decay if decays else 0.0},
         )
         group["params"].append(parameter)
+        stacked = parameter.ndim == 3 and _STACKED.fullmatch(name.rpartition(".")[2])
+        group["matrices"].append(decays and (parameter.ndim == 2 or bool(stacked)))
     return list(groups.values())
 
 

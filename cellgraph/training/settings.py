@@ -23,7 +23,8 @@ class RunSettings:
         optimizer: ``"adamw"``; ``"adamw_8bit"``, whose states have eight bits (`Dettmers et al. 2021
             <https://arxiv.org/abs/2110.02861>`_, the package bitsandbytes; tensors of less than 4,096
             numbers keep 32); ``"muon"`` (`Jordan et al. 2024
-            <https://kellerjordan.github.io/posts/muon/>`_) for matrices, with AdamW for all that is none; or
+            <https://kellerjordan.github.io/posts/muon/>`_) for matrices, each of a cell's stacks by itself, with AdamW
+            for biases, norms, positions and all else that is none; or
             ``"schedule_free"`` (AdamW by `Defazio et al. 2024 <https://arxiv.org/abs/2405.15682>`_, the package
             schedulefree), whose own average is validated and kept: neither ``decay`` nor ``ema`` applies to it.
         weight_decay: Weight decay.

@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from cellgraph import GMLPCell, Lattice
 from cellgraph.training import RunSettings
 from cellgraph.training.optimizer import OPTIMIZERS, Joined, make_optimizer
+from cellgraph.training.schedule import parameter_groups
+from cellgraph.training.stacked_muon import StackedMuon
 
 
 def model() -> nn.Module:
@@ -43,13 +46,56 @@ def test_muon_takes_matrices_and_adamw_the_rest() -> None:
         assert torch.equal(one, other)
 
 
+def test_muon_takes_the_matrices_of_a_cell_and_none_of_its_vectors() -> None:
+    cell = GMLPCell(Lattice((2, 3, 3)), 4, hidden=6, heads=2)
+    found = {name: kind for name, kind in kinds(cell).items() if kind is not torch.optim.AdamW}
+    assert found == {"in_weight": StackedMuon, "out_weight": StackedMuon}
+    assert kinds(model()) == {
+        "0.weight": torch.optim.Muon, "0.bias": torch.optim.AdamW,
+        "1.weight": torch.optim.Muon, "1.bias": torch.optim.AdamW,
+    }  # fmt: skip
+
+
+def kinds(network: nn.Module) -> dict[str, type]:
+    """Which optimiser each parameter has, without weight decay."""
+    groups = parameter_groups(network.named_parameters(), lr=0.1, weight_decay=0.0)
+    joined = make_optimizer("muon", groups, lr=0.1, betas=(0.9, 0.98), fused=False)
+    assert isinstance(joined, Joined)
+    of = {p: type(part) for part in joined.parts for group in part.param_groups for p in group["params"]}
+    return {name: of[p] for name, p in network.named_parameters()}
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 4), (3, 4, 6)])
+def test_each_matrix_of_a_stack_is_updated_as_one_by_itself(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    stack = nn.Parameter(torch.randn(shape))
+    slices = [nn.Parameter(part.clone()) for part in stack.detach()]
+    ours = StackedMuon([stack], lr=0.1, weight_decay=0.3)
+    theirs = torch.optim.Muon(slices, lr=0.1, weight_decay=0.3, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        stack.grad = torch.randn(shape)
+        for part, gradient in zip(slices, stack.grad, strict=True):
+            part.grad = gradient.clone()
+        before = stack.detach().clone()
+        ours.step()
+        theirs.step()
+        # Both are rounded to bfloat16 on the way, in an order of their own.
+        moved = 0.1 * 0.2 * 6**0.5
+        torch.testing.assert_close(stack.detach(), torch.stack([*slices]).detach(), rtol=0, atol=0.03 * moved)
+        assert (stack - before).abs().max() > 0.1 * moved
+        with torch.no_grad():
+            for part, own in zip(slices, stack, strict=True):
+                part.copy_(own)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_goes_on_from_its_state_as_if_it_had_not_stopped(name: str) -> None:
     if name == "adamw_8bit":
         pytest.importorskip("bitsandbytes")
 
     def made(network: nn.Module) -> torch.optim.Optimizer:
-        return make_optimizer(name, [{"params": list(network.parameters())}], lr=0.01, betas=(0.9, 0.98), fused=False)
+        groups = parameter_groups(network.named_parameters(), lr=0.01, weight_decay=0.01)
+        return make_optimizer(name, groups, lr=0.01, betas=(0.9, 0.98), fused=False)
 
     whole = model()
     optimizer = made(whole)
