@@ -80,6 +80,7 @@ class MemoryBank(nn.Module):
         self.centre = mean_row(answer)
         if group is None:
             return
+        self.numbers = None
         # Where each distinct answer stands, the last time.
         place = group.new_zeros(int(group.max()) + 1)
         place[group] = torch.arange(len(group), device=group.device)

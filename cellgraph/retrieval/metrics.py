@@ -169,7 +169,8 @@ def first_right(scores: Tensor, right: Tensor) -> Tensor:
 
     Ties count half: the rank is 1 + the wrong candidates that score higher + half of those that score the same (to
     :data:`TIE`), which is the mean over all orders of the tied ones. So a tie for the first place is not a hit at 1,
-    and a system that gives all candidates one score ranks in the middle. What is not a number comes last.
+    and a system that gives all candidates one score ranks in the middle. A right candidate whose score is not a number
+    comes last; a wrong one's counts as higher, so that a broken system gains nothing by it.
 
     Shapes:
         - **scores**, **right:** ``[num_pairs, num_candidates]``

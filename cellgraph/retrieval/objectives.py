@@ -21,6 +21,11 @@ from cellgraph.retrieval.terms import DialogueTerm, InternalTerm, SurfaceTerm, T
 #: What a term makes of a prediction: a number, and perhaps the parts that it is made of.
 Term = Callable[["Predicted"], "Tensor | tuple[Tensor, dict[str, Tensor]]"]
 
+#: Figures of the log that are no term's: one of their name would take their place.
+FIGURES = (
+    "loss", "num_steps", "grad_norm", "lr", "samples_per_second", "temperature", "cosine", "mrr", "recall_at_1",
+)  # fmt: skip
+
 
 class Predicted:
     """What a model predicts for the turns of a batch, beside what is true; each made when a term looks at it.
@@ -113,7 +118,8 @@ class Objective(nn.Module):
             cells has a true attribute ``needs_states``: only then are all of them computed.
 
     Raises:
-        ValueError: If a weight is negative or none is positive, or a name is there twice.
+        ValueError: If a weight is negative or none is positive, or a name is there twice, is a figure of the log, or
+            cannot be a part's of a module.
 
     Example:
         >>> def length(predicted):
@@ -127,6 +133,7 @@ class Objective(nn.Module):
         self.weights: dict[str, float] = {}
         self.functions: dict[str, Term] = {}
         for name, function, given in terms:
+            _check_name(name)
             weight = number(f"the weight {name}", given)
             if not (math.isfinite(weight) and weight >= 0):
                 raise ValueError(f"the weight {name} must be finite and not negative, got {weight}")
@@ -187,6 +194,15 @@ class Objective(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={weight}" for name, weight in self.weights.items())
+
+
+def _check_name(name: Any) -> None:
+    if name in FIGURES:
+        raise ValueError(f"a term cannot be named {name!r}: the log has a figure of that name")
+    if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict(), name):
+        raise ValueError(
+            f"a term's name must be text without a dot and no attribute of a torch.nn.ModuleDict, got {name!r}"
+        )
 
 
 @plain_numbers

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from cellgraph.data import QAPair, Split, read_pairs, split_pairs
@@ -61,7 +61,7 @@ class PairDataset:
         Raises:
             ValueError: If there is no such teacher, or a pair is none of texts.
         """
-        return cls([pair if isinstance(pair, QAPair) else QAPair(*pair) for pair in pairs], _teacher(teacher))
+        return cls([_pair(given) for given in pairs], _teacher(teacher))
 
     def split(
         self,
@@ -91,6 +91,17 @@ class PairDataset:
             return f"{type(self).__name__}({len(self.pairs):,} pairs; {teacher})"
         counts = f"{len(parts.train):,} to train with, {len(parts.validation):,} to validate by"
         return f"{type(self).__name__}({counts}, {len(parts.test):,} to judge by; {teacher})"
+
+
+def _pair(given: Any) -> QAPair:
+    if isinstance(given, QAPair):
+        return given
+    # Texts have parts, too, and mappings have names for theirs: neither are a question and an answer.
+    ordered = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping | Set)
+    values = tuple(given) if ordered else ()
+    if not 2 <= len(values) <= len(fields(QAPair)):
+        raise ValueError(f"a pair must be a QAPair or a question and an answer, got {given!r}")
+    return QAPair(*values)
 
 
 def _teacher(given: str | Teacher) -> Teacher:

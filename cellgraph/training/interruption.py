@@ -87,7 +87,9 @@ class GracefulStop(lightning.Callback):
     def _stop(self, trainer: lightning.Trainer, signum: int) -> None:
         message = f"stopped after update {trainer.global_step}, nothing kept"
         if self.keep:
-            self.checkpoint.save(trainer)
+            # A second one of the same update would put the one before it out of its place.
+            if trainer.global_step > self.checkpoint.saved:
+                self.checkpoint.save(trainer)
             hint = f"; go on with: {self.go_on}" if self.go_on else ""
             message = f"stopped after update {trainer.global_step}, saved {self.checkpoint.folder.last}{hint}"
         if processes.rank() == 0:

@@ -65,6 +65,9 @@ class RunCheckpoint(Checkpoint):
         folder: The run folder.
         every: Updates from one last checkpoint to the next; there is always one at the end.
         monitor: The validation metric that is best when greatest; without one there is no best checkpoint.
+
+    Attributes:
+        saved: The update of the last checkpoint.
     """
 
     @plain_numbers
@@ -74,11 +77,11 @@ class RunCheckpoint(Checkpoint):
         self.folder, self.every, self.monitor = folder, every, monitor
         self.best_score: float | None = None
         self.best_step = 0
-        self._saved = 0
+        self.saved = 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Nothing is due before the first update from here."""
-        self._saved = trainer.global_step
+        self.saved = trainer.global_step
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *args: Any) -> None:
         """Save where due, unless a validation follows."""
@@ -96,7 +99,7 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Save the last where it has not been."""
-        if trainer.global_step > self._saved:
+        if trainer.global_step > self.saved:
             self.save(trainer)
 
     def save(self, trainer: lightning.Trainer) -> None:
@@ -105,7 +108,7 @@ class RunCheckpoint(Checkpoint):
             with writing(self.folder.previous, what="the checkpoint "):
                 keep_before(self.folder.last, PREVIOUS)
         trainer.save_checkpoint(self.folder.last)
-        self._saved = trainer.global_step
+        self.saved = trainer.global_step
 
     def state_dict(self) -> dict[str, Any]:
         """The best score and its update."""
@@ -122,7 +125,7 @@ class RunCheckpoint(Checkpoint):
 
     def _due(self, trainer: lightning.Trainer) -> bool:
         # Between the batches of one update the gradients so far would be lost: only its last batch counts.
-        return trainer.global_step > self._saved and trainer.global_step % self.every == 0
+        return trainer.global_step > self.saved and trainer.global_step % self.every == 0
 
 
 def is_better(score: float | None, best: float | None) -> TypeGuard[float]:

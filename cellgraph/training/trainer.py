@@ -55,7 +55,8 @@ def build_trainer(
         keep: Whether the folder is there to stay: with logs, and a checkpoint when the run is interrupted.
         progress: Whether to show progress.
         go_on: The command that goes on, for the message after an interruption.
-        first_step: The update a resumed run goes on from: TensorBoard drops what it has from after it.
+        first_step: The update a resumed run goes on from: TensorBoard drops what it has from after it,
+            all of a run that was killed before its first checkpoint.
         sharded: Whether the processes that train together share the model's weights out among them.
 
     Raises:
@@ -82,7 +83,7 @@ def build_trainer(
             name="",
             version=folder.tensorboard.name,
             default_hp_metric=False,
-            purge_step=first_step + 1 if first_step else None,
+            purge_step=first_step + 1,
         )
         outputs = [CSVLog(folder.metrics), board]
     with quiet():

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from on_pairs import plain_objective
+from on_pairs import plain_objective, plain_settings, train_pairs
 
+from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.retrieval import Objective, Predicted
 from cellgraph.retrieval.embedded import Batch, EmbeddedPairs
+from cellgraph.retrieval.objectives import FIGURES
 
 ROWS, WIDTH = 7, 5
 
@@ -116,6 +119,19 @@ def test_bank_holds_every_distinct_training_answer(rows):
     assert float(total) == pytest.approx(
         info_nce(prediction - mean, answer - mean, range(ROWS), 1 / 0.07, left_out=twin), rel=1e-6
     )
+
+
+def test_a_bank_fitted_again_on_fewer_answers_holds_these_alone(rows):
+    prediction, _ = rows
+    training = torch.randn(30, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    objective = only("dialogue", negatives="bank", direction="forward", centred=False, bank_answers=10)
+    objective.fit(training, torch.arange(30))
+    assert len(objective.terms["dialogue"].bank.numbers) == 10
+    objective.fit(training[20:28], torch.arange(8))
+    index = torch.tensor([3, 0, 1, 2, 7, 5, 6])
+    total, _ = judged(objective, prediction, prediction, answer=training[20:28][index], group=index)
+    expected = info_nce(prediction, training[20:28], index.tolist(), 1 / 0.07)
+    assert float(total) == pytest.approx(expected, rel=1e-6)
 
 
 def test_queries_find_the_keys_of_the_training_answers(rows):
@@ -308,6 +324,24 @@ def test_terms_of_ones_own_stand_beside_the_others(rows):
     assert float(total) == pytest.approx(float(terms["turn"]) + 0.5 * sum(squares) / ROWS)
     with pytest.raises(ValueError, match="terms must have names of their own, got 'length' twice"):
         Objective([("length", length, 1.0)] * 2)
+
+
+@pytest.mark.parametrize("name", [*FIGURES, "a.b", "", "values", "keys", "forward", "training", "_modules", 3])
+def test_a_term_by_a_name_that_means_something_else_is_refused(name):
+    with pytest.raises(ValueError, match=f"{re.escape(repr(name))}"):
+        Objective([(name, torch.nn.Identity(), 1.0)])
+
+
+def test_no_term_may_be_named_as_a_figure_of_the_log(rows, tmp_path):
+    pairs = EmbeddedPairs(torch.randn(20, WIDTH), torch.randn(20, WIDTH))
+    torch.manual_seed(0)
+    model = CellGraph(GMLPCell(Lattice((2, 3, 3)), 8, hidden=8), in_features=WIDTH, num_steps=2)
+    settings = plain_settings(max_steps=2, batch_size=5, accelerator="cpu", log_every=1, val_every=1)
+    objective = plain_objective(surface=0.0)
+    train_pairs(model, objective, pairs, pairs, settings=settings, folder=tmp_path, progress=False)
+    header = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
+    logged = {name.partition("/")[2] for name in header if "/" in name}
+    assert logged - {"dialogue"} == set(FIGURES)
 
 
 def test_what_is_predicted_leaves_out_the_padding():

@@ -138,3 +138,15 @@ def test_what_does_not_fit_is_told(pairs: Path) -> None:
 def test_pairs_are_taken_as_they_are() -> None:
     pair = QAPair("a", "b", topic="c")
     assert PairDataset.of([pair, ("d", "e")], teacher="lsa").pairs == [pair, QAPair("d", "e")]
+    assert PairDataset.of([("d", "e", "f"), ["g", "h"]], teacher="lsa").pairs == [
+        QAPair("d", "e", "f"),
+        QAPair("g", "h"),
+    ]
+
+
+@pytest.mark.parametrize("wrong", [("q",), (), 1, None, "ab", b"ab", {"question": "q", "answer": "a"}, ("q",) * 7])
+def test_what_is_no_pair_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="a pair must be a QAPair or a question and an answer, got "):
+        PairDataset.of([("a", "b"), wrong], teacher="lsa")
+    with pytest.raises(ValueError, match="answer must be text, got int"):
+        PairDataset.of([("a", 1)], teacher="lsa")  # type: ignore[list-item]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import signal
 import warnings
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from on_pairs import module, plain_objective, plain_settings, train_pairs
 from rich.console import Console
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cellgraph import CellGraph, CellGraphOutput, GMLPCell, Lattice
 from cellgraph.folder import RunFolder
@@ -22,7 +24,16 @@ from cellgraph.retrieval import (
     Retrieval,
     ranks,
 )
-from cellgraph.training import EMA, NonFiniteError, RunSettings, TrainingProgress, build_trainer, fit, read_checkpoint
+from cellgraph.training import (
+    EMA,
+    Interrupted,
+    NonFiniteError,
+    RunSettings,
+    TrainingProgress,
+    build_trainer,
+    fit,
+    read_checkpoint,
+)
 
 WIDTH = 6
 
@@ -202,6 +213,43 @@ def test_the_log_has_every_term_by_name(pairs, tmp_path):
     assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
     total = float(rows[0]["train/surface"]) + 0.1 * float(rows[0]["train/internal"]) + float(rows[0]["train/dialogue"])
     assert float(rows[0]["train/loss"]) == pytest.approx(total + 0.1 * float(rows[0]["train/turn"]), rel=1e-5)
+
+
+@pytest.mark.parametrize("killed_at", [3, 7])
+def test_tensorboard_shows_a_run_once_that_was_killed_and_went_on(pairs, tmp_path, killed_at):
+    class KilledError(Exception):
+        pass
+
+    class Once(Line):
+        def forward(self, *args, **options):
+            if self.training and self.calls == killed_at:
+                raise KilledError
+            return super().forward(*args, **options)
+
+    options = {"settings": quick(max_steps=9, checkpoint_every=5, log_every=1, val_every=9), "progress": False}
+    with pytest.raises(KilledError):
+        train_pairs(Once(), plain_objective(), *pairs, folder=tmp_path, **options)
+    resume = (tmp_path / "checkpoints" / "last.ckpt").exists()
+    assert resume == (killed_at > 5)
+    train_pairs(Line(), plain_objective(), *pairs, folder=tmp_path, resume=resume, **options)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [*range(1, 10)]
+
+
+def test_interrupted_where_a_checkpoint_is_due_the_one_before_is_kept(pairs, tmp_path):
+    class Asked(Line):
+        def forward(self, *args, **options):
+            if not self.training and self.calls == 6:
+                # Once: a second signal would end the process.
+                self.calls += 1
+                signal.raise_signal(signal.SIGTERM)
+            return super().forward(*args, **options)
+
+    settings = quick(max_steps=9, checkpoint_every=3, val_every=3)
+    with pytest.raises(Interrupted):
+        train_pairs(Asked(), plain_objective(), *pairs, settings=settings, folder=tmp_path, progress=False)
+    kept = [read_checkpoint(tmp_path / "checkpoints" / f"{name}.ckpt")["global_step"] for name in ("previous", "last")]
+    assert kept == [3, 6]
 
 
 def test_early_stopping_and_staying_stopped(pairs, tmp_path):
