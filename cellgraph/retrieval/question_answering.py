@@ -14,6 +14,7 @@ from cellgraph.data import QAPair, Split, group_numbers, read_pairs, save_pairs
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.numbers import plain_numbers
+from cellgraph.progress import progress_bar
 from cellgraph.retrieval.baselines import closed_forms
 from cellgraph.retrieval.embedded import EmbeddedPairs
 from cellgraph.retrieval.evaluation import Evaluation, evaluate
@@ -30,7 +31,6 @@ from cellgraph.retrieval.trials import Trials, check_settings
 from cellgraph.retrieval.twins import with_chain, without_lateral_messages
 from cellgraph.sequence import SequenceGraph
 from cellgraph.teacher import EmbeddingCache, Teacher, TokenReader, TokenStates, load_teacher
-from cellgraph.teacher.batches import progress_bar
 from cellgraph.training import Job
 from cellgraph.training.schedule import check_multipliers
 

@@ -1,9 +1,8 @@
-"""Batches of texts of like length, and the bar that counts them."""
+"""Batches of texts of like length."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -42,26 +41,3 @@ def batches_by_length(lengths: Sequence[int], batch_size: int, batch_tokens: int
 def right_padded(rows: list[list[int]], filler: int) -> Tensor:
     """Rows of different lengths as one tensor, filled up at the right."""
     return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, filler)
-
-
-@contextlib.contextmanager
-def progress_bar(total: int, *, enabled: bool) -> Iterator[Callable[[int], None]]:
-    """Show how many of the texts are embedded, on the standard error stream.
-
-    Args:
-        total: Number of texts.
-        enabled: Whether to show anything.
-
-    Returns:
-        A context whose value is to be called with the number of texts just done.
-    """
-    if not enabled:
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TextColumn("texts"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("embedding", total=total)
-        yield lambda done: bar.advance(task, done)

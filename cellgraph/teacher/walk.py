@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cellgraph.teacher.batches import batches_by_length, progress_bar, right_padded
+from cellgraph.progress import progress_bar
+from cellgraph.teacher.batches import batches_by_length, right_padded
 from cellgraph.teacher.network import Network
 
 logger = logging.getLogger(__name__)

@@ -33,6 +33,7 @@ from cellgraph.lattice import Lattice
 from cellgraph.nn import Cell, NCACell
 from cellgraph.numbers import plain_numbers
 from cellgraph.ops.processor import multiplies_bfloat16
+from cellgraph.progress import progress_bar
 from cellgraph.unroll import Rollout
 
 JUDGED = ("evaluation", "training", "validation")
@@ -223,20 +224,22 @@ class Arc2D(Task):
         check_cell(cell)
         began, judgement = time.process_time(), Judgement()
         order = sorted(self.judged_tasks, key=_demonstrated)
-        for number, turned in enumerate(self.turned):
-            seed = self.seed * len(self.turned) + number
-            for start in range(0, len(order), self.together):
-                tasks = order[start : start + self.together]
-                made = attempt(
-                    self.starting(cell, len(tasks), seed),
-                    tasks,
-                    self.offsets,
-                    self.fitting,
-                    num_steps=num_steps,
-                    turned=turned,
-                    seed=seed,
-                )
-                judgement.add(made)
+        with progress_bar(len(self.turned) * len(order), enabled=True, doing="fitting", of="attempts") as advance:
+            for number, turned in enumerate(self.turned):
+                seed = self.seed * len(self.turned) + number
+                for start in range(0, len(order), self.together):
+                    tasks = order[start : start + self.together]
+                    made = attempt(
+                        self.starting(cell, len(tasks), seed),
+                        tasks,
+                        self.offsets,
+                        self.fitting,
+                        num_steps=num_steps,
+                        turned=turned,
+                        seed=seed,
+                    )
+                    judgement.add(made)
+                    advance(len(tasks))
         return judgement, (time.process_time() - began) / len(order)
 
     def starting(self, cell: Cell, rows: int, seed: int) -> GridAutomata:
