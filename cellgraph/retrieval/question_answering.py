@@ -23,7 +23,7 @@ from cellgraph.retrieval.nearest import nearest_answers
 from cellgraph.retrieval.objectives import Objective
 from cellgraph.retrieval.prediction import Prediction, Scores
 from cellgraph.retrieval.settings import TrainSettings
-from cellgraph.retrieval.stages import ADAPTERS_ALONE, NAMES, Stages, Trained
+from cellgraph.retrieval.stages import ADAPTERS_ALONE, NAMES, Stages, Trained, check_trained
 from cellgraph.retrieval.systems import Embedded, answered, with_words
 from cellgraph.retrieval.table import print_evaluation, save_evaluation
 from cellgraph.retrieval.task import Retrieval
@@ -32,7 +32,6 @@ from cellgraph.retrieval.twins import with_chain, without_lateral_messages
 from cellgraph.sequence import SequenceGraph
 from cellgraph.teacher import EmbeddingCache, Teacher, TokenReader, TokenStates, load_teacher
 from cellgraph.training import Job
-from cellgraph.training.schedule import check_multipliers
 
 PARTS = ("train", "validation", "test")
 
@@ -122,9 +121,9 @@ class QuestionAnswering(Retrieval):
             if self.lattice_controls:
                 without_lateral_messages(model)
             chains = {name: with_chain(model, chain) for name, chain in self.front_controls.items()}
+            differ: dict[str, Any] = {"first": self.adapters_first, "trials": self.control_trials, "chains": chains}
+            check_trained(model, self.objective, settings, **differ)
         self._check_front(model, chains)
-        names = [name for part in (model, self.objective) for name, _ in part.named_parameters()]
-        check_multipliers(settings.lr_multipliers, names)
 
     def _check_front(self, model: Any, chains: Mapping[str, SequenceGraph]) -> None:
         """Refuse a network that does not take what questions are read as."""

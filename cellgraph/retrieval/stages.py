@@ -7,8 +7,10 @@ import dataclasses
 import functools
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from torch import nn
 
 from cellgraph import training
 from cellgraph.files import write_json
@@ -18,6 +20,7 @@ from cellgraph.numbers import plain_numbers
 from cellgraph.reading import faults, read_json
 from cellgraph.retrieval.controls import Control
 from cellgraph.retrieval.networks import Network, load_network
+from cellgraph.retrieval.objectives import Objective
 from cellgraph.retrieval.settings import TrainSettings
 from cellgraph.retrieval.task import Retrieval
 from cellgraph.retrieval.trials import Trials, TrialSettings
@@ -30,6 +33,9 @@ from cellgraph.retrieval.twins import (
 )
 from cellgraph.sequence import SequenceGraph
 from cellgraph.training import Job
+from cellgraph.training.accelerator import check_accelerator
+from cellgraph.training.optimizer import check_optimizer
+from cellgraph.training.schedule import check_multipliers
 
 #: The first stage of training.
 FIRST = "first"
@@ -170,7 +176,7 @@ class Stages:
         """
         options: dict[str, Any] = {}
         if isinstance(model, Control | SequenceGraph):
-            names = [name for part in (model, self.task.objective) for name, _ in part.named_parameters()]
+            names = _names(model, self.task.objective)
             # What the network has not.
             learned = {part for part, child in model.named_children() if next(child.parameters(), None) is not None}
             own = sorted(learned - SHARED)
@@ -224,6 +230,57 @@ class Stages:
             if place == _place(name, trial):
                 described["chain"] = chain
         return json.loads(json.dumps(described))
+
+
+def check_trained(
+    model: Any,
+    objective: Objective,
+    settings: TrainSettings,
+    *,
+    first: Mapping[str, Any],
+    trials: Trials,
+    chains: Mapping[str, SequenceGraph],
+) -> None:
+    """Refuse settings that fit no part of the network, of the first stage or of a baseline, or no device here.
+
+    Args:
+        model: The network, new.
+        objective: What is learned beside it.
+        settings: How the network is trained.
+        first: Settings in which the first stage differs.
+        trials: Settings in which the baselines do.
+        chains: The baselines that are chains of blocks.
+
+    Raises:
+        ValueError: If a setting does not fit, or needs what is not there.
+    """
+    check_multipliers(settings.lr_multipliers, _names(model, objective))
+    if first.get("max_steps"):
+        _check_differing("adapters_first", settings, first, [alone(model)], objective)
+    for trial in (*trials.common, *trials.of_perceptron):
+        if trial.training:
+            perceptron = with_perceptron(model, **trial.mlp)
+            networks = [perceptron] if trial.mlp else [alone(model), perceptron, *chains.values()]
+            _check_differing("control_trials", settings, trial.training, networks, objective)
+
+
+def _check_differing(
+    what: str, settings: TrainSettings, differs: Mapping[str, Any], networks: Sequence[nn.Module], objective: Objective
+) -> None:
+    try:
+        told = dataclasses.replace(settings, **differs)
+        if "accelerator" in differs:
+            check_accelerator(told.accelerator)
+        if "optimizer" in differs:
+            check_optimizer(told.optimizer)
+        for network in networks if "lr_multipliers" in differs else ():
+            check_multipliers(told.lr_multipliers, _names(network, objective))
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def _names(model: Any, objective: Objective) -> list[str]:
+    return [name for part in (model, objective) for name, _ in part.named_parameters()]
 
 
 def _place(name: str, trial: TrialSettings) -> str:

@@ -27,6 +27,7 @@ from cellgraph.sequence import SequenceGraph
 from cellgraph.teacher import TokenStates
 from cellgraph.training import Job, RunSettings, Task, TrainResult, used_precision
 from cellgraph.training.accelerator import check_accelerator
+from cellgraph.training.optimizer import check_optimizer
 
 #: The systems of the table by category, and their names there.
 JUDGED = {"identity (raw)": "teacher alone", "ridge": "ridge", ADAPTERS_ALONE: ADAPTERS_ALONE, LATTICE: LATTICE}
@@ -97,6 +98,7 @@ class Experiment:
             if self.folder.last.exists() and not resume:
                 raise ValueError(f"{self.folder} holds a run already: resume it or choose another folder")
             check_accelerator(self.settings.accelerator)
+            check_optimizer(self.settings.optimizer)
             self.task.check(self.model, self.settings)
             job = self._job(go_on)
             processes.first_then_others(lambda: self.task.prepare(job))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,6 +14,24 @@ from cellgraph.training.stacked_muon import StackedMuon
 
 #: Of a matrix, whose update by Muon is as large as one by AdamW (Liu et al. 2025, arXiv 2502.16982, section 2.2).
 ADJUSTMENT = "match_rms_adamw"
+
+#: What an optimiser needs that PyTorch has not.
+PACKAGES = {"adamw_8bit": "bitsandbytes", "schedule_free": "schedulefree"}
+
+
+def check_optimizer(name: str) -> None:
+    """Refuse an optimiser whose package is not installed.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    package = PACKAGES.get(name)
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise _missing(name)
+
+
+def _missing(name: str) -> ValueError:
+    return ValueError(f"optimizer={name!r} needs {PACKAGES[name]}: pip install 'cellgraph[lean]'")
 
 
 def make_optimizer(
@@ -46,7 +65,7 @@ def _adamw_8bit(groups: Any, lr: float, betas: tuple[float, float], fused: bool)
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError:
-        raise ValueError("optimizer='adamw_8bit' needs bitsandbytes: pip install 'cellgraph[lean]'") from None
+        raise _missing("adamw_8bit") from None
     return AdamW8bit(groups, lr=lr, betas=betas)
 
 
@@ -54,7 +73,7 @@ def _schedule_free(groups: Any, lr: float, betas: tuple[float, float], fused: bo
     try:
         from schedulefree import AdamWScheduleFree
     except ImportError:
-        raise ValueError("optimizer='schedule_free' needs schedulefree: pip install 'cellgraph[lean]'") from None
+        raise _missing("schedule_free") from None
     optimizer = AdamWScheduleFree(groups, lr=lr, betas=betas)
     # It stays in this mode: to go into the other and back rounds the weights.
     optimizer.train()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,7 +155,7 @@ def test_what_stands_beside_the_network_is_trained_once(tmp_path: Path, monkeypa
         trained.append(type(model).__name__)
         return train(model, *args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stages, "train", counted)
+    monkeypatch.setattr(stages, "training", SimpleNamespace(train=counted))
     experiment = make(tmp_path, **first)
     table = experiment.run()
     # The first stage, and the two trained baselines, which start from where it ends.
@@ -192,6 +195,43 @@ def test_controls_that_cannot_be_are_refused_before_anything_is_trained(tmp_path
     with pytest.raises(ValueError, match="no one direction leads from the input to the output surface"):
         experiment.run()
     assert not (tmp_path / "run" / "pairs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"control_trials": {"accelerator": ["cpu", "cuda"]}}, "control_trials: accelerator must be a device of this"),
+        ({"control_trials": {"lr_multipliers": [{"mlp": 2.0}]}}, "control_trials: lr_multipliers must be .* got 'mlp'"),
+        (
+            {"control_trials": {"lr_multipliers": [{"cell": 2.0}], "mlp": {"hidden": [4]}}},
+            "control_trials: lr_multipliers must be .* got 'cell'",
+        ),
+        ({"control_trials": {"optimizer": ["adamw", "schedule_free"]}}, "control_trials: .* needs schedulefree: pip"),
+        ({"control_trials": {"optimizer": ["schedule_free"], "betas": [(0.0, 0.9)]}}, "needs a first beta above 0"),
+        ({"adapters_first": {"max_steps": 2, "optimizer": "adamw_8bit"}}, "adapters_first: .* needs bitsandbytes"),
+        (
+            {"adapters_first": {"max_steps": 2, "lr_multipliers": {"readout": 2.0}}},
+            "adapters_first: lr_mult.*'readout'",
+        ),
+        ({"settings": replace(SETTINGS, optimizer="adamw_8bit")}, "optimizer='adamw_8bit' needs bitsandbytes"),
+    ],
+)
+def test_what_cannot_be_trained_by_is_refused_before_anything_is_embedded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
+) -> None:
+    found = importlib.util.find_spec
+    lean = ("bitsandbytes", "schedulefree")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in lean else found(name, *rest))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=message):
+        make(tmp_path, **options).run()
+    assert not (tmp_path / "run" / "pairs").exists()
+
+
+def test_trials_of_factors_that_fit_every_baseline_are_trained(tmp_path: Path) -> None:
+    trials = {"lr_multipliers": [{"answer_adapter": 0.5}]}
+    first = {"max_steps": 2, "lr_multipliers": {"path": 0.5}}
+    assert make(tmp_path, control_trials=trials, adapters_first=first).run().rows
 
 
 def test_a_stopped_baseline_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
