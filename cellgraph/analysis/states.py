@@ -87,7 +87,8 @@ def new_network(model: CellGraph, *, backend: str | None = None, seed: int = 0) 
         seed: Seed of the new cell's weights.
     """
     config = model.config()
-    config.pop("lattice")
+    for name in ("lattice", "share"):
+        del config[name]
     cell = config.pop("cell")
     if backend is not None:
         cell["backend"] = backend

@@ -126,7 +126,7 @@ class WholeSteps(Cell):
             return
         if not self.is_standard:
             raise ValueError(
-                f"backend {name!r} takes plain steps of a GMLPCell only, got {type(self).__name__} with "
+                f"backend {name!r} takes plain steps only, of a GMLPCell, got {type(self).__name__} with "
                 f"norm_transport={self.norm_transport}, "
                 f"order={self.order!r}, alive_channel={self.alive_channel}"
             )

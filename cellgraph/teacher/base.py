@@ -77,10 +77,6 @@ class BaseTeacher(ABC):
             if cls.__init__ is not object.__init__ and named[name] in _BY_PLACE:
                 raise ValueError(f"{cls.__name__} must take its arguments by name, to be made again: not so {name}")
             teacher._given |= value if named[name] is inspect.Parameter.VAR_KEYWORD else {name: plain(value)}
-        try:
-            json.dumps(teacher._given)
-        except TypeError as error:
-            raise ValueError(f"{cls.__name__} must be made of plain values, to be made again: {error}") from error
         return teacher
 
     @classmethod
@@ -109,8 +105,16 @@ class BaseTeacher(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the class, its arguments and what it has learned."""
-        digest = hashlib.sha256(json.dumps([self.kind(), code_of(type(self)), self._given], sort_keys=True).encode())
+        """SHA-256 over the class, its arguments and what it has learned.
+
+        Raises:
+            ValueError: If an argument is no plain value, so that nobody could make the teacher again.
+        """
+        try:
+            told = json.dumps([self.kind(), code_of(type(self)), self._given], sort_keys=True)
+        except TypeError as error:
+            raise ValueError(f"{self.kind()} must be made of plain values, to be made again: {error}") from error
+        digest = hashlib.sha256(told.encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             # As bytes: NumPy has no bfloat16.

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from cellgraph.numbers import plain_numbers
+
 #: Of the quintic iteration, steep at zero (Jordan et al. 2024), as PyTorch's Muon has them.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
@@ -54,6 +56,7 @@ class StackedMuon(Optimizer):
         True
     """
 
+    @plain_numbers
     def __init__(self, params: Any, *, lr: float, weight_decay: float = 0.1, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         for group in self.param_groups:

@@ -170,11 +170,32 @@ def test_the_page_names_classes_whose_topics_are_on_both_sides(made):
         page = render(replace(made.study, subject=subject, specialisation=probed), {}, "A title")
         return " ".join(page.partition("Probes: ridge classifiers,")[2].partition("Selectivity")[0].split())
 
-    assert page(made.pairs) == "five folds that keep a topic on one side."
+    told = "five folds that keep on one side what shares a topic, question, answer or dialogue"
+    assert page(made.pairs) == f"{told}."
     few = [replace(pair, topic="b.1" if pair.topic[0] == "b" else pair.topic) for pair in made.pairs]
-    said = "five folds that keep a topic on one side; of topic, not of b, which has fewer than five topics."
-    assert page(few) == said
-    assert page([replace(pair, topic="") for pair in made.pairs]) == "five folds that keep a topic on one side."
+    assert page(few) == f"{told}; of topic, not of b, which has fewer than five such groups."
+    assert (
+        page([replace(pair, topic="") for pair in made.pairs])
+        == "five folds that keep on one side what shares a topic, question, answer or dialogue."
+    )
+
+
+def test_what_is_asked_twice_is_on_one_side_of_a_fold(made, monkeypatch):
+    seen = []
+
+    def watched(*given, groups, **options):
+        seen.append(groups)
+        raise InterruptedError
+
+    monkeypatch.setattr("cellgraph.analysis.specialisation.specialisation", watched)
+    pairs = [replace(pair, topic="") for pair in made.pairs]
+    again = [replace(pair, question=pairs[i % 20].question) for i, pair in enumerate(pairs)]
+    with pytest.raises(InterruptedError):
+        Specialisation.measure(replace(made.study.subject, pairs=again, effort=replace(TINY, min_count=5)))
+    (groups,) = seen
+    assert len(groups) == 60
+    assert all(groups[i] == groups[i % 20] for i in range(60))
+    assert len(set(groups)) == len({pair.question for pair in again})
 
 
 def costs_nothing(row: dict[str, float]) -> bool:

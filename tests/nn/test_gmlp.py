@@ -287,7 +287,7 @@ def test_a_step_of_one_s_own_is_taken_everywhere(own: dict[str, object]) -> None
     x = torch.randn(2, 48, 64)
     plainly = Cell.forward(cell, x) if "update" in own else _kept(cell, x)
     torch.testing.assert_close(cell(x), plainly)
-    with pytest.raises(ValueError, match=r"plain steps of a GMLPCell only, got Mine"):
+    with pytest.raises(ValueError, match=r"plain steps only, of a GMLPCell, got Mine"):
         kind(Lattice((3, 4, 4)), 64, hidden=64, backend="fused")
     model = CellGraph(
         kind(Lattice((3, 4, 4)), 8, hidden=8), in_features=4, num_steps=3, surface_channels=1, path="none"

@@ -158,7 +158,7 @@ def test_shapes_that_do_not_fit_are_refused_before_memory_is_read() -> None:
     lattice = LATTICES["faces"]
     cell = busy(lattice, backend="fused")
     for shape in ((2, 61, 16), (2, 59, 16), (2, 60, 32), (2, 60, 8), (60, 16)):
-        with pytest.raises(ValueError, match=r"x must be \[batch, 60, 16\], got"):
+        with pytest.raises(ValueError, match=r"the state must be \[batch, 60, 16\], got"):
             cell(torch.zeros(shape))
     x = torch.randn(3, 60, 16)
     for shape in ((2, 60, 1), (3, 60), (3, 59, 1), (3, 60, 16)):
@@ -167,7 +167,7 @@ def test_shapes_that_do_not_fit_are_refused_before_memory_is_read() -> None:
     cone = LightCone(lattice, lattice.face("back"), 2, source=lattice.face("front"))
     own, lent = len(cone.own[0]), len(cone.lent[0])
     for shape in ((lent - 1, 16), (lent, 32), (1, lent, 16)):
-        with pytest.raises(ValueError, match=rf"lent must be \[{lent}, 16\], got"):
+        with pytest.raises(ValueError, match=rf"lent must be \[{lent}, 16\] with this cone, got"):
             rollout(cell, torch.zeros(2, own, 16), num_steps=2, cone=cone, lent=torch.zeros(shape))
     x, borrowed = torch.zeros(2, own, 16), torch.zeros(lent, 16)
     with pytest.raises(ValueError, match=rf"lent must be \[{lent}, 16\], got None"):

@@ -121,7 +121,7 @@ def test_whatever_is_a_candidate_computes_the_reference(case):
         (lambda: NeighbourSum(TRIANGLE, backend="conv"), "'conv' needs a Lattice, a Graph.* by 'scatter' or 'segment'"),
         (lambda: GMLPCell(LATTICE, 8, hidden=8, sharing="layer", backend="conv"), "'conv' shares its weights"),
         (lambda: GMLPCell(LATTICE, 8, hidden=8, sharing="cell", backend="fused"), "'fused' shares its weights"),
-        (lambda: GMLPCell(LATTICE, 8, hidden=8, norm_transport=True, backend="fused"), "got norm_transport=True"),
+        (lambda: GMLPCell(LATTICE, 8, hidden=8, norm_transport=True, backend="fused"), "with norm_transport=True"),
         (
             lambda: GMLPCell(LATTICE, 8, hidden=8, order="sequential", backend="fused"),
             "plain steps only.*'sequential'",

@@ -129,7 +129,7 @@ def test_what_could_not_be_made_again_is_refused_when_it_is_made() -> None:
     with pytest.raises(ValueError, match=r"Placed must take its arguments by name.* not so width"):
         Placed(1)
     with pytest.raises(ValueError, match=r"Named must be made of plain values.*Path"):
-        Named(Path("here"))
+        Named(Path("here")).fingerprint  # noqa: B018
 
 
 def test_what_is_unknown_or_damaged_is_told(place: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from cellgraph.analysis.asking import compared, found, said
 from cellgraph.analysis.nonlinearity import LinearFit, Nonlinearity, nonlinearity
 from cellgraph.analysis.report.drawing import AMOUNT, SHARE, Picture, blank, cell_maps, titled
-from cellgraph.analysis.report.subject import Numbers, Subject, evenly, extremes
+from cellgraph.analysis.report.subject import LEAST, Numbers, Subject, evenly, extremes
 from cellgraph.analysis.states import together
 from cellgraph.lattice import Lattice
 from cellgraph.retrieval.bootstrap import paired_difference
@@ -46,8 +46,9 @@ class Computation:
         if subject.training is None or len(subject.training) < 3:
             return cls({}, None)
         affordable = int(SPENT * effort.updates) // (model.lattice.num_nodes * model.num_steps[1])
-        judged = subject.some(max(effort.ablated, int(JUDGED * affordable)))
-        fitted = min(effort.fitted, max(effort.ablated, affordable - len(judged)))
+        least = max(effort.ablated, LEAST["fitted"])
+        judged = subject.some(max(least, int(JUDGED * affordable)))
+        fitted = min(effort.fitted, max(least, affordable - len(judged)))
         training = subject.training[evenly(len(subject.training), fitted)]
         question, count = torch.cat([training, subject.question[judged]]), len(training)
         whole = compared(said(model, question, batch_size=together(model)))

@@ -23,7 +23,7 @@ Numbers = dict[str, Any]
 
 #: Least of an effort where it is not 1: a plane and a regression take three points, five folds five of a class, and a
 #: spectrum three steps.
-LEAST = {"projected": 3, "probed": 3, "min_count": 5, "ablated": 3, "fitted": 3, "beyond": 3}
+LEAST = {"projected": 3, "probed": 3, "min_count": 5, "fitted": 3, "beyond": 3}
 
 
 @dataclass(frozen=True)
