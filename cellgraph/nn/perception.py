@@ -58,14 +58,13 @@ class StencilPerception(nn.Module):
         taps = lattice.num_directions + 1
         if num_filters < 1:
             raise ValueError(f"num_filters must be positive, got {num_filters}")
-        if weight is not None:
-            weight = torch.as_tensor(weight, dtype=torch.get_default_dtype())
         if weight is None:
             start = torch.randn(taps, 1, num_filters * channels) / taps**0.5
-        elif list(weight.shape) != [taps, num_filters]:
-            raise ValueError(f"weight must be {[taps, num_filters]}, got {list(weight.shape)}")
         else:
-            start = weight.repeat_interleave(channels, dim=1)[:, None]
+            given = torch.as_tensor(weight, dtype=torch.get_default_dtype())
+            if list(given.shape) != [taps, num_filters]:
+                raise ValueError(f"weight must be {[taps, num_filters]}, got {list(given.shape)}")
+            start = given.repeat_interleave(channels, dim=1)[:, None]
         self.num_filters = num_filters
         #: Width of what is perceived.
         self.out_channels = (1 + num_filters) * channels

@@ -65,9 +65,9 @@ class BoundedUpdate(MLPUpdate):
 
     A cell that aims beyond a bound comes to lie on it, at once but for rounding and exactly after another step,
     whatever small errors its neighbours have: so it can stand at a bound, or run on from bound to bound, without an
-    error that grows. Where the cut took something away,
-    the gradient passes if following it leads back between the bounds, and is zero otherwise. As that is no derivative,
-    it cannot be differentiated again: ``create_graph`` ends in a ``RuntimeError``, as do functional transforms.
+    error that grows. Where the cut took something away, the gradient passes if following it leads back between the
+    bounds, and is zero otherwise. As that is no derivative, it cannot be differentiated again: ``create_graph`` ends in
+    a ``RuntimeError``, as do functional transforms.
 
     Args:
         in_channels, channels, hidden, context_channels, zero_init: See :class:`MLPUpdate`.

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 TENSOR_FILE = "teacher.safetensors"
-
-
+#: Arguments that cannot be given by name.
 _BY_PLACE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY)
 
 

@@ -113,8 +113,8 @@ class StoredRows:
             first = int(order[start])
             place = int(file[first])
             wanted = target[first * size : (first + end - start) * size]
-            file_place = int(self._begin[place]) + int(row[first]) * size
-            if _read_at(self.files[place], self._written[place], file_place, wanted) != len(wanted):
+            offset = int(self._begin[place]) + int(row[first]) * size
+            if _read_at(self.files[place], self._written[place], offset, wanted) != len(wanted):
                 raise CorruptShardError(f"{self.files[place]} ends before its row {int(row[first]) + end - start}")
         return result
 
