@@ -10,4 +10,4 @@ from cellgraph.cli import train
 def main(arguments: Sequence[str]) -> None:
     """Run the verb."""
     resumes = any(argument.startswith("resume=") for argument in arguments)
-    train.main(arguments if resumes else [*arguments, train.AUTOMATON], verb="automaton")
+    train.main(arguments if resumes else train.beside_overrides(arguments, train.AUTOMATON), verb="automaton")

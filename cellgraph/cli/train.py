@@ -75,11 +75,24 @@ def main(arguments: Sequence[str], verb: str = "train") -> None:
     if AUTOMATON in arguments and not any(argument.lstrip("+").startswith(told) for argument in arguments):
         raise ValueError("give experiment=NAME or task=NAME, see cellgraph automaton --help for the names")
     automaton = any(argument.lstrip("+").startswith(("task=", "task.")) for argument in arguments)
-    kind = [] if runs or any(argument.startswith("kind=") for argument in arguments) or not automaton else [AUTOMATON]
     # Hydra reads its arguments from there. Overrides must follow each other, and `-m` may be among them.
-    rest = [argument for argument in arguments if argument not in many]
-    sys.argv = [f"cellgraph {verb}", *many, *opened(rest), *kind]
+    rest = opened([argument for argument in arguments if argument not in many])
+    if automaton and not runs and not any(argument.startswith("kind=") for argument in arguments):
+        rest = beside_overrides(rest, AUTOMATON)
+    sys.argv = [f"cellgraph {verb}", *many, *rest]
     train()
+
+
+def beside_overrides(arguments: Sequence[str], override: str) -> list[str]:
+    """A command line with another override, put where the others are: Hydra takes only those that follow each other.
+
+    Example:
+        >>> beside_overrides(["--cfg", "job", "seed=1"], "kind=automaton")
+        ['--cfg', 'job', 'kind=automaton', 'seed=1']
+    """
+    overrides = (at for at, argument in enumerate(arguments) if "=" in argument and not argument.startswith("-"))
+    first = next(overrides, len(arguments))
+    return [*arguments[:first], override, *arguments[first:]]
 
 
 def _kept(folder: RunFolder) -> str:

@@ -143,6 +143,20 @@ def test_info_and_help(finished: tuple[Path, str]) -> None:
     assert "_target_: cellgraph.GMLPCell" in run_inside(folder, "train", "--cfg", "job").stdout
 
 
+@pytest.mark.parametrize("verb", ["automaton", "train"])
+@pytest.mark.parametrize(
+    "shown", [("task=majority", "seed=3", "--cfg", "job"), ("--cfg", "job", "task=majority", "seed=3")]
+)
+def test_an_automatons_configuration_is_shown_wherever_that_is_asked_for(
+    tmp_path: Path, verb: str, shown: tuple[str, ...]
+) -> None:
+    done = run_inside(tmp_path, verb, *shown)
+    assert not done.returncode, done.stderr
+    shown_config = yaml.safe_load(done.stdout)
+    assert shown_config["seed"] == 3
+    assert shown_config["cell"]["_target_"] == "cellgraph.nn.NCACell"
+
+
 @pytest.mark.slow
 def test_export_writes_a_program(finished: tuple[Path, str], tmp_path: Path) -> None:
     done = run_inside(tmp_path, "export", finished[0], "--torch", "cube.pt2")
