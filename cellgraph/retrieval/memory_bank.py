@@ -77,10 +77,9 @@ class MemoryBank(nn.Module):
             group: Number of each answer among the distinct ones, ``[num_answers]``; without it only the mean is taken.
         """
         answer = mapped(answer, at_least_float32)
-        self.centre = mean_row(answer)
+        self.centre, self.answers, self.numbers = mean_row(answer), None, None
         if group is None:
             return
-        self.numbers = None
         # Where each distinct answer stands, the last time.
         place = group.new_zeros(int(group.max()) + 1)
         place[group] = torch.arange(len(group), device=group.device)

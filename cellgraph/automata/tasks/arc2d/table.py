@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from cellgraph.automata.tasks.arc2d.attempts import Attempt
 from cellgraph.texts import markdown_table
 
 
@@ -64,3 +67,28 @@ def table_of_results(figures: Mapping[str, float], judged: str, *, attempts: int
             hits, of = other.solved[judged]
             rows.append([other.name, f"{100 * hits / of:.1f}", f"{hits} of {of}; {other.source}", other.attempts])
     return "\n".join(markdown_table(["automaton", "solved", "of", "attempts"], rows)) + "\n"
+
+
+def table_of_answers(attempts: Mapping[str, Sequence[Attempt]]) -> str:
+    """What was answered to each test, as `Kaggle's competition <https://www.kaggle.com/c/abstraction-and-reasoning-challenge>`_
+    takes it ("Submission File"): CSV with a line for each test, in which the attempts follow each other and every grid
+    has a bar before each of its rows and at its end.
+
+    Args:
+        attempts: Those at each task, by its name.
+    """
+    lines = ["output_id,output"]
+    for name, made in attempts.items():
+        for number, grids in enumerate(zip(*(one.answers for one in made), strict=True)):
+            lines.append(f"{name}_{number},{' '.join(map(_bars, grids))}")
+    return "\n".join(lines) + "\n"
+
+
+def _bars(grid: np.ndarray) -> str:
+    """A grid's rows between bars.
+
+    Example:
+        >>> _bars(np.array([[1, 2], [3, 4]]))
+        '|12|34|'
+    """
+    return "".join(f"|{''.join(map(str, row))}" for row in grid.tolist()) + "|"

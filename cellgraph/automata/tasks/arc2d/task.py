@@ -25,7 +25,7 @@ from cellgraph.automata.tasks.arc2d.fitting import Fitting
 from cellgraph.automata.tasks.arc2d.grids import COLOURS, LONGEST, GridPair, GridTask, parts_of
 from cellgraph.automata.tasks.arc2d.layout import GridLayout
 from cellgraph.automata.tasks.arc2d.picture import save_task
-from cellgraph.automata.tasks.arc2d.table import table_of_results
+from cellgraph.automata.tasks.arc2d.table import table_of_answers, table_of_results
 from cellgraph.automata.tasks.arc2d.walk import check_cell, walk
 from cellgraph.files import write_atomically
 from cellgraph.generators import own_generators
@@ -266,7 +266,8 @@ class Arc2D(Task):
         return self.half_products and multiplies_bfloat16(cell.device.type)
 
     def draw(self, cell: Cell, folder: Path, *, num_steps: int) -> list[Path]:
-        """Draw up to four tasks that were solved, or else judged, and write the table.
+        """Draw up to four tasks that were solved, or else judged, and write the tables of the figures, ``arc2d.md``,
+        and of the answers of all attempts, ``arc2d.csv``.
 
         In ``arc2d_NAME.png`` each demonstration stands beside what it becomes; under them are the test, the automaton's
         colours after some of its steps, and the target.
@@ -282,9 +283,10 @@ class Arc2D(Task):
             lines = [*shown, self._steps(best, num_steps)]
             files.append(save_task(lines, folder / f"arc2d_{name}.png"))
         figures = judgement.figures()
-        table = folder / "arc2d.md"
+        table, answers = folder / "arc2d.md", folder / "arc2d.csv"
         write_atomically(table, table_of_results(figures, self.judged, attempts=len(self.turned)).encode())
-        return [*files, table]
+        write_atomically(answers, table_of_answers(judgement.attempts).encode())
+        return [*files, table, answers]
 
     @torch.no_grad()
     def _steps(self, made: Attempt, num_steps: int) -> list[np.ndarray]:
