@@ -53,7 +53,7 @@ def write_study(
         OSError: If the folder cannot be written.
     """
     folder = Path(folder)
-    with writing(folder, what="the study"):
+    with writing(folder, what="the study in "):
         folder.mkdir(parents=True, exist_ok=True)
         page = folder / "study.md"
         write_atomically(page, markdown(comparison, law=law, law_key=law_key, unfinished=unfinished).encode())
