@@ -13,6 +13,10 @@ from cellgraph.studies.runs import StudiedRun
 NOT_SETTINGS = ("seed", "resume")
 #: The key of a part's class.
 CLASS = "_target_"
+#: Last parts of keys that say what something is, rather than how it is: of a part its class, or what it is called.
+NAMING = (CLASS, "name", "name_or_path", "path")
+#: Of these, the ones with which keys of the same part come and go.
+KINDS = (CLASS, "name")
 #: Of more keys than these, as where one part at a time is left out, only what differs is told.
 ALL_TOLD = 3
 
@@ -21,8 +25,10 @@ def differing(runs: Sequence[StudiedRun]) -> list[dict[str, Any]]:
     """The values that each run has for the keys in which any two differ, the seed aside.
 
     A choice may change many values at once, as another cell does, and one value may stand in several places, as the
-    lattice's shape does in the cell. Of keys that part the runs alike the one nearest to the root stands for all, and
-    what a part of another class does not have goes with its class.
+    lattice's shape does in the cell. Of keys that part the runs alike one stands for all: one that every run has, if
+    there is such a key, of these one that names something, and of those the one nearest to the root. What a part of
+    another class or name does not have goes with that, and what only follows the seed, as a checkpoint of the same seed
+    does, with the seed.
 
     Args:
         runs: The runs.
@@ -37,18 +43,21 @@ def differing(runs: Sequence[StudiedRun]) -> list[dict[str, Any]]:
         [{'model.steps': 3}, {'model.steps': 5}]
     """
     flat = [_leaves(run.config) for run in runs]
-    # A seed below that goes with the root's is no setting either.
-    by_parting: dict[tuple[int, ...], str] = {}
-    repeated = tuple(_parting([leaves.get("seed") for leaves in flat]))
-    for key in sorted({key for leaves in flat for key in leaves}, key=lambda key: (key.count("."), key)):
-        if key in NOT_SETTINGS:
+    shared = set.intersection(*map(set, flat)) if flat else set()
+    seeds = [leaves.get("seed") for leaves in flat]
+    by_parting: dict[tuple[int, ...], list[str]] = {}
+    for key in {key for leaves in flat for key in leaves if key not in NOT_SETTINGS}:
+        values = [leaves.get(key) for leaves in flat]
+        parting = tuple(_parting(values))
+        if len(set(parting)) == 1 or (key not in shared and _goes_with_a_kind(key, parting, flat)):
             continue
-        parting = tuple(_parting([leaves.get(key) for leaves in flat]))
-        if not all(key in leaves for leaves in flat) and _goes_with_a_class(key, parting, flat):
-            continue
-        if len(set(parting)) > 1 and not (key.endswith(".seed") and parting == repeated):
-            by_parting.setdefault(parting, key)
-    return [{key: leaves.get(key) for key in by_parting.values()} for leaves in flat]
+        if not _goes_with_the_seed(key, values, seeds):
+            by_parting.setdefault(parting, []).append(key)
+    chosen = [
+        min(keys, key=lambda key: (key not in shared, _last(key) not in NAMING, *_from_the_root(key)))
+        for keys in by_parting.values()
+    ]
+    return [{key: leaves.get(key) for key in sorted(chosen, key=_from_the_root)} for leaves in flat]
 
 
 def labels(settings: Sequence[Mapping[str, Any]], *, reference: int) -> list[str]:
@@ -88,18 +97,41 @@ def _values(key: str, values: Sequence[Any], parting: Sequence[int]) -> list[str
     return next((told for told in words if len(set(told)) == len(set(parting))), words[-1])
 
 
-def _goes_with_a_class(key: str, parting: tuple[int, ...], flat: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the class of a part above tells runs apart at least as far as the key does."""
+def _goes_with_a_kind(key: str, parting: tuple[int, ...], flat: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the class or name of a part above tells runs apart at least as far as the key does."""
     parts = key.split(".")
     for length in range(1, len(parts)):
-        classes = _parting([leaves.get(".".join([*parts[:length], CLASS])) for leaves in flat])
-        if key != ".".join([*parts[:length], CLASS]) and len({*zip(classes, parting, strict=True)}) == len({*classes}):
-            return True
+        for kind in (".".join([*parts[:length], last]) for last in KINDS):
+            kinds = _parting([leaves.get(kind) for leaves in flat])
+            if key != kind and len({*zip(kinds, parting, strict=True)}) == len({*kinds}):
+                return True
     return False
 
 
+def _goes_with_the_seed(key: str, values: Sequence[Any], seeds: Sequence[Any]) -> bool:
+    """Whether a key has one value for each seed, and another for another, without being what was studied.
+
+    It is not where runs of one seed differ otherwise, or the values differ in the seed that stands in them alone.
+    """
+    parting = _parting(seeds)
+    if _parting(values) != parting:
+        return False
+    alone = {str(value).replace(str(seed), "") for value, seed in zip(values, seeds, strict=True)}
+    return _last(key) == "seed" or len({*parting}) < len(parting) or len(alone) == 1
+
+
+def _from_the_root(key: str) -> tuple[int, str]:
+    return key.count("."), key
+
+
+def _last(key: str) -> str:
+    return key.rsplit(".", 1)[-1]
+
+
 def _named(key: str) -> str:
-    return (key.removesuffix(f".{CLASS}") if key.endswith(CLASS) else key).rsplit(".", 1)[-1]
+    """The part that a kind is of, or what a value is."""
+    above, _, last = key.rpartition(".")
+    return _last(above) if above and last in KINDS else last
 
 
 def _leaves(node: Mapping[str, Any], before: str = "") -> dict[str, Any]:

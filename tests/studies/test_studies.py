@@ -17,7 +17,7 @@ from scipy.stats import false_discovery_control, ttest_rel
 
 from cellgraph.cli.study import main
 from cellgraph.folder import RunFolder
-from cellgraph.studies import PowerLaw, StudiedRun, compare, differing, read_runs, write_study
+from cellgraph.studies import PowerLaw, StudiedRun, compare, read_runs, write_study
 from cellgraph.studies.figure import draw
 from cellgraph.studies.pages import print_study
 
@@ -89,67 +89,6 @@ def test_a_single_seed_has_no_spread_and_no_p() -> None:
     found = compare([run(0.1, seed=0, a=1), run(0.2, seed=0, a=2)]).settings[1]
     assert found.lead == pytest.approx(0.1)
     assert all(math.isnan(value) for value in (found.deviation, found.p, found.q, *found.interval()))
-
-
-def test_values_that_change_together_are_one_key_and_seeds_are_none() -> None:
-    both = [
-        {"seed": n, "lattice": {"shape": shape}, "cell": {"lattice": {"shape": shape}}, "task": {"seed": n}}
-        for n, shape in enumerate(([2, 2], [3, 3]))
-    ]
-    runs = [StudiedRun(RunFolder("."), config) for config in both]
-    assert differing(runs) == [{"lattice.shape": [2, 2]}, {"lattice.shape": [3, 3]}]
-
-
-def test_of_many_keys_a_setting_tells_what_differs_from_the_reference() -> None:
-    base = {"a": 1, "b": 1, "c": 1, "d": {"_target_": "some.module.One"}}
-    changed = [base, *({**base, key: 2} for key in "abc"), {**base, "d": {"_target_": "some.module.Two"}}]
-    names = [one.name for one in compare([run(0.5, seed=0, **config) for config in changed]).settings]
-    assert names == ["the reference", "a=2", "b=2", "c=2", "d=Two"]
-
-
-def test_settings_that_differ_in_keys_of_one_ending_have_names_of_their_own() -> None:
-    base = {"cell": {"width": 1}, "front": {"width": 1}, "b": 1, "c": 1}
-    changed = [
-        base,
-        {**base, "cell": {"width": 2}},
-        {**base, "front": {"width": 2}},
-        {**base, "b": 2},
-        {**base, "c": 2},
-    ]
-    names = [one.name for one in compare([run(0.5, seed=0, **config) for config in changed]).settings]
-    assert names == ["the reference", "cell.width=2", "front.width=2", "b=2", "c=2"]
-
-
-def test_classes_of_one_name_and_values_that_read_alike_have_names_of_their_own() -> None:
-    def names(*configs: dict[str, Any]) -> list[str]:
-        return [one.name for one in compare([run(0.5, seed=0, **config) for config in configs]).settings]
-
-    targets = ("mine.Cell", "theirs.Cell", "theirs.Other")
-    assert names(*({"cell": {"_target_": name}} for name in targets)) == [f"cell={name}" for name in targets]
-    assert names(*({"cell": {"_target_": name}} for name in targets[1:])) == ["cell=Cell", "cell=Other"]
-    assert names({"key": "none"}, {"key": None}) == ["key=none", "key=None"]
-    assert names({"key": "1"}, {"key": 1}, {"key": 1.0}) == ["key='1'", "key=1", "key=1.0"]
-    base = {"a": 1, "b": 1, "c": 1, "d": 1}
-    changed = [base, {**base, "a": True}, *({**base, key: 2} for key in "bcd")]
-    assert names(*changed) == ["the reference", "a=True", "b=2", "c=2", "d=2"]
-
-
-def test_what_another_class_does_not_have_goes_with_the_class() -> None:
-    teachers = [
-        {"_target_": "a.Lsa", "ngram": 1, "least": 2},
-        {"_target_": "a.Tfidf", "ngram": 1, "b": 0.75},
-        {"_target_": "a.Encoder", "pooling": "mean"},
-    ]
-    runs = [run(0.5, seed=0, teacher=teacher) for teacher in teachers]
-    assert differing(runs) == [{"teacher._target_": one["_target_"]} for one in teachers]
-    # Of one class, or with two values, it tells them apart.
-    runs.append(run(0.5, seed=0, teacher={**teachers[1], "b": 0.5}))
-    assert [one["teacher.b"] for one in differing(runs)] == [None, 0.75, None, 0.5]
-
-
-def test_a_value_in_a_mapping_that_is_empty_elsewhere_is_one_key() -> None:
-    runs = [run(0.5, seed=0, rates={}), run(0.5, seed=0, rates={"readout": 0.0})]
-    assert differing(runs) == [{"rates.readout": None}, {"rates.readout": 0.0}]
 
 
 def test_runs_are_read_in_hydras_order_and_unfinished_ones_told(tmp_path: Path) -> None:
@@ -262,6 +201,12 @@ def test_the_command_prints_and_writes(
         main([str(folder), "--law", "data.train"])
     with pytest.raises(ValueError, match="three positive sizes at least, got 3, 5"):
         main([str(folder), "--law", "model.num_steps"])
+
+
+def test_a_study_that_cannot_be_written_names_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(OSError, match=f"cannot write the study in {tmp_path}/out: "):
+        main([str(sweep(tmp_path / "sweep")), "--out", str(tmp_path / "out")])
 
 
 def test_a_power_law_is_found_through_noise_and_its_intervals_hold_it() -> None:
