@@ -9,5 +9,5 @@ from cellgraph.cli import train
 
 def main(arguments: Sequence[str]) -> None:
     """Run the verb."""
-    resumes = any(argument.startswith("resume=") for argument in arguments)
+    resumes = any(argument.lstrip("+").startswith("resume=") for argument in arguments)
     train.main(arguments if resumes else train.beside_overrides(arguments, train.AUTOMATON), verb="automaton")

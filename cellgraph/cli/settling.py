@@ -102,7 +102,7 @@ def _followed(config: DictConfig) -> Iterator[tuple[Experiment, bool]]:
 def _claimed(config: DictConfig) -> Iterator[tuple[Experiment, bool]]:
     place = Path(HydraConfig.get().runtime.output_dir)
     if config.resume is not None:
-        given = [o for o in HydraConfig.get().overrides.task if not o.startswith(("resume=", "processes="))]
+        given = [o for o in HydraConfig.get().overrides.task if not o.lstrip("+").startswith(("resume=", "processes="))]
         if given:
             raise ValueError(f"resume takes the settings of the run that it resumes, got also {', '.join(given)}")
         yield load_experiment(place), True
@@ -152,4 +152,4 @@ def _not_left_empty(folder: Path) -> Iterator[None]:
 
 def _chosen(key: str, overrides: Iterable[str]) -> bool:
     """Whether the user chose a folder: Hydra's own setting of that name was overridden."""
-    return any(override.startswith(f"hydra.{key}=") for override in overrides)
+    return any(override.lstrip("+").startswith(f"hydra.{key}=") for override in overrides)

@@ -55,31 +55,33 @@ def main(arguments: Sequence[str], verb: str = "train") -> None:
         ValueError: If a sweep is asked to resume, or a run in another folder than its own, or nothing says what an
             automaton is trained for.
     """
-    many = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    together = "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
-    of_file = any(argument.startswith("sweep=") for argument in arguments) and "hydra.mode=RUN" not in arguments
-    if together and (many or of_file):
+    flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    # Hydra takes `+` and `++` before any key.
+    plain = [argument.lstrip("+") for argument in arguments]
+    of_file = any(argument.startswith("sweep=") for argument in plain) and "hydra.mode=RUN" not in plain
+    many = bool(flags) or of_file or "hydra.mode=MULTIRUN" in plain
+    if many and "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
         raise ValueError(
             "a sweep within torchrun would start every run in every process: start the sweep without it, and with "
             "processes=2"
         )
-    runs = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+    runs = [argument.partition("=")[2] for argument in plain if argument.startswith("resume=")]
     elsewhere = [argument for argument in arguments if argument.lstrip("+").startswith(FOLDERS)]
     if runs and elsewhere:
         raise ValueError(f"a run goes on in its own folder, {runs[0]}: leave out {', '.join(elsewhere)}")
-    if runs and (many or of_file):
+    if runs and many:
         commands = ", ".join(RunFolder.command("train", resume=run) for run in runs[0].split(","))
         raise ValueError(f"a sweep starts new runs; go on with each by itself: {commands}")
     check_choices(arguments)
     told = ("experiment=", "task=", "task.", "resume=", "--", "-h")
-    if AUTOMATON in arguments and not any(argument.lstrip("+").startswith(told) for argument in arguments):
+    if AUTOMATON in plain and not any(argument.startswith(told) for argument in plain):
         raise ValueError("give experiment=NAME or task=NAME, see cellgraph automaton --help for the names")
-    automaton = any(argument.lstrip("+").startswith(("task=", "task.")) for argument in arguments)
+    automaton = any(argument.startswith(("task=", "task.")) for argument in plain)
     # Hydra reads its arguments from there. Overrides must follow each other, and `-m` may be among them.
-    rest = opened([argument for argument in arguments if argument not in many])
-    if automaton and not runs and not any(argument.startswith("kind=") for argument in arguments):
+    rest = opened([argument for argument in arguments if argument not in flags])
+    if automaton and not runs and not any(argument.startswith("kind=") for argument in plain):
         rest = beside_overrides(rest, AUTOMATON)
-    sys.argv = [f"cellgraph {verb}", *many, *rest]
+    sys.argv = [f"cellgraph {verb}", *flags, *rest]
     train()
 
 
