@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--questions", type=Path, metavar="FILE", help="ask these: one a line, or a column `question`")
     parser.add_argument("--json", action="store_true", help="one JSON object for each answer, on a line")
     add_options(parser)
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     if given.question is not None and given.questions is not None:
         raise ValueError("expected a question or --questions FILE, got both")
     # Files first: what is wrong with them is told before anything slow.

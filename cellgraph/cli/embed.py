@@ -34,7 +34,7 @@ INTERVAL = 10.0
 def main(arguments: Sequence[str]) -> None:
     """Embed the texts of a file; goes on where it was stopped, and several processes may share the work."""
     parser = argparse.ArgumentParser(prog="cellgraph embed", description=main.__doc__)
-    parser.add_argument("file", type=Path, help="pairs in any format that training reads, or one text a line (.txt)")
+    parser.add_argument("file", help="pairs in any format that training reads, or one text a line (.txt)")
     parser.add_argument(
         "overrides", nargs="*", help="settings as of training: teacher.max_length=128 data.source.question=title"
     )
@@ -42,6 +42,11 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="another folder than the cache that training uses")
     parser.add_argument("--shard-rows", type=int, default=1024, help="texts a file: what a kill loses at most (1024)")
     given = parser.parse_intermixed_args(arguments)
+    words = [given.file, *given.overrides]
+    # The file may come behind settings.
+    file = next((word for word in words if not _is_setting(word)), given.file)
+    words.remove(file)
+    given.file, given.overrides = Path(file), words
     if given.shard_rows < 1:
         raise ValueError(f"--shard-rows must be at least 1, got {given.shard_rows}")
     notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -65,6 +70,10 @@ def main(arguments: Sequence[str]) -> None:
     others = f", other processes {left - done:,}" if left > done else ""
     speed = f" in {seconds:.1f} s, {done / seconds:,.1f} texts/s" if done else ""
     print(f"embedded {done:,} texts{speed}{others}; all {job.num_texts:,} are in {job.folder}")
+
+
+def _is_setting(text: str) -> bool:
+    return "=" in text and text.lstrip("+~").startswith(("teacher.", "data.source."))
 
 
 def _parts(name: str, file: Path, overrides: Sequence[str]) -> tuple[Teacher, Any, Any]:

@@ -14,7 +14,7 @@ from cellgraph.runs import load_experiment
 def main(arguments: Sequence[str]) -> None:
     """Judge a run's network again, beside its baselines; with --questions, by category of question."""
     parser = argparse.ArgumentParser(prog="cellgraph evaluate", description=main.__doc__)
-    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("run", type=Path, nargs="?", help="run folder")
     parser.add_argument(
         "--questions",
         nargs="*",
@@ -23,6 +23,11 @@ def main(arguments: Sequence[str]) -> None:
         "meant where nothing is named, are the run's held-out pairs",
     )
     given = parser.parse_args(arguments)
+    if given.run is None:
+        # Behind the questions it was taken for the last of them.
+        if not given.questions:
+            parser.error("the following arguments are required: run")
+        given.run = Path(given.questions.pop())
     experiment = load_experiment(given.run)
     if given.questions is None:
         experiment.evaluate()

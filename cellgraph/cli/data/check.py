@@ -33,6 +33,8 @@ from cellgraph.texts import one_line
 #: Exit status where something is to be removed or repaired; 1 is an error, 2 a wrong command line.
 FAULTS = 3
 
+#: What the options of several values may name.
+_NAMES = {"without": [check for check in CHECKS if check != "rows"], "remove": [*KINDS], "keep": [*KINDS]}
 #: What the options that are thresholds say.
 _TOLD = {
     "min_question_chars": "shortest question, in characters",
@@ -53,8 +55,7 @@ _TOLD = {
 
 def main(arguments: Sequence[str]) -> None:
     """Find duplicates, damaged and doubtful pairs, and leakage; exit status 3 if any is to be removed or repaired."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
+    given = _parsed(arguments)
     settings = _settings(given)
     if given.fix is not None:
         check_format(given.file, given.fix)
@@ -96,14 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cellgraph data check", description=main.__doc__, epilog=f"Kinds of findings, and what happens: {kinds}."
     )
-    parser.add_argument("file", type=Path, help="pairs in any format that training reads")
+    parser.add_argument("file", type=Path, nargs="?", help="pairs in any format that training reads")
     parser.add_argument("--fix", type=Path, metavar="OUT", help="write the clean file, and beside it what it lacks")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the report (NAME-check by default)")
     add_columns(parser)
-    checks = [check for check in CHECKS if check != "rows"]
-    parser.add_argument("--without", nargs="+", default=[], choices=checks, metavar="CHECK", help=", ".join(checks))
+    parser.add_argument("--without", nargs="+", default=[], metavar="CHECK", help=", ".join(_NAMES["without"]))
     for action, told in (("remove", "remove what is found of these kinds"), ("keep", "only tell of these kinds")):
-        parser.add_argument(f"--{action}", nargs="+", default=[], choices=list(KINDS), metavar="KIND", help=told)
+        parser.add_argument(f"--{action}", nargs="+", default=[], metavar="KIND", help=told)
     thresholds = parser.add_argument_group("thresholds")
     for field in fields(CheckSettings):
         if field.name in _TOLD:
@@ -118,6 +118,22 @@ def _parser() -> argparse.ArgumentParser:
                 help=_TOLD[field.name] + shown,
             )
     return parser
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    for option, names in _NAMES.items():
+        values = getattr(given, option)
+        if given.file is None and len(values) > 1 and values[-1] not in names:
+            # Behind the option it was taken for one of its values.
+            given.file = Path(values.pop())
+        wrong = next((value for value in values if value not in names), None)
+        if wrong is not None:
+            parser.error(f"argument --{option}: expected some of {', '.join(names)}, got {wrong}")
+    if given.file is None:
+        parser.error("the following arguments are required: file")
+    return given
 
 
 def _settings(given: argparse.Namespace) -> CheckSettings:

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("other", type=Path, nargs="?", help="a second file, to stand beside the first")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the report (NAME-report by default)")
     add_columns(parser)
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     files = [given.file] if given.other is None else [given.file, given.other]
     # Files first: what is wrong with them is told before anything slow.
     sets = {name: _pairs(path, given) for name, path in zip(_names(files), files, strict=True)}
