@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cellgraph.retrieval.bootstrap import Interval, bootstrap_intervals, paired_difference
 from cellgraph.retrieval.metrics import (
+    best_of_each,
     chance_level,
     cosine,
     distinct_answers,
@@ -108,7 +109,8 @@ def evaluate(
 
     Answers are retrieved by the raw cosine of a system's queries with its keys of them, for most the embeddings in
     teacher space, and once more with :func:`~cellgraph.retrieval.metrics.csls`, among the distinct held-out answers
-    (:func:`~cellgraph.retrieval.metrics.distinct_answers`).
+    (:func:`~cellgraph.retrieval.metrics.distinct_answers`). Where scores of the answers themselves differ among those
+    that are one candidate, the highest counts.
 
     Args:
         predictions: What each system predicts, by its name in the table; their order is that of the rows.
@@ -152,7 +154,7 @@ def evaluate(
             row |= dict.fromkeys(f"cosine_{space}" for space in SPACES)
             scores = checked(f"scores of {name!r}", prediction.scores, rows=len(answers), width=len(answers))
             own = target[:, None] == torch.arange(len(candidates))
-            found = {"": first_right(scores[:, candidates], own)}
+            found = {"": first_right(best_of_each(scores, target), own)}
         else:
             embedding = checked(
                 f"prediction of {name!r}", prediction.embedding, rows=len(answers), width=answers.size(1)

@@ -71,8 +71,9 @@ def distinct_answers(answers: Tensor, texts: Sequence[str] | None = None) -> tup
     """The candidates of a retrieval: the held-out answers, each once.
 
     Answers are one candidate when their texts agree (up to white space and case) or their embeddings are equal, as
-    those of long texts that differ after the teacher's last token only: nothing could tell them apart. Two that are one
-    with a third are one.
+    those of long texts that differ after the teacher's last token only: no embedding could tell them apart. A zero
+    embedding is none: a teacher gives it to texts of which it knows no word, and their words do. Two that are one with
+    a third are one.
 
     Args:
         answers: Answer embeddings.
@@ -93,9 +94,10 @@ def distinct_answers(answers: Tensor, texts: Sequence[str] | None = None) -> tup
     """
     if texts is not None and len(texts) != len(answers):
         raise ValueError(f"expected one text for each of {len(answers)} answers, got {len(texts)}")
-    # Adding 0 turns -0.0 into 0.0, whose bytes differ.
-    rows = [row.tobytes() for row in (answers.detach().cpu().double() + 0.0).numpy()]
-    given = [rows] if texts is None else [rows, [" ".join(text.split()).casefold() for text in texts]]
+    # Adding 0 turns -0.0 into 0.0, whose bytes differ. Each zero row is one by itself.
+    values = (answers.detach().cpu().double() + 0.0).numpy()
+    rows = [row.tobytes() if row.any() else index for index, row in enumerate(values)]
+    given: list[list[Any]] = [rows] if texts is None else [rows, [" ".join(text.split()).casefold() for text in texts]]
     # Every answer is joined to the first with its embedding, and to the first with its text.
     firsts = []
     for known in given:
@@ -110,6 +112,28 @@ def distinct_answers(answers: Tensor, texts: Sequence[str] | None = None) -> tup
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     return torch.from_numpy(candidates[order]), torch.from_numpy(place[target])
+
+
+def best_of_each(scores: Tensor, target: Tensor) -> Tensor:
+    """Scores of candidates from those of the pairs' answers: the highest, where pairs with one candidate differ.
+
+    Answers that are one to the embeddings may still have words of their own, of which any may be asked for.
+
+    Args:
+        scores: How well the answer of each pair fits each question.
+        target: Index of each pair's answer among the candidates, of :func:`distinct_answers`.
+
+    Shapes:
+        - **scores:** ``[num_questions, num_pairs]``
+        - **target:** ``[num_pairs]``
+        - **output:** ``[num_questions, num_candidates]``
+
+    Example:
+        >>> best_of_each(torch.tensor([[1.0, 2.0, 5.0]]), torch.tensor([0, 1, 0]))
+        tensor([[5., 2.]])
+    """
+    best = scores.new_empty(len(scores), int(target.max()) + 1)
+    return best.scatter_reduce_(1, target.expand(len(scores), -1), scores, "amax", include_self=False)
 
 
 def neighbourhood_cosine(x: Tensor, y: Tensor, *, k: int = 10, chunk_size: int = CHUNK_SIZE) -> Tensor:

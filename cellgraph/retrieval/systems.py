@@ -14,7 +14,7 @@ from cellgraph.data import QAPair
 from cellgraph.retrieval.blend import WEIGHTS, Blend
 from cellgraph.retrieval.embedded import EmbeddedPairs
 from cellgraph.retrieval.lexical import BM25
-from cellgraph.retrieval.metrics import distinct_answers
+from cellgraph.retrieval.metrics import best_of_each, distinct_answers
 from cellgraph.retrieval.prediction import Prediction, Scores, predict, predict_closed_forms
 from cellgraph.retrieval.stages import Trained
 from cellgraph.teacher import TokenStates
@@ -70,10 +70,10 @@ def with_words(network: Trained, found: Prediction, words: Scores, validation: E
     candidates, target = distinct_answers(validation.embeddings.answer, validation.answers)
     asked = validation.embeddings.question, validation.embeddings.dialogues
     known = _predicted(network, *asked).cosines(validation.embeddings.answer[candidates])
-    blend = Blend.fit(known, BM25(validation.answers).scores(validation.questions)[:, candidates], target)
+    blend = Blend.fit(known, best_of_each(BM25(validation.answers).scores(validation.questions), target), target)
     seconds = time.perf_counter() - begin
     candidates, target = distinct_answers(test.embeddings.answer, test.answers)
-    scores = blend(found.cosines(test.embeddings.answer[candidates]), words.scores[:, candidates])
+    scores = blend(found.cosines(test.embeddings.answer[candidates]), best_of_each(words.scores, target))
     return Scores(
         scores[:, target],
         parameters=found.parameters + 1,

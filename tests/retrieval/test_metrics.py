@@ -187,6 +187,18 @@ def test_answers_are_equal_by_text_or_by_embedding():
     assert distinct_answers(answers)[1].tolist() == [0, 1, 2, 1, 1, 3]
 
 
+def test_zero_embeddings_are_one_by_their_texts_alone():
+    answers = torch.tensor([[0.0, 0.0], [-0.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    assert distinct_answers(answers)[0].tolist() == [0, 1, 2, 3]
+    candidates, target = distinct_answers(answers, ["Zanzibar", "Xylophone", "An ant", "zanzibar"])
+    assert candidates.tolist() == [0, 1, 2]
+    assert target.tolist() == [0, 1, 2, 0]
+    # No embedding finds one of them before another: of a tie for two places the mean.
+    predictions = torch.tensor([[-1.0, 0.5], [-1.0, 0.5], [1.0, 0.0], [-1.0, 0.5]])
+    for csls_k in (None, 1):
+        assert ranks(predictions, answers[candidates], target, csls_k=csls_k).tolist() == [1.5, 1.5, 1.0, 1.5]
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 def test_answers_that_are_one_with_a_third_are_one_in_any_order(order):
     """One text twice, and one embedding twice, chained; another answer beside them."""
