@@ -78,8 +78,11 @@ class AnswerBank:
         if not embeddings.isfinite().all():
             raise ValueError("the embeddings of an answer bank must be finite, got NaN or infinity")
         first, self.position = distinct_answers(embeddings, texts)
+        #: How many texts are left out although no other reads the same: another has the same embedding.
+        self.left_out = len(distinct_answers(torch.zeros(len(texts), 1), texts)[0]) - len(first)
         if len(first) < 2:
-            raise ValueError(f"an answer bank needs at least 2 distinct answers, got {len(first)}")
+            more = f" and {self.left_out} more with the same embedding" if self.left_out else ""
+            raise ValueError(f"an answer bank needs at least 2 distinct answers, got {len(first)}{more}")
         self.texts = [well_formed(texts[index]) for index in first.tolist()]
         #: The embeddings as they were given, in float32, ``[num_answers, width]``.
         self.raw = embeddings[first].float()

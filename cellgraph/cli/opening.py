@@ -63,8 +63,9 @@ def open_session(given: argparse.Namespace, notes: Console, *, exported: Callabl
     bank = run.bank(own, approximate=given.approximate)
     parts = ", ".join(f"{len(pairs):,} of {part}" for part, pairs in vars(run.pairs).items())
     source = f" ({parts} pairs)" if own is None else f", {given.bank}"
+    more = f"; {bank.left_out:,} more left out, with the embedding of another" if bank.left_out else ""
     # As it stands: rich would take [brackets] and :colons: of a path for markup.
-    notes.print(Text(printable(f"bank: {len(bank):,} distinct answers{source}")))
+    notes.print(Text(printable(f"bank: {len(bank):,} distinct answers{source}{more}")))
     with notes.status("calibrating the confidence on the validation pairs, the first time only"):
         lexical = run.lexical(bank, **how) if given.lexical else None
         confidence = run.confidence(bank, precision=given.precision, lexical=lexical, **how)

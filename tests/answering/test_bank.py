@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cellgraph.answering import AnswerBank
+from cellgraph.answering import AnswerBank, Lexical
 from cellgraph.answering.bank import read_answers
 from cellgraph.answering.relevance import equivalence_threshold, relevant
 from cellgraph.data import QAPair
-from cellgraph.retrieval import first_right
+from cellgraph.retrieval import Blend, first_right
 
 
 def cosines(x: Tensor, y: Tensor) -> np.ndarray:
@@ -38,7 +38,18 @@ def test_equal_answers_are_one() -> None:
     bank = AnswerBank(["Yes.", "No.", "yes. ", "another text with the same embedding"], embeddings)
     assert bank.texts == ["Yes.", "No."]
     assert bank.position.tolist() == [0, 1, 0, 1]
+    assert bank.left_out == 1
     assert len(bank.nearest(embeddings[:1], k=9)[0]) == 2
+
+
+def test_answers_without_an_embedding_are_told_apart_by_their_texts() -> None:
+    embeddings = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, -0.0], [0.0, 0.0]])
+    bank = AnswerBank(["Ant.", "Zanzibar", "Xylophone", "zanzibar"], embeddings)
+    assert bank.texts == ["Ant.", "Zanzibar", "Xylophone"]
+    assert bank.position.tolist() == [0, 1, 2, 1]
+    assert bank.left_out == 0
+    found = Lexical(bank, Blend(1.0)).nearest("Which xylophone?", bank.scores(torch.zeros(1, 2)), bank, k=1)
+    assert [candidate.text for candidate in found] == ["Xylophone"]
 
 
 def test_embeddings_are_kept_as_they_were_given() -> None:
@@ -98,6 +109,8 @@ def test_what_makes_no_bank() -> None:
         AnswerBank(["a", "b"], torch.eye(3))
     with pytest.raises(ValueError, match="at least 2 distinct answers, got 1"):
         AnswerBank(["a", "A"], torch.eye(2))
+    with pytest.raises(ValueError, match="at least 2 distinct answers, got 1 and 2 more with the same embedding"):
+        AnswerBank(["a", "b", "A", "c"], torch.ones(4, 2))
     with pytest.raises(ValueError, match="finite"):
         AnswerBank(["a", "b"], torch.eye(2) * torch.nan)
     assert AnswerBank(["a \ud83d", "b"], torch.eye(2)).texts == ["a \N{REPLACEMENT CHARACTER}", "b"]

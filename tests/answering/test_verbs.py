@@ -184,6 +184,22 @@ def test_mistakes_are_one_line(
     assert len(str(stopped.value).splitlines()) == 1
 
 
+def test_a_bank_tells_which_answers_it_has_and_how_many_it_leaves_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    bank = tmp_path / "bank.txt"
+    # To a teacher that counts words, the first two are one, and the last two are nothing.
+    bank.write_text("the otter eats by the river\nby the river the otter eats\nZanzibar\nXylophone\n")
+    monkeypatch.setenv("COLUMNS", "400")
+    cellgraph(monkeypatch, "ask", folder, "A xylophone?", "--bank", bank)
+    printed = capsys.readouterr()
+    assert f"bank: 3 distinct answers, {bank}; 1 more left out, with the embedding of another" in printed.err
+    assert all(text in printed.out for text in ("Xylophone", "Zanzibar"))
+    bank.write_text("the otter eats by the river\nby the river the otter eats\n")
+    with pytest.raises(SystemExit, match="2 distinct answers, got 1 and 1 more with the same embedding"):
+        cellgraph(monkeypatch, "ask", folder, "Who?", "--bank", bank)
+
+
 def test_paths_and_texts_are_shown_as_they_stand(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
