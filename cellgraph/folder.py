@@ -24,6 +24,9 @@ PREVIOUS = "previous.ckpt"
 #: What keeps a folder to one process, and who that is.
 LOCK, HOLDER = ".lock", ".holder"
 
+#: Bytes of a file's name that the usual file systems take (NAME_MAX).
+LONGEST_NAME = 255
+
 #: Values that Hydra reads as the strings they are without quotes: a slash keeps numbers and words like null apart.
 _PLAIN = re.compile(r"[\w.-]*/[\w./-]*", re.ASCII)
 
@@ -198,6 +201,9 @@ class RunFolder:
         """
         if not isinstance(name, str) or not name.strip(". ") or {*name} & {*"/\\\0"}:
             raise ValueError(f"the name of a baseline must be that of a folder, without / and \\, got {name!r}")
+        if (length := len(os.fsencode(name))) > LONGEST_NAME:
+            shown = texts.one_line(name, 60)
+            raise ValueError(f"the name of a baseline must have at most {LONGEST_NAME} bytes, got {length}: {shown!r}")
         return RunFolder(self.path / "stages" / name)
 
     def stages(self) -> list[RunFolder]:

@@ -202,3 +202,10 @@ def test_a_stage_is_a_folder_within_the_run(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the name of a baseline must be that of a folder"):
         RunFolder(tmp_path).stage(name)
     assert RunFolder(tmp_path).stage("adapters alone, lr=0.001").path.parent == tmp_path / "stages"
+
+
+def test_a_stage_has_a_name_that_file_systems_take(tmp_path: Path) -> None:
+    longest = "é" * 127 + "e"
+    RunFolder(tmp_path).stage(longest).path.mkdir(parents=True)
+    with pytest.raises(ValueError, match="at most 255 bytes, got 256: 'éé"):
+        RunFolder(tmp_path).stage(longest + "e")

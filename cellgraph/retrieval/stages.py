@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,9 @@ FROZEN, NO_LATERAL = "cell frozen at random", "no lateral messages"
 
 #: All the names that are the stages' own.
 NAMES = (FIRST, ADAPTERS_ALONE, LINEAR_MLP, BEST_MLP, FROZEN, NO_LATERAL)
+
+#: Bytes of the name of a trial's folder: file systems take 255, some fewer, and a whole path has a limit as well.
+LONGEST_PLACE = 120
 
 #: What a baseline has something else in the place of: a network's cell, a chain's blocks.
 CORES = ("cell", "blocks")
@@ -284,5 +288,9 @@ def _names(model: Any, objective: Objective) -> list[str]:
 
 
 def _place(name: str, trial: TrialSettings) -> str:
-    """Name of a stage's folder."""
-    return f"{name}, {trial}" if str(trial) else name
+    """Name of a stage's folder; a long one ends in a hash of the whole."""
+    place = f"{name}, {trial}" if str(trial) else name
+    if not str(trial) or len(place.encode()) <= LONGEST_PLACE:
+        return place
+    digest = hashlib.sha256(place.encode()).hexdigest()[:16]
+    return f"{place.encode()[: LONGEST_PLACE - len(digest) - 2].decode(errors='ignore')}, {digest}"

@@ -112,6 +112,23 @@ def test_it_is_fitted_anew_or_goes_on(pairs: Path, tmp_path: Path) -> None:
     assert read_checkpoint(RunFolder(tmp_path / "run").last)["global_step"] == 9
 
 
+def test_trials_of_many_settings_have_folders_of_their_own_and_are_trained_once(pairs: Path, tmp_path: Path) -> None:
+    rates = {"path": 1.0, "path.linear": 0.5, "answer_adapter": 0.2, "answer_adapter.decoder": 0.1}
+    # Of trials that begin alike, only the last setting tells them apart.
+    trials = {"lr_multipliers": [rates], "weight_decay": [0.01], "betas": [[0.9, 0.98]], "max_steps": [2, 3]}
+    fitted = model(pairs, folder=tmp_path / "run", control_trials=trials).fit(**SETTINGS, progress=False)
+    told = {row["name"]: row["trials"] for row in fitted.evaluate().rows}
+    assert (told["adapters alone"], told["linear + MLP"]) == (2, 2)
+    written = {stage: stage.training.stat().st_mtime_ns for stage in RunFolder(tmp_path / "run").stages()}
+    names = [stage.path.name for stage in written]
+    assert len(written) == 1 + 2 * 2
+    assert max(len(name) for name in names) == 120 < len(f"linear + MLP, lr_multipliers={rates}, betas=[0.9, 0.98]")
+    steps = [json.loads(stage.training.read_text())["settings"]["max_steps"] for stage in written]
+    assert sorted(steps) == [2, 2, 3, 3, 4]
+    fitted.evaluate()
+    assert {stage: stage.training.stat().st_mtime_ns for stage in written} == written
+
+
 def test_a_cell_of_ones_own_choice_is_used(pairs: Path) -> None:
     lattice = Lattice((2, 3, 3))
     made = PairModel(data(pairs), lattice, cell=GMLPCell(lattice, 4, hidden=8), num_steps=1, surface_channels=2)
