@@ -67,8 +67,7 @@ class Confidence:
         Raises:
             ValueError: If there are no questions, the shapes differ, or the precision is no share.
         """
-        if not 0 < precision < 1:
-            raise ValueError(f"precision must lie between 0 and 1, got {precision}")
+        check_precision(precision)
         if not len(features) or features.shape != (len(right), len(FEATURES)):
             raise ValueError(
                 f"expected features [num_questions >= 1, {len(FEATURES)}] and as many judgements, "
@@ -123,6 +122,16 @@ class Confidence:
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path} is damaged, remove it to have it made again: {error}") from None
+
+
+def check_precision(precision: float) -> None:
+    """Refuse what is no share of answers.
+
+    Raises:
+        ValueError: If it does not lie between 0 and 1.
+    """
+    if not 0 < number("precision", precision) < 1:
+        raise ValueError(f"precision must lie between 0 and 1, got {precision}")
 
 
 def score_features(scores: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.answering.bank import AnswerBank
-from cellgraph.answering.confidence import PRECISION, Confidence, score_features
+from cellgraph.answering.confidence import PRECISION, Confidence, check_precision, score_features
 from cellgraph.answering.lexical import Lexical
 from cellgraph.answering.relevance import equivalence_threshold, relevant
 from cellgraph.configuration import admit, read_config
@@ -160,7 +160,11 @@ class FinishedRun:
             lexical: Has the words count, too, from :meth:`lexical`, asked in the same way.
             use_memory: Whether a network that remembers is asked dialogues turn by turn, or every question alone.
             num_steps: Steps of the rollout, if not the network's own.
+
+        Raises:
+            ValueError: If the precision is no share.
         """
+        check_precision(precision)
         words = () if lexical is None else (repr(lexical.blend),)
         path = self.folder.confidence(self._key(bank, use_memory, num_steps, repr(precision), *words))
         if path.is_file():

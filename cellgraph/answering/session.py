@@ -15,6 +15,7 @@ from cellgraph.answering.bank import AnswerBank, Candidate
 from cellgraph.answering.confidence import Confidence, score_features
 from cellgraph.answering.lexical import Lexical
 from cellgraph.model import CellGraph, CellGraphOutput
+from cellgraph.numbers import at_least
 from cellgraph.retrieval.prediction import keys
 from cellgraph.sequence import SequenceGraph
 from cellgraph.teacher import Teacher, TokenReader
@@ -86,8 +87,7 @@ class Session:
     _keyed: AnswerBank = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.top < 1:
-            raise ValueError(f"at least one answer must be asked for, got top = {self.top}")
+        at_least(1, top=self.top)
         self.model.eval()
         # Without a path answers are their own keys.
         self._keyed = self.bank if self.model.path is None else self.bank.by(functools.partial(keys, self.model))
@@ -136,7 +136,7 @@ class Session:
         if not questions:
             return [], []
         begin = time.perf_counter()
-        questions = [_checked(question) for question in questions]
+        questions = [checked_question(question) for question in questions]
         # Not through the cache, which would get a file for every question.
         asked = self.teacher.encode(questions)
         read = asked if self.reader is None else self.reader.encode(questions)
@@ -173,7 +173,9 @@ class Session:
 
     def read(self, questions: Sequence[str]) -> Tensor:
         """What the network is given of questions: embeddings, or the states of their tokens."""
-        return (self.teacher if self.reader is None else self.reader).encode([_checked(one) for one in questions])
+        return (self.teacher if self.reader is None else self.reader).encode(
+            [checked_question(one) for one in questions]
+        )
 
     def _said(self, read: Tensor, memories: Sequence[Tensor | None]) -> list[CellGraphOutput]:
         """What the network says to each question, those with memories of one shape together."""
@@ -212,7 +214,12 @@ class Session:
         ]
 
 
-def _checked(question: str) -> str:
+def checked_question(question: str) -> str:
+    """A question as it is asked, without white space around it.
+
+    Raises:
+        ValueError: If nothing is left of it.
+    """
     question = well_formed(question.strip())
     if not question:
         raise ValueError("expected a question, got a blank text")

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cellgraph.answering.bank import is_text, read_lines
-from cellgraph.answering.session import Answer, Session
+from cellgraph.answering.session import Answer, Session, checked_question
 from cellgraph.answering.terminal import converse, show_answer
 from cellgraph.cli.opening import add_options, open_session
 from cellgraph.data import QAPair, read_pairs
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_intermixed_args(arguments)
     if given.question is not None and given.questions is not None:
         raise ValueError("expected a question or --questions FILE, got both")
+    if given.question is not None:
+        checked_question(given.question)
     # Files first: what is wrong with them is told before anything slow.
     asked = [] if given.questions is None else _read_asked(given.questions, alone=given.no_memory)
     notes = Console(stderr=True)

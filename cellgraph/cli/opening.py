@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from cellgraph.answering.bank import read_answers
-from cellgraph.answering.confidence import PRECISION
+from cellgraph.answering.confidence import PRECISION, check_precision
 from cellgraph.answering.run import FinishedRun
 from cellgraph.answering.session import Session
+from cellgraph.numbers import at_least
 from cellgraph.texts import printable
 
 DECODERS = ("bank", "generate", "both")
@@ -50,6 +51,8 @@ def open_session(given: argparse.Namespace, notes: Console, *, exported: Callabl
     """
     if given.lexical and given.approximate:
         raise ValueError("--lexical looks at every answer, --approximate only at some: expected one of them, got both")
+    at_least(1, top=given.top)
+    check_precision(given.precision)
     # Files first: what is wrong with them is told before anything slow.
     own = None if given.bank is None else read_answers(given.bank)
     run = FinishedRun.load(given.run)

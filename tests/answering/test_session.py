@@ -212,5 +212,13 @@ def test_another_number_of_steps_has_a_confidence_of_its_own(talking: Path) -> N
 def test_blank_questions_and_no_answers_are_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="blank"):
         session(folder).ask("  ")
-    with pytest.raises(ValueError, match="top = 0"):
+    with pytest.raises(ValueError, match="top must be at least 1, got 0"):
         session(folder, top=0)
+
+
+def test_a_precision_is_refused_before_anything_is_embedded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = FinishedRun.load(folder)
+    bank = run.bank()
+    monkeypatch.setattr(FinishedRun, "embed", lambda *_: pytest.fail("embedded"))
+    with pytest.raises(ValueError, match="precision must lie between 0 and 1, got 80"):
+        run.confidence(bank, precision=80)
