@@ -76,10 +76,11 @@ class MemoryBank(nn.Module):
             answer: All training answers, ``[num_answers, in_features]``, in memory or on the disk.
             group: Number of each answer among the distinct ones, ``[num_answers]``; without it only the mean is taken.
         """
-        answer = mapped(answer, at_least_float32)
-        self.centre, self.answers, self.numbers = mean_row(answer), None, None
+        self.centre_on(answer)
+        self.answers, self.numbers = None, None
         if group is None:
             return
+        answer = mapped(answer, at_least_float32)
         # Where each distinct answer stands, the last time.
         place = group.new_zeros(int(group.max()) + 1)
         place[group] = torch.arange(len(group), device=group.device)
@@ -88,6 +89,11 @@ class MemoryBank(nn.Module):
             self.numbers = drawn.sort().values.to(group.device)
             place = place[self.numbers]
         self.answers = answer[place]
+
+    @torch.no_grad()
+    def centre_on(self, answer: Any) -> None:
+        """Take the mean of the training answers; what the bank holds for another term stays."""
+        self.centre = mean_row(mapped(answer, at_least_float32))
 
     @torch.no_grad()
     def start_at(self, temperature: float) -> None:

@@ -123,7 +123,7 @@ class _Contrastive(nn.Module):
 
     def fit(self, answer: Tensor, group: Tensor) -> None:
         """Show the bank the training answers."""
-        self.bank.fit(answer)
+        self.bank.centre_on(answer)
 
     def constrain(self) -> None:
         """Bring the temperature back into its range."""
@@ -159,7 +159,10 @@ class DialogueTerm(_Contrastive):
 
     def fit(self, answer: Tensor, group: Tensor) -> None:
         """Show the bank the training answers, to keep where they are the negatives."""
-        self.bank.fit(answer, group if self.negatives == "bank" else None)
+        if self.negatives == "bank":
+            self.bank.fit(answer, group)
+        else:
+            super().fit(answer, group)
 
     def forward(self, predicted: Predicted) -> Tensor:
         """The term."""

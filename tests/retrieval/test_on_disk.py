@@ -12,6 +12,7 @@ from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.nn.blocks import some_rows
 from cellgraph.retrieval import DialogueLoader, EmbeddedPairs, MemoryBank, Retrieval, TrainSettings, standard_objective
 from cellgraph.retrieval.contrast import contrast, contrast_with_some
+from cellgraph.retrieval.terms import DialogueTerm, TurnTerm
 from cellgraph.teacher import StoredRows
 from cellgraph.teacher.shards import write_shard
 from cellgraph.training import train
@@ -155,6 +156,16 @@ def test_a_bank_too_small_holds_a_sample_and_says_which() -> None:
         bank.logits(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="got most=0"):
         MemoryBank(most=0)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_bank_of_several_terms_holds_what_one_of_them_wants(first: bool) -> None:
+    bank, answer = MemoryBank(), torch.randn(9, 5)
+    terms = [DialogueTerm(bank, negatives="bank"), DialogueTerm(bank, negatives="batch"), TurnTerm(bank)]
+    for term in terms if first else terms[::-1]:
+        term.fit(answer, torch.arange(9))
+    assert torch.equal(bank.answers, answer)
+    assert torch.equal(bank.centre, answer.mean(0))
 
 
 def test_the_sampled_contrast_is_its_sum_over_the_batch_and_the_others() -> None:
