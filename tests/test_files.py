@@ -1,4 +1,4 @@
-"""The cache's folder of users with and without a home."""
+"""Files: written whole or not at all, and the cache's folder of users with and without a home."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cellgraph import files
-from cellgraph.files import cache_folder, expanded
+from cellgraph.files import cache_folder, expanded, write_atomically
 from cellgraph.teacher.hub import locate_model
 
 
@@ -70,3 +70,20 @@ def test_a_home_that_there_is_not(homeless: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(OSError, match="teacher '~/model' cannot be had"):
         locate_model("~/model")
+
+
+def test_an_error_names_the_file_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(IsADirectoryError) as error:
+        write_atomically(tmp_path / "there", b"")
+    assert (error.value.filename, error.value.filename2) == (str(tmp_path / "there"), None)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_an_error_without_a_number_says_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no reason")
+
+    monkeypatch.setattr(tempfile, "mkstemp", fail)
+    with pytest.raises(OSError, match=r"^no reason$"):
+        write_atomically(tmp_path / "file", b"")

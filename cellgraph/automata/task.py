@@ -259,15 +259,16 @@ class Task(nn.Module, BaseTask):
         most = max(job.settings.steps)
         figures, draw = self.examine(model.cell, num_steps=most)
         counted = {**training, "parameters": sum(model.parameter_counts().values())}
-        # JSON knows no number that is none.
-        finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-        write_json(job.folder.evaluation, {"held_out": finite, "training": counted})
         updates, seconds = training["updates"], training["seconds"]
         table = Table("figure", title=f"Held-out figures after {updates:,} updates, {seconds:.0f} s")
         table.add_column("value", justify="right")
         for name, value in figures.items():
             table.add_row(Text(name), f"{value:.4g}")
+        # First, so that they are not lost where they cannot be written.
         job.console.print(table)
+        # JSON knows no number that is none.
+        finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        write_json(job.folder.evaluation, {"held_out": finite, "training": counted})
         for path in draw(job.folder.path):
             job.say(f"drawn: {path}")
         return figures

@@ -25,6 +25,7 @@ def main(arguments: Sequence[str]) -> None:
     wanted = [(export_onnx, options.onnx), (export_torch, options.torch)]
     if not any(path for _, path in wanted):
         parser.error("expected --onnx FILE, --torch FILE or both")
+    _check_files(options.onnx, options.torch)
     model, steps = load(options.run), options.num_steps
     if isinstance(model, SequenceGraph):
         raise ValueError(f"{options.run} holds a network over sequences; what is exported are networks of one lattice")
@@ -39,3 +40,13 @@ def main(arguments: Sequence[str]) -> None:
                 f"{path}: {report.num_bytes / 1e6:.1f} MB, {', '.join(report.inputs)} -> {', '.join(report.outputs)}, "
                 f"differs by at most {report.difference:.1e}"
             )
+
+
+def _check_files(*paths: Path | None) -> None:
+    """See to it, before the work, that each file can be one, and none is another one's."""
+    given = [path for path in paths if path is not None]
+    for path in given:
+        if path.is_dir():
+            raise ValueError(f"expected a file to write, got {path}: it is a folder")
+    if len({path.resolve() for path in given}) < len(given):
+        raise ValueError(f"--onnx and --torch are two files, got {given[0]} for both")

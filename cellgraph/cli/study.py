@@ -38,8 +38,9 @@ def main(arguments: Sequence[str]) -> None:
             raise ValueError(f"--law is of a measure between 0 and 1, got {1 - outside:g} of {found.measure}")
         law = PowerLaw.fit(*zip(*points, strict=True))
     out = given.out or given.folder / "study"
-    page = write_study(found, out, law=law, law_key=given.law or "", unfinished=unfinished)
+    # First, so that it is not lost where it cannot be written.
     print_study(found)
+    page = write_study(found, out, law=law, law_key=given.law or "", unfinished=unfinished)
     for path in unfinished:
         print(f"left out, as it is not finished: {path}")
     print(f"the study is {page}")

@@ -226,8 +226,9 @@ class QuestionAnswering(Retrieval):
         )
         ours = predictions[LATTICE]
         examples = nearest_answers(ours.query, ours.key(self.test.answer), questions, answers)
-        save_evaluation(evaluation, job.folder, examples)
+        # First, so that they are not lost where they cannot be written.
         print_evaluation(evaluation, examples, console=job.console)
+        save_evaluation(evaluation, job.folder, examples)
         return evaluation
 
     def predictions(

@@ -158,8 +158,9 @@ class Experiment:
 
         job.say("calibrating the confidence and asking")
         report = judge_run(run, asked, systems, trusted=LATTICE)
-        save_report(report, self.folder.path)
+        # First, so that they are not lost where they cannot be written.
         self.console.print(Markdown(questions_markdown(report)))
+        save_report(report, self.folder.path)
         return report
 
     def load(self) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +156,30 @@ def test_questions_by_category(
     run = FinishedRun.load(folder)
     assert all(pair.category == "" for pair in read_questions("test", run.pairs))
     assert {pair.category for pair in read_questions(str(tmp_path / "talk.yml"), run.pairs)} == {"chat"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown", "name"),
+    [([], "Held-out pairs", "evaluation.json"), (["--questions"], "Questions by category", "questions.json")],
+)
+def test_figures_that_cannot_be_written_are_shown(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    shown: str,
+    name: str,
+) -> None:
+    run = Path(shutil.copytree(folder, tmp_path / "run"))
+    (run / name).unlink(missing_ok=True)
+    (run / name).mkdir()
+    with pytest.raises(SystemExit) as stopped:
+        cellgraph(monkeypatch, "evaluate", run, *arguments)
+    assert str(stopped.value).startswith("cellgraph evaluate: [Errno 21] ")
+    assert str(run / name) in str(stopped.value)
+    assert ".part" not in str(stopped.value)
+    assert shown in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -103,6 +104,33 @@ def test_a_run_is_reported_with_its_pictures_and_figures(finished: tuple[Path, s
     assert (folder / "report" / "majority.png").read_bytes() == (folder / "majority.png").read_bytes()
     assert set(figures["parameters"]) == {name for name, _ in load(folder).named_parameters()}
     assert "majority.png" in (folder / "report" / "report.html").read_text()
+
+
+def test_figures_that_cannot_be_written_are_shown(finished: tuple[Path, str], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished[0], tmp_path / "run"))
+    (folder / "evaluation.json").unlink()
+    (folder / "evaluation.json").mkdir()
+    done = run_inside(tmp_path, "evaluate", "run")
+    assert "accuracy_later" in done.stdout
+    assert done.stderr == "cellgraph evaluate: [Errno 21] Is a directory: 'run/evaluation.json'\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--torch", "in"], "expected a file to write, got in: it is a folder"),
+        (["--onnx", "in"], "expected a file to write, got in: it is a folder"),
+        (["--torch", "a", "--onnx", "in/../a"], "--onnx and --torch are two files, got in/../a for both"),
+    ],
+)
+def test_files_that_cannot_be_are_refused_before_an_export(
+    finished: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("export_onnx", "export_torch"):
+        monkeypatch.setattr(f"cellgraph.cli.export.{name}", None)
+    done = run_inside(tmp_path, "export", finished[0], *arguments)
+    assert done.stderr == f"cellgraph export: {message}\n"
 
 
 def test_a_sweep_trains_each_and_its_folder_is_not_taken_twice(tmp_path: Path) -> None:

@@ -203,10 +203,13 @@ def test_the_command_prints_and_writes(
         main([str(folder), "--law", "model.num_steps"])
 
 
-def test_a_study_that_cannot_be_written_names_its_folder(tmp_path: Path) -> None:
+def test_a_study_that_cannot_be_written_is_shown_and_names_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(OSError, match=f"cannot write the study in {tmp_path}/out: "):
         main([str(sweep(tmp_path / "sweep")), "--out", str(tmp_path / "out")])
+    assert "difference [95 %]" in capsys.readouterr().out
 
 
 def test_a_power_law_is_found_through_noise_and_its_intervals_hold_it() -> None:

@@ -55,9 +55,10 @@ def main(arguments: Sequence[str]) -> None:
             )
     study = DatasetStudy(portraits, _TEACHERS.get(given.teacher, given.teacher))
     out = given.out or Path(f"{'-and-'.join(path.resolve().stem for path in files)}-report")
+    # First, so that it is not lost where it cannot be written.
+    _tell(portraits)
     with writing(out, what="the report in "), notes.status("drawing"):
         page = write_report(study, out, title=" beside ".join(sets), page=render_dataset)
-    _tell(portraits)
     print(f"the report is {page}")
 
 

@@ -119,3 +119,5 @@ def test_what_is_wrong_is_said_in_one_line(folder: Path, arguments: list[str], s
     line = done.stderr.splitlines()[-1]
     assert line.startswith("cellgraph data: ")
     assert said in line
+    # What was measured is shown, whether or not the page can be written.
+    assert ("effective number of questions" in done.stdout) == said.startswith("cannot write")
