@@ -237,7 +237,7 @@ class RunFolder:
             >>> print(RunFolder.command("train", resume="my runs/lr=1"))
             cellgraph train 'resume="my runs/lr=1"'
         """
-        given = [str(word) for word in words] + [f"{key}={_for_hydra(str(value))}" for key, value in overrides.items()]
+        given = [str(word) for word in words] + [f"{key}={for_hydra(str(value))}" for key, value in overrides.items()]
         started = ["cellgraph"]
         together = int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
         if verb == "train" and together > 1:
@@ -275,7 +275,7 @@ class RunFolder:
         return True
 
 
-def _for_hydra(value: str) -> str:
+def for_hydra(value: str) -> str:
     """A string as Hydra's grammar of overrides takes it."""
     if _PLAIN.fullmatch(value):
         return value

@@ -18,6 +18,7 @@ from cellgraph import processes
 from cellgraph.cli.errors import is_users
 from cellgraph.cli.own_parts import fit_parts
 from cellgraph.configuration import make_importable, own_parts, remember
+from cellgraph.files import expanded
 from cellgraph.folder import RunFolder
 from cellgraph.runs import Experiment, build_experiment, load_experiment
 from cellgraph.training import used_precision
@@ -25,7 +26,7 @@ from cellgraph.training import used_precision
 
 def run_folder(resume: str | None, new: str) -> str:
     """The folder of a run: the one to resume, which must be there, or a new one."""
-    return new if resume is None else str(RunFolder.open(str(resume)))
+    return new if resume is None else str(RunFolder.open(expanded(str(resume)) or str(resume)))
 
 
 OmegaConf.register_new_resolver("cellgraph.run_folder", run_folder, replace=True)

@@ -17,6 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
 
+from cellgraph.files import expanded
 from cellgraph.numbers import integer
 
 from .arrow import arrow_records, is_arrow
@@ -81,7 +82,7 @@ def read_pairs(
             and the line or row.
         OSError: If the file cannot be opened.
     """
-    path = Path(path)
+    path = expanded(path) or Path(path)
     if limit is not None and (limit := integer("limit", limit)) < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     columns = checked_columns(question, answer, topic, category, dialogue, turn)
