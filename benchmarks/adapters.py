@@ -24,6 +24,7 @@ from cellgraph.teacher import EmbeddingCache, minilm_teacher
 from cellgraph.training import train
 
 from .embeddings import Part, Uncalibrated, overlap, read_split, ridge
+from .entry import enter
 
 #: Of the surface: 15 x 15 cells, one value each.
 FACE, WIDTH = (15, 15), 225
@@ -143,4 +144,4 @@ def _shown(value: object) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    enter(main)

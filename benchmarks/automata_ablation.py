@@ -21,6 +21,8 @@ from cellgraph.nn import NCACell
 from cellgraph.texts import markdown_table
 from cellgraph.training import NonFiniteError
 
+from .entry import enter
+
 STEPS = (12, 20)
 
 #: The figures, and after how many rollouts in a row they are taken: a stable automaton keeps what it knew.
@@ -150,4 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    enter(main)

@@ -24,6 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .entry import enter
+
 #: Days without a release after which something counts as abandoned.
 ABANDONED = 730
 #: A package of a lock file: its name, its version, and the rest.
@@ -135,4 +137,4 @@ def licence(metadata: Any) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    enter(main)

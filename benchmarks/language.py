@@ -22,6 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from cellgraph.data import docstring_pairs, read_pairs
 from cellgraph.sequence import CubeFeedForward
 
+from .entry import enter
 from .machine import describe_machine
 
 LENGTH, BATCH, WIDTH, LAYERS = 96, 12, 64, 2
@@ -156,4 +157,4 @@ def loss_of(network: GPT2LMHeadModel, text: Tensor, starts: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    enter(main)

@@ -26,6 +26,7 @@ from cellgraph.teacher.shards import KEY_BYTES, write_shard
 from cellgraph.training import train
 
 from .embeddings import Uncalibrated
+from .entry import enter
 from .machine import describe_machine
 from .measure import in_fresh_process, release, resident
 
@@ -157,4 +158,4 @@ def _measured(folder: str, pairs: int, on_disk: bool, updates: int, batch: int, 
 
 
 if __name__ == "__main__":
-    main()
+    enter(main)

@@ -1,13 +1,14 @@
 """How do time and memory grow with the length of a text?
 
 ``python -m cellgraph.benchmarks.lengths`` asks new networks over tokens one question at a time, of 8 to 512 tokens, and
-prints the 95th percentile of the time, what a straight line through the medians leaves unexplained, and the memory that
-a training step of 16 such questions holds for its backward pass.
+prints the 95th percentile of the time, the memory that a training step of 16 such questions holds for its backward
+pass, and of the straight line through the medians its slope and the share of their variance that it explains (R^2).
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 from cellgraph.sequence import SequenceGraph
 
+from .entry import enter
 from .machine import describe_machine
 
 FEATURES = 384
@@ -24,7 +26,7 @@ LENGTHS = (8, 16, 32, 64, 128, 256, 512)
 
 def chains(length: int) -> dict[str, list[dict[str, Any]]]:
     """The chains, their surfaces as large as the text."""
-    cube = {"kind": "cube", "shape": [2, 8, max(1, length // 8)], "num_steps": 3}
+    cube = {"kind": "cube", "shape": [2, 8, math.ceil(length / 8)], "num_steps": 3}
     return {
         "attention pooling": [],
         "convolution": [{"kind": "convolution", "hidden": 122}],
@@ -50,8 +52,8 @@ def main() -> None:
             median, p95, megabytes = measure(chains(length)[name], length, given.repeats)
             medians.append(median)
             cells.append(f"{p95:.1f} / {megabytes:.1f}")
-        slope, left = line(given.lengths, medians)
-        print(f"| {name} | " + " | ".join(cells) + f" | {slope:.3f} | {left:.3f} |", flush=True)
+        slope, explained = line(given.lengths, medians)
+        print(f"| {name} | " + " | ".join(cells) + f" | {slope:.3f} | {explained:.3f} |", flush=True)
 
 
 def measure(blocks: list[dict[str, Any]], length: int, repeats: int) -> tuple[float, float, float]:
@@ -84,11 +86,13 @@ def measure(blocks: list[dict[str, Any]], length: int, repeats: int) -> tuple[fl
 
 
 def line(x: tuple[int, ...] | list[int], y: list[float]) -> tuple[float, float]:
-    """Slope of the least-squares line, and the share of the variance that it explains."""
+    """Slope of the least-squares line, and the share of the variance that it explains; not numbers of one length."""
+    if len({*x}) < 2:
+        return math.nan, math.nan
     slope, start = np.polyfit(x, y, 1)
     left = np.array(y) - (slope * np.array(x) + start)
     return float(slope), float(1 - left.var() / np.var(y))
 
 
 if __name__ == "__main__":
-    main()
+    enter(main)

@@ -16,6 +16,8 @@ from cellgraph import CellGraph, GMLPCell, Lattice
 from cellgraph.training.optimizer import OPTIMIZERS, make_optimizer
 from cellgraph.training.schedule import parameter_groups
 
+from .entry import enter
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Count and print."""
@@ -57,4 +59,4 @@ def state_bytes(name: str, model: torch.nn.Module) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    enter(main)

@@ -25,6 +25,7 @@ from cellgraph.retrieval.task import Retrieval
 from cellgraph.teacher import EmbeddingCache, EmbeddingJob, Teacher, TransformersTeacher
 from cellgraph.training import train
 
+from .entry import enter
 from .machine import describe_machine
 from .measure import PeakMemory, resident
 
@@ -170,4 +171,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    enter(main)

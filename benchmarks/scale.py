@@ -60,9 +60,9 @@ def run(options: argparse.Namespace, report: Report, device: torch.device) -> No
     with Progress("scale") as progress:
         for mode in options.modes:
             start = replace(base, mode=mode)
-            sizes = [replace(start, shape=cube(cells)) for cells in sorted(options.cells)]
+            sizes = [replace(start, shape=shape) for shape in sorted({cube(cells) for cells in options.cells})]
             _series("cells", sizes, options, report, device, progress)
-            lengths = [replace(start, shape=cube(_CELLS), num_steps=steps) for steps in sorted(options.steps)]
+            lengths = [replace(start, shape=cube(_CELLS), num_steps=steps) for steps in sorted({*options.steps})]
             _series("steps", lengths, options, report, device, progress)
     for mode in options.modes:
         report.answers += growth([row for row in report.rows if row["mode"] == mode])
@@ -84,9 +84,9 @@ def growth(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     for series, column in (("cells", "num_cells"), ("steps", "num_steps")):
         own = [row for row in rows if row["series"] == series]
         large = own[-max(2, (len(own) + 1) // 2) :]
-        if len(large) < 2:
-            continue
         size = [row[column] for row in large]
+        if len({*size}) < 2:
+            continue
         parts = [f"time ~ {series}^{exponent(size, [1 / row['samples_per_s'] for row in large]):.2f}"]
         if all(row["peak_bytes"] for row in large):
             parts.append(f"memory ~ {series}^{exponent(size, [row['peak_bytes'] for row in large]):.2f}")

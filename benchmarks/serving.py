@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import http.client
 import json
+import math
 import re
 import subprocess
 import sys
@@ -27,6 +28,7 @@ import torch
 
 from cellgraph.data import read_pairs
 
+from .entry import enter
 from .machine import describe_machine
 
 PERCENTILES = (50, 95, 99)
@@ -86,7 +88,7 @@ def main() -> None:
                 told = load(port, questions, clients=clients, each=each)
                 after = batches(port)
                 mean = (after[0] - before[0]) / max(after[1] - before[1], 1)
-                times = " | ".join(f"{1e3 * value:.0f}" for value in np.percentile(told.seconds, PERCENTILES))
+                times = " | ".join(f"{1e3 * value:.0f}" for value in percentiles(told.seconds))
                 print(
                     f"| {batch} | {clients} | {len(told.seconds):,} | {clients * each - len(told.seconds)} "
                     f"| {told.refused} | {len(told.seconds) / told.wall:.0f} | {times} | {mean:.1f} |",
@@ -94,6 +96,11 @@ def main() -> None:
                 )
                 for error in sorted(set(told.errors)):
                     print(f"lost: {error}", file=sys.stderr)
+
+
+def percentiles(seconds: Sequence[float]) -> list[float]:
+    """Of the times of answers; not numbers where all were lost."""
+    return np.percentile(seconds or [math.nan], PERCENTILES).tolist()
 
 
 def load(port: int, questions: Sequence[str], *, clients: int, each: int) -> Load:
@@ -168,7 +175,7 @@ def server(run: Path, *options: object) -> Iterator[int]:
                 threading.Thread(target=process.stderr.read, daemon=True).start()
                 yield int(found[1])
                 return
-        raise RuntimeError(f"the server did not start: {said[-1:]}")
+        raise ChildProcessError(f"the server did not start: {''.join(said[-1:])}")
     finally:
         process.terminate()
         process.wait(timeout=60)
@@ -185,4 +192,4 @@ def batches(port: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    enter(main)

@@ -24,6 +24,7 @@ from cellgraph.automata.tasks import Majority
 from cellgraph.retrieval import EmbeddedPairs, Retrieval, TrainSettings, standard_objective
 from cellgraph.training import train
 
+from .entry import enter
 from .measure import resident
 
 #: Growth over the second half, as a share of what there is, that is taken for none: allocators keep what they please.
@@ -38,8 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, help="updates from one reading to the next, a twentieth by default")
     parser.add_argument("--json", type=Path, help="write the readings there, too")
     given = parser.parse_args(arguments)
+    every = max(1, given.updates // 20) if given.every is None else given.every
+    if not 1 <= every <= given.updates:
+        raise ValueError(f"--every must be at least 1 and at most --updates {given.updates:,}, got {every:,}")
     torch.set_num_threads(1)
-    readings = soak(given.kind, updates=given.updates, every=given.every or max(1, given.updates // 20))
+    readings = soak(given.kind, updates=given.updates, every=every)
     grown = growth(readings)
     print(f"grown by {grown:+.2%} over the second half: {'flat' if grown <= FLAT else 'not flat'}")
     if given.json:
@@ -117,4 +121,4 @@ KINDS = {"pairs": _pairs, "automaton": _automaton}
 
 
 if __name__ == "__main__":
-    main()
+    enter(main)

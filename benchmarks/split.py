@@ -23,6 +23,7 @@ import torch.distributed as dist
 from cellgraph.nn import GMLPCell
 from cellgraph.parallel import DepthSplit, SplitCell
 
+from .entry import enter
 from .machine import describe_machine
 
 #: Bandwidths of a link in bytes a second, each way: 10 Gbit/s and 100 Gbit/s Ethernet, 400 Gbit/s InfiniBand.
@@ -224,4 +225,4 @@ def _peak(device: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    enter(main)

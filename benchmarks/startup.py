@@ -15,6 +15,8 @@ from pathlib import Path
 
 from cellgraph.texts import markdown_table
 
+from .entry import enter
+
 COMMAND = "import sys; sys.argv = {}; from cellgraph.cli import main; main()"
 QUESTION = "What does torch.nn.Linear do?"
 
@@ -57,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    enter(main)

@@ -23,6 +23,7 @@ from cellgraph.teacher import LSATeacher, StaticTeacher, Teacher, TfidfTeacher, 
 
 from .adapters import print_table
 from .embeddings import Part, linear, read_split, ridge
+from .entry import enter
 from .measure import PeakMemory, in_fresh_process
 from .random_llama import write_random_llama
 
@@ -138,4 +139,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    enter(main)

@@ -153,6 +153,16 @@ def test_scale_measures_both_series(capsys, tmp_path) -> None:
     assert "time ~ steps^" in printed
 
 
+def test_scale_measures_each_size_once_and_fits_nothing_to_one(capsys, tmp_path) -> None:
+    """Cubes of 26 and 27 cells are one."""
+    given = ("--cells", "26", "27", "27", "--steps", "1", "1", "--rounds", "1")
+    found, printed = bench(capsys, tmp_path, "scale", *ANY_SHAPE, *given)
+    assert [(row["num_cells"], row["num_steps"]) for row in found["rows"]] == [(27, 2), (1000, 1)]
+    assert "~" not in printed
+    row = {"series": "cells", "mode": "train", "num_cells": 27, "samples_per_s": 1.0, "peak_bytes": 1}
+    assert list(scale.growth([row, row])) == []
+
+
 def test_exponents_are_those_of_a_power_law() -> None:
     sizes = [10, 100, 1000, 10_000]
     assert scale.exponent(sizes, [3 * size**1.3 for size in sizes]) == pytest.approx(1.3)
