@@ -19,8 +19,8 @@ def main(arguments: Sequence[str]) -> None:
         "--questions",
         nargs="*",
         metavar="[CATEGORY=]FILE",
-        help="pairs in any format that training reads, by their column `category` or all of one; `test`, which is also "
-        "meant where nothing is named, are the run's held-out pairs",
+        help="pairs in any format that training reads, by their column `category` or all of one, those of a `dialogue` "
+        "as its turns; `test`, which is also meant where nothing is named, are the run's held-out pairs",
     )
     given = parser.parse_args(arguments)
     if given.run is None:
@@ -33,7 +33,13 @@ def main(arguments: Sequence[str]) -> None:
         experiment.evaluate()
         return
     pairs = experiment.question_answering().read(experiment.folder)
-    asked = [pair for source in given.questions or ["test"] for pair in read_questions(source, pairs)]
+    sources = given.questions or ["test"]
+    # Two files may have dialogues of one name.
+    asked = [
+        replace(pair, dialogue=pair.dialogue and f"{place}: {pair.dialogue}")
+        for place, source in enumerate(sources)
+        for pair in read_questions(source, pairs)
+    ]
     experiment.evaluate_questions(asked)
 
 
@@ -58,8 +64,8 @@ def read_questions(source: str, pairs: Split) -> list[QAPair]:
     cuts = [("=".join(parts[:count]), "=".join(parts[count:])) for count in range(len(parts))]
     there = [(category, path) for category, path in cuts if path and Path(path).exists()]
     category, path = (there or cuts[1:] or cuts)[0]
-    # What else a column says of a question is of no use here, and need not be what it is in training.
+    # The topic is of no use here, and need not be what it is in training.
     return [
         replace(pair, category=category or pair.category)
-        for pair in read_pairs(path, category="" if category else None, topic="", dialogue="", turn="")
+        for pair in read_pairs(path, category="" if category else None, topic="")
     ]

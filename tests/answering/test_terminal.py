@@ -81,8 +81,8 @@ def test_questions_are_found_whatever_their_path(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("question,answer,category,topic,dialogue,turn\nWho?,Me,own,1,2,left\n")
-    assert read_questions(source, NOBODY) == [QAPair("Who?", "Me", category=category)]
+    path.write_text("question,answer,category,topic,dialogue,turn\nWho?,Me,own,1,talk,3\n")
+    assert read_questions(source, NOBODY) == [QAPair("Who?", "Me", category=category, dialogue="talk", turn=3)]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from rich.console import Console
 from cellgraph.answering import FinishedRun
 from cellgraph.answering.terminal import show_answer
 from cellgraph.cli.evaluate import read_questions
+from cellgraph.retrieval import QuestionAnswering
 
 pytestmark = pytest.mark.usefixtures("_own_cache")
 
@@ -156,6 +157,25 @@ def test_questions_by_category(
     run = FinishedRun.load(folder)
     assert all(pair.category == "" for pair in read_questions("test", run.pairs))
     assert {pair.category for pair in read_questions(str(tmp_path / "talk.yml"), run.pairs)} == {"chat"}
+
+
+def test_questions_of_one_dialogue_are_its_turns_and_those_of_two_files_are_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    row = '{"question": "Where does the %s eat?", "answer": "the %s eats by the river", "dialogue": "%s", "turn": %d}\n'
+    first = [("otter", "a", 1), ("heron", "", 0), ("otter", "a", 0)]
+    for name, rows in (("one.jsonl", first), ("two.jsonl", [("heron", "a", 1), ("salmon", "a", 0)])):
+        (tmp_path / name).write_text("".join(row % (animal, animal, *place) for animal, *place in rows))
+    heard: list[list[list[int]]] = []
+
+    def predictions(*args: object, dialogues: list[list[int]]) -> dict[str, object]:
+        heard.append(dialogues)
+        return own(*args, dialogues=dialogues)  # type: ignore[arg-type]
+
+    own = QuestionAnswering.predictions
+    monkeypatch.setattr(QuestionAnswering, "predictions", predictions)
+    cellgraph(monkeypatch, "evaluate", folder, "--questions", tmp_path / "one.jsonl", f"more={tmp_path / 'two.jsonl'}")
+    assert heard == [[[2, 0], [1], [4, 3]]]
 
 
 @pytest.mark.parametrize(
