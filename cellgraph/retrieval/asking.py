@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cellgraph.numbers import at_least, integer
+
 
 def ask(
     model: Any,
@@ -28,7 +30,19 @@ def ask(
             one after another, with its memory. Without these each is a first turn.
         batch_size: Questions, or dialogues, at a time.
         num_steps: Steps of the rollout, if not the model's own.
+
+    Raises:
+        ValueError: If the dialogues do not name each question exactly once, or the batch size is no positive integer.
     """
+    at_least(1, batch_size=(batch_size := integer("batch_size", batch_size)))
+    if dialogues is not None:
+        named = sorted(integer("the number of a turn", row) for turns in dialogues for row in turns)
+        if named != list(range(num_questions)):
+            there = len({*named} & {*range(num_questions)})
+            raise ValueError(
+                f"dialogues must name each of {num_questions} questions exactly once, "
+                f"got {len(named)} numbers, of {there} questions"
+            )
     if dialogues is None or not model.remembers:
         for rows in torch.arange(num_questions).split(batch_size):
             yield rows, model(question(rows), num_steps=num_steps)

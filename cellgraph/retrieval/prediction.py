@@ -129,6 +129,10 @@ def predict(
 
     Shapes:
         - **question:** ``[num_pairs, in_features]``, or token states, ``[num_pairs, length, in_features]``
+
+    Raises:
+        ValueError: If the dialogues do not name each question exactly once, the batch size is no positive integer, or a
+            question is not finite.
     """
     if isinstance(question, Tensor) and question.dim() != 3:
         question = checked("held-out questions", question)
