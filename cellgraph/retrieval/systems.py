@@ -59,6 +59,8 @@ def answered(
 def with_words(network: Trained, found: Prediction, words: Scores, validation: Embedded, test: Embedded) -> Scores:
     """What a network and the words say together, the words' weight being the best on the validation pairs.
 
+    Its trials are the network's and one for each weight.
+
     Args:
         network: The network.
         found: What it answers to the test questions.
@@ -78,7 +80,7 @@ def with_words(network: Trained, found: Prediction, words: Scores, validation: E
         scores[:, target],
         parameters=found.parameters + 1,
         seconds_train=found.seconds_train + seconds,
-        trials=len(WEIGHTS),
+        trials=found.trials + len(WEIGHTS),
     )
 
 

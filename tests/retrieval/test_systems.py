@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 from scipy.stats import rankdata, zscore
 from sklearn.metrics.pairwise import cosine_similarity
@@ -48,7 +51,8 @@ def part(seed: int) -> Embedded:
     return Embedded(pairs, EmbeddedPairs(question, answer))
 
 
-def test_of_answers_with_one_embedding_the_words_of_each_count() -> None:
+@pytest.mark.parametrize("trials", [1, 7])
+def test_of_answers_with_one_embedding_the_words_of_each_count(trials: int) -> None:
     model, validation, test = network(), part(0), part(1)
 
     def both(part: Embedded, weight: float) -> np.ndarray:
@@ -65,7 +69,8 @@ def test_of_answers_with_one_embedding_the_words_of_each_count() -> None:
 
     best = max(WEIGHTS, key=figure)
     assert figure(best) > max(figure(0.0), figure(1.0))
-    found = predict(model, test.embeddings.question)
+    found = replace(predict(model, test.embeddings.question), trials=trials)
     words = Scores(BM25(test.answers).scores(test.questions))
     scores = with_words(Trained(model, 0.0, 0.0), found, words, validation, test)
     assert np.allclose(scores.scores.numpy(), both(test, best).repeat(2, axis=1), atol=1e-4)
+    assert scores.trials == trials + 21
