@@ -20,7 +20,7 @@ from cellgraph.nn import (
     Surface,
     regress,
 )
-from cellgraph.nn.blocks import mapped, mean_row, some_rows
+from cellgraph.nn.blocks import check_finite, mapped, mean_row, some_rows
 from cellgraph.nn.path import KEYS
 from cellgraph.nn.rebuilding import check_taken
 from cellgraph.pretrained import Pretrained
@@ -186,10 +186,11 @@ class Ends(Pretrained):
             The adapters' reconstruction errors on these embeddings, shares of the variance.
 
         Raises:
-            ValueError: If ``start`` is unknown, the embeddings' width is not the adapters', or anything is not on the
-                CPU.
+            ValueError: If ``start`` is unknown, the embeddings' width is not the adapters', a value is not finite,
+                there are not as many questions as answers, or anything is not on the CPU.
         """
-        check_fit(start, self.answer_adapter.encoder, question, answer)
+        check_start(start, self)
+        check_fit(self.answer_adapter.encoder, question, answer)
         if self.path is not None:
             return self._fit_path(self.path, question, answer, start)
         self.answer_adapter.fit(answer)
@@ -247,15 +248,29 @@ class Ends(Pretrained):
         }
 
 
-def check_fit(start: str, layer: nn.Module, *embeddings: Any) -> None:
-    """Raise a ValueError if the start is unknown, or a network or embeddings are not where closed forms are found."""
+def check_start(start: str, network: Any) -> None:
+    """Raise a ValueError if a start is unknown, or not to be had of the network."""
     if start not in STARTS:
         raise ValueError(f"start must be one of {STARTS}, got {start!r}")
-    for given in (next(layer.parameters()), *embeddings):
+    if start == "ridge" and network.path is None and not isinstance(network.question_adapter.encoder, nn.Linear):
+        kind = type(network.question_adapter).__name__
+        raise ValueError(f"start='ridge' sets the path or a linear adapter, got path='none' and a {kind}")
+
+
+def check_fit(layer: nn.Module, question: Any, answer: Any) -> None:
+    """Raise a ValueError if a network or embeddings are not where closed forms are found, or the embeddings are no
+    pairs of finite vectors."""
+    for given in (next(layer.parameters()), question, answer):
         if isinstance(given, np.ndarray):
             raise ValueError("embeddings must be tensors, or rows or tokens on the disk, got a NumPy array")
         if isinstance(given, Tensor) and (device := given.device).type != "cpu":
             raise ValueError(f"adapters are fitted on the CPU, before the network moves: expected cpu, got {device}")
+    if len(question) != len(answer) or not len(question):
+        raise ValueError(f"expected as many questions as answers, at least one, got {len(question)} and {len(answer)}")
+    for name, rows in (("question", question), ("answer", answer)):
+        # Token states are no rows.
+        if hasattr(rows, "split"):
+            check_finite(name, rows)
 
 
 def _mask(lattice: Lattice, nodes: Any, output: Surface) -> Tensor:

@@ -88,7 +88,7 @@ class Pretrained(nn.Module):
         with faults(f"the network saved in {folder}"):
             with within(sum(weight.nbytes for weight in weights.values())):
                 model = cls.from_config(config)
-            _take_dtypes(model, weights)
+            take_dtypes(model, weights)
             model.load_state_dict(weights)
         return model.eval()
 
@@ -166,7 +166,7 @@ def apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _take_dtypes(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def take_dtypes(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Give each weight the dtype that it was saved in, and all that is not saved the widest of these."""
     saved = {name: weight.dtype for name, weight in weights.items() if weight.is_floating_point()}
     if saved:

@@ -176,6 +176,25 @@ def test_fitted_adapters_make_a_new_network_ridge_regression() -> None:
         model.fit_adapters(question, answer, start="zero")
 
 
+@pytest.mark.parametrize("path", ["linear", "none"])
+def test_pairs_that_adapters_cannot_be_fitted_to_change_nothing(path: str) -> None:
+    cell = GMLPCell(Lattice((3, 4, 4)), 8, hidden=8)
+    model = CellGraph(cell, in_features=9, num_steps=4, path=path)
+    question, answer = torch.randn(40, 9), torch.randn(40, 9)
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    for start in ("identity", "ridge"):
+        with pytest.raises(ValueError, match="as many questions as answers, at least one, got 40 and 25"):
+            model.fit_adapters(question, answer[:25], start=start)
+        for name, row in (("question", 7), ("answer", 39)):
+            pairs = {"question": question.clone(), "answer": answer.clone()}
+            pairs[name][row, 3] = float("nan")
+            with pytest.raises(
+                ValueError, match=f"{name} must be finite, got NaN or infinity in 1 rows, first in {row}"
+            ):
+                model.fit_adapters(**pairs, start=start)
+    assert all(torch.equal(before[name], x) for name, x in model.state_dict().items())
+
+
 def test_only_what_should_be_trained_is() -> None:
     model = small()
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}

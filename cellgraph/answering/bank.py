@@ -85,7 +85,7 @@ class AnswerBank:
             raise ValueError(f"an answer bank needs at least 2 distinct answers, got {len(first)}{more}")
         self.texts = [well_formed(texts[index]) for index in first.tolist()]
         #: The embeddings as they were given, in float32, ``[num_answers, width]``.
-        self.raw = embeddings[first].float()
+        self.raw = embeddings[first].detach().float().cpu()
         self.norms = self.raw.norm(dim=1, keepdim=True)
         self.embeddings = F.normalize(self.raw, dim=1)
         self._index = _graph(self.embeddings) if approximate else None
@@ -104,7 +104,7 @@ class AnswerBank:
                 <cellgraph.ends.Ends.key>`.
         """
         keyed = copy.copy(self)
-        keys = key(self.raw).float()
+        keys = key(self.raw).detach().float().cpu()
         keyed.norms, keyed.embeddings = keys.norm(dim=1, keepdim=True), F.normalize(keys, dim=1)
         keyed._index = _graph(keyed.embeddings) if self.approximate else None
         return keyed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 from collections.abc import Mapping
@@ -18,13 +19,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from cellgraph.answering.generator import IGNORED, GenerativeDecoder
+from cellgraph.files import write_json
 from cellgraph.generators import own_generators
 from cellgraph.numbers import settle_numbers
+from cellgraph.reading import read_json
 from cellgraph.training.checkpoint import read_checkpoint
 from cellgraph.training.saving import AtomicCheckpointIO
 from cellgraph.training.trainer import quiet
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, SETTINGS = "checkpoints", "settings.json"
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,17 @@ def fit_decoder(
 
     Returns:
         The decoder with the weights of the best validation, saved in the folder.
+
+    Raises:
+        ValueError: If the fit in the folder was begun with other settings.
     """
     settings = settings if settings is not None else DecoderSettings()
     console = console if console is not None else Console(stderr=True)
     checkpoints = folder / CHECKPOINTS
+    last = checkpoints / "last.ckpt"
+    if last.exists():
+        check_begun(folder, decoder, settings)
+    write_json(folder / SETTINGS, _told(decoder, settings))
     with quiet(), own_generators(cuda=True):
         trainer = lightning.Trainer(
             accelerator="auto",
@@ -106,13 +116,25 @@ def fit_decoder(
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,
         )
-        last = checkpoints / "last.ckpt"
         module = _Fit(decoder, train, validation, settings)
         trainer.fit(module, ckpt_path=last if last.exists() else None)
     module.load_state_dict(read_checkpoint(checkpoints / "best.ckpt")["state_dict"])
     decoder.cpu().eval().save_pretrained(folder)
     shutil.rmtree(checkpoints)
     return decoder
+
+
+def check_begun(folder: Path, decoder: GenerativeDecoder, settings: DecoderSettings) -> None:
+    """Refuse to go on in a folder with other settings than its decoder was begun with.
+
+    Raises:
+        ValueError: If a setting differs.
+    """
+    begun = read_json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
+    told = _told(decoder, settings)
+    other = [f"{name}={begun[name]}" for name in told if name in begun and begun[name] != told[name]]
+    if other:
+        raise ValueError(f"{folder} holds a decoder begun with {', '.join(other)}: give the same, or remove it")
 
 
 def judge_decoder(
@@ -157,6 +179,10 @@ def judge_decoder(
             "chrf": float(cast(Tensor, chrf)),
         }
     return report
+
+
+def _told(decoder: GenerativeDecoder, settings: DecoderSettings) -> dict[str, Any]:
+    return {**dataclasses.asdict(settings), **decoder.options}
 
 
 def _texts(decoder: GenerativeDecoder, tokens: Tensor) -> list[str]:

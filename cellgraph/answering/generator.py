@@ -81,8 +81,10 @@ class GenerativeDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
-        self.options = {"width": width, "hidden": hidden, "layers": layers, "heads": heads, "prefix": prefix}
-        self.options |= {"max_tokens": max_tokens}
+        # A text may speak of `<end>`, which does not end it. Not kept in the tokenizer's file.
+        tokenizer.encode_special_tokens = True
+        self.options: dict[str, Any] = {"width": width, "hidden": hidden, "layers": layers, "heads": heads}
+        self.options |= {"prefix": prefix, "max_tokens": max_tokens, "dropout": dropout}
         self.max_tokens = max_tokens
         self.prefix = nn.Linear(width, prefix * hidden)
         self.model = GPT2LMHeadModel(

@@ -131,10 +131,11 @@ class Session:
             The answers, the times in which are those of all together, and what their turns leave behind.
 
         Raises:
-            ValueError: If a question is blank.
+            ValueError: If a question is blank, or there are not as many memories.
         """
         if not questions:
             return [], []
+        _check_memories(questions, memories)
         begin = time.perf_counter()
         questions = [checked_question(question) for question in questions]
         # Not through the cache, which would get a file for every question.
@@ -169,6 +170,7 @@ class Session:
     @torch.no_grad()
     def hear(self, questions: Sequence[str], memories: Sequence[Tensor | None]) -> list[Tensor | None]:
         """What turns leave behind, see :meth:`answer`, without looking for their answers."""
+        _check_memories(questions, memories)
         return [output.memory for output in self._said(self.read(questions), memories)]
 
     def read(self, questions: Sequence[str]) -> Tensor:
@@ -212,6 +214,11 @@ class Session:
         return [
             self.lexical.nearest(question, cosines[[row]], self.bank, k=k) for row, question in enumerate(questions)
         ]
+
+
+def _check_memories(questions: Sequence[str], memories: Sequence[Tensor | None]) -> None:
+    if len(memories) != len(questions):
+        raise ValueError(f"expected a memory, or None, for each of {len(questions)} questions, got {len(memories)}")
 
 
 def checked_question(question: str) -> str:

@@ -55,8 +55,10 @@ def _fitted(
 ) -> GenerativeDecoder:
     """The decoder of a folder, fitted where it was not before."""
     if (folder / "config.json").exists():
+        decoder = GenerativeDecoder.from_pretrained(folder)
+        fitting.check_begun(folder, decoder, settings)
         shutil.rmtree(folder / fitting.CHECKPOINTS, ignore_errors=True)
-        return GenerativeDecoder.from_pretrained(folder)
+        return decoder
     torch.manual_seed(settings.seed)
     decoder = GenerativeDecoder(train_tokenizer(texts["train"]), embeddings["train"].size(1))
     decoder.standardise(embeddings["train"])

@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput
 
 from cellgraph.model import CellGraph
 from cellgraph.older import upgraded
+from cellgraph.pretrained import take_dtypes
 
 
 class CellGraphConfig(PreTrainedConfig):
@@ -40,12 +41,14 @@ class CellGraphModelOutput(ModelOutput):
         last_hidden_state: The answers, in the shape of the questions.
         surface: What was extracted from the output surface, with a path what the query is there,
             ``[rows, surface_width]``.
+        query: With a path what is compared with keys to find answers, ``[rows, in_features]``.
         states: Final states of the cells, ``[rows, num_nodes, channels]``.
         memory: Memory for the next call, ``[rows, num_nodes, memory_channels]``, where the cell has one.
     """
 
     last_hidden_state: Tensor | None = None
     surface: Tensor | None = None
+    query: Tensor | None = None
     states: Tensor | None = None
     memory: Tensor | None = None
 
@@ -88,10 +91,14 @@ class CellGraphModel(PreTrainedModel):
 
     @classmethod
     def from_network(cls, network: CellGraph) -> CellGraphModel:
-        """A model with a network's configuration and a copy of its weights."""
-        model = cls(CellGraphConfig(network=network.config()))
-        model.network.load_state_dict(network.state_dict())
-        return model
+        """A model with a network's configuration and a copy of its weights: of their dtypes, frozen where they are, and
+        in training or evaluation as the network is."""
+        model, weights = cls(CellGraphConfig(network=network.config())), network.state_dict()
+        take_dtypes(model.network, weights)
+        model.network.load_state_dict(weights)
+        for name, parameter in model.network.named_parameters():
+            parameter.requires_grad_(network.get_parameter(name).requires_grad)
+        return model.train(network.training)
 
     def forward(
         self,
@@ -112,6 +119,7 @@ class CellGraphModel(PreTrainedModel):
         return CellGraphModelOutput(
             last_hidden_state=out.embedding.view_as(inputs_embeds),
             surface=out.surface,
+            query=out.query,
             states=out.states,
             memory=out.memory,
         )

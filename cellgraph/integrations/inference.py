@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cellgraph.automata import Automaton
 from cellgraph.lattice import Lattice
 from cellgraph.model import CellGraph, CellGraphOutput
-from cellgraph.numbers import plain_numbers
+from cellgraph.numbers import at_least, plain_numbers
 
 
 class Inference(nn.Module):
@@ -107,6 +107,9 @@ class Steps(nn.Module):
         - **context:** ``[batch, 1 or num_nodes, context_channels]``, for cells that take one only
         - **update_masks:** ``[num_steps, batch, num_nodes, 1]``, for cells that update at random in evaluation only
         - **output:** ``[batch, num_nodes, channels]``
+
+    Raises:
+        ValueError: If no step is taken.
     """
 
     outputs = ("next_state",)
@@ -114,6 +117,7 @@ class Steps(nn.Module):
     @plain_numbers
     def __init__(self, model: Automaton, *, num_steps: int) -> None:
         super().__init__()
+        at_least(1, num_steps=num_steps)
         self.num_steps = num_steps
         self.cell = copy.deepcopy(model.cell).cpu().eval().requires_grad_(False)
         self.cell.backend = "stencil" if isinstance(self.cell.lattice, Lattice) else "scatter"

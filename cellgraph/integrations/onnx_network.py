@@ -82,8 +82,20 @@ class OnnxNetwork(nn.Module):
         """What queries are compared with to find answers, ``[..., in_features]`` as they are."""
         return self.model.key(answer)
 
-    def forward(self, question: Tensor, memory: Tensor | None = None) -> CellGraphOutput:
-        """Answer a batch of questions."""
+    def parameter_counts(self) -> dict[str, int]:
+        """Number of parameters of the network's parts."""
+        return self.model.parameter_counts()
+
+    def forward(
+        self, question: Tensor, memory: Tensor | None = None, *, num_steps: int | None = None
+    ) -> CellGraphOutput:
+        """Answer a batch of questions.
+
+        Raises:
+            ValueError: If other steps are asked for than the file takes.
+        """
+        if num_steps not in (None, taken := self.inference.num_steps):
+            raise ValueError(f"the file takes num_steps={taken}, got {num_steps}: export it with as many")
         given = {"question": question.detach().float().cpu().numpy()}
         if self.remembers:
             cell = self.model.cell

@@ -35,6 +35,18 @@ def mean_square(rows: Any, mean: Tensor) -> Tensor:
     return (total / (len(rows) * len(mean))).to(mean.dtype)
 
 
+def check_finite(name: str, rows: Any) -> None:
+    """Refuse rows with a value that is no number.
+
+    Raises:
+        ValueError: If there is NaN or an infinity.
+    """
+    finite = [torch.isfinite(block).all(1) for block in rows.split(BLOCK)]
+    bad = (~torch.cat(finite)).nonzero().flatten() if finite else torch.empty(0)
+    if len(bad):
+        raise ValueError(f"{name} must be finite, got NaN or infinity in {len(bad)} rows, first in {int(bad[0])}")
+
+
 def some_rows(*columns: Any, most: int = SOME) -> tuple[Tensor, ...]:
     """The rows themselves in memory; of those on the disk so many, the same of each column, drawn from all."""
     if all(isinstance(column, Tensor) for column in columns):

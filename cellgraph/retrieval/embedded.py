@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cellgraph.data import QAPair
-from cellgraph.nn.blocks import BLOCK, SOME
+from cellgraph.nn.blocks import BLOCK, SOME, check_finite
 from cellgraph.numbers import plain_numbers
 from cellgraph.teacher import TokenStates
 
@@ -61,12 +61,7 @@ class EmbeddedPairs:
         for name, rows in vectors.items():
             if rows.ndim != 2 or not rows.is_floating_point():
                 raise ValueError(f"{name} must be floating point [num_pairs, width], got {rows.dtype} {[*rows.shape]}")
-            finite = [torch.isfinite(block).all(1) for block in rows.split(BLOCK)]
-            bad = (~torch.cat(finite)).nonzero().flatten() if finite else torch.empty(0)
-            if len(bad):
-                raise ValueError(
-                    f"{name} must be finite, got NaN or infinity in {len(bad)} rows, first in {int(bad[0])}"
-                )
+            check_finite(name, rows)
         if len(question) != len(answer) or not len(question):
             raise ValueError(f"expected as many questions as answers, at least one, got {len(question)}, {len(answer)}")
         for name, column in (("dialogue", dialogue), ("turn", turn)):

@@ -188,7 +188,12 @@ class Objective(nn.Module):
             for name, function in self.functions.items():
                 value = function(predicted)
                 terms[name], parts = value if isinstance(value, tuple) else (value, {})
-                terms |= {f"{name}_{part}": x for part, x in parts.items()}
+                told = {f"{name}_{part}": x for part, x in parts.items()}
+                if taken := self.functions.keys() & told:
+                    raise ValueError(
+                        f"a term cannot be named {min(taken)!r}: the log has a part of {name!r} by that name"
+                    )
+                terms |= told
                 total = total + self.weights[name] * terms[name]
         return total, terms
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cellgraph.data import QAPair, Split, group_numbers, read_pairs, save_pairs
+from cellgraph.ends import check_start
 from cellgraph.folder import RunFolder
 from cellgraph.model import CellGraph
 from cellgraph.numbers import plain_numbers
@@ -116,6 +117,7 @@ class QuestionAnswering(Retrieval):
             RunFolder("").stage(name)
         with torch.random.fork_rng([]):
             model = copy.deepcopy(make)(in_features=self.teacher.width)
+            check_start(self.start, model)
             if self.lattice_controls and not isinstance(model, CellGraph):
                 raise ValueError(f"lattice_controls are of a CellGraph, the network is a {type(model).__name__}")
             if self.lattice_controls:

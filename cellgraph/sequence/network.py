@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cellgraph.ends import check_fit
+from cellgraph.ends import check_fit, check_start
 from cellgraph.model import CellGraphOutput
 from cellgraph.nn import LinearPath, PCAAdapter
 from cellgraph.numbers import plain_numbers
@@ -185,9 +185,11 @@ class SequenceGraph(Pretrained):
                 <cellgraph.CellGraph.fit_adapters>`.
 
         Raises:
-            ValueError: If ``start`` is unknown, or anything is not on the CPU.
+            ValueError: If ``start`` is unknown, a value is not finite, there are not as many questions as answers, or
+                anything is not on the CPU.
         """
-        check_fit(start, self.embed, question, answer)
+        check_start(start, self)
+        check_fit(self.embed, question, answer)
         pooled = question if isinstance(question, Tensor) else question.pooled()
         self.path.fit(pooled, answer)
         if start == "ridge":

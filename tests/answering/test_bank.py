@@ -63,6 +63,19 @@ def test_embeddings_are_kept_as_they_were_given() -> None:
     assert int(again.position[-1]) == 7
 
 
+@pytest.mark.parametrize("approximate", [False, True])
+def test_keys_with_a_gradient_are_kept_without(approximate: bool) -> None:
+    if approximate:
+        pytest.importorskip("faiss", reason="faiss is not installed")
+    torch.manual_seed(0)
+    key, embeddings = torch.nn.Linear(6, 6), torch.randn(9, 6)
+    found = AnswerBank([f"answer {n}" for n in range(9)], embeddings.requires_grad_(), approximate=approximate).by(key)
+    assert not found.embeddings.requires_grad
+    assert len(found.fingerprint) == 64
+    own = torch.nn.functional.normalize(key(embeddings), dim=1).detach()
+    assert [row[0].text for row in found.nearest(own, k=1)] == [f"answer {n}" for n in range(9)]
+
+
 def test_a_graph_finds_what_comparing_with_all_finds() -> None:
     pytest.importorskip("faiss")
     texts, embeddings, queries = [f"{i}" for i in range(3000)], torch.randn(3000, 32), torch.randn(200, 32)

@@ -10,7 +10,7 @@ import torch
 
 from cellgraph.answering import GenerativeDecoder
 from cellgraph.answering.fitting import DecoderSettings, fit_decoder, judge_decoder
-from cellgraph.answering.generator import IGNORED, train_tokenizer
+from cellgraph.answering.generator import END, IGNORED, PAD, train_tokenizer
 
 TEXTS = [
     "The heron hunts by the river.",
@@ -22,7 +22,7 @@ TEXTS = [
 ]
 
 
-def make(**options: int) -> GenerativeDecoder:
+def make(**options: float) -> GenerativeDecoder:
     tokenizer = train_tokenizer(TEXTS, vocabulary=320)
     sizes: dict[str, int] = {"hidden": 32, "layers": 1, "heads": 2, "prefix": 2, "max_tokens": 24}
     return GenerativeDecoder(tokenizer, 6, **(sizes | options))
@@ -34,6 +34,18 @@ def test_any_text_comes_back_from_its_tokens() -> None:
         row = decoder.tokens([text])[0]
         assert decoder.tokenizer.decode(row.tolist()) == text
     assert decoder.tokens(["word " * 200]).shape == (1, 60)
+
+
+def test_a_text_may_speak_of_what_ends_one(tmp_path: Path) -> None:
+    make(dropout=0.0).save_pretrained(tmp_path)
+    kept = GenerativeDecoder.from_pretrained(tmp_path)
+    assert kept.options["dropout"] == 0
+    for decoder in (make(max_tokens=64), kept):
+        row = decoder.tokens(["Use <pad> after the <end>."])[0].tolist()
+        assert not {PAD, END} & {*row[:-1]}
+        assert row[-1] == END
+    decoded = decoder.tokenizer.decode(make(max_tokens=64).tokens(["Use <pad> after the <end>."])[0].tolist())
+    assert decoded == "Use <pad> after the <end>."
 
 
 def test_the_loss_is_that_of_transformers() -> None:
@@ -82,9 +94,9 @@ def test_an_interrupted_fit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             raise RuntimeError("the power went")
         return loss(self, embedding, tokens)
 
-    def fit(folder: Path) -> GenerativeDecoder:
+    def fit(folder: Path, settings: DecoderSettings = settings, **options: int) -> GenerativeDecoder:
         torch.manual_seed(0)
-        decoder = make()
+        decoder = make(**options)
         pairs = torch.eye(6), decoder.tokens(TEXTS)
         return fit_decoder(decoder, pairs, pairs, folder=folder, settings=settings)
 
@@ -96,6 +108,10 @@ def test_an_interrupted_fit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             fit(tmp_path)
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()
     assert not (tmp_path / "config.json").exists()
+    with pytest.raises(ValueError, match="holds a decoder begun with seed=0: give the same, or remove it"):
+        fit(tmp_path, DecoderSettings(max_epochs=4, batch_size=3, seed=1))
+    with pytest.raises(ValueError, match="begun with hidden=32"):
+        fit(tmp_path, hidden=16)
     counted = []
     with monkeypatch.context() as patch:
         patch.setattr(GenerativeDecoder, "loss", lambda *given: counted.append(1) or loss(*given))

@@ -216,6 +216,14 @@ def test_blank_questions_and_no_answers_are_refused(folder: Path) -> None:
         session(folder, top=0)
 
 
+def test_every_question_has_a_memory_or_none(folder: Path) -> None:
+    for memories in ([None], [None] * 3):
+        with pytest.raises(ValueError, match=f"for each of 2 questions, got {len(memories)}"):
+            session(folder).answer(["How?", "Why?"], memories)
+        with pytest.raises(ValueError, match=f"for each of 2 questions, got {len(memories)}"):
+            session(folder).hear(["How?", "Why?"], memories)
+
+
 def test_a_precision_is_refused_before_anything_is_embedded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = FinishedRun.load(folder)
     bank = run.bank()

@@ -54,6 +54,8 @@ def test_what_was_fitted_is_judged_by_the_next(run: Path, monkeypatch: pytest.Mo
     (run / fitting.CHECKPOINTS / "best.ckpt").write_bytes(b"")
 
     monkeypatch.setattr(fitting, "judge_decoder", judge)
+    with pytest.raises(ValueError, match="begun with max_epochs=1, seed=0: give the same, or remove it"):
+        fit_decoder.main(["run", "--max-epochs", "2", "--seed", "3"])
     fit_decoder.main(["run", "--max-epochs", "1"])
     assert (run / "model.safetensors").read_bytes() == weights
     assert list(json.loads((run / "report.json").read_text())) == [

@@ -211,6 +211,11 @@ def test_an_automaton_is_exported_for_a_number_of_steps(tmp_path: Path) -> None:
     task = Whatever(Lattice((4,)))
     with pytest.raises(ValueError, match="num_steps must be given"):
         export_torch(Automaton(NCACell(task.lattice, 4, context_channels=2), task), tmp_path / "cells.pt2")
+    for number in (0, -1):
+        with pytest.raises(ValueError, match=f"num_steps must be at least 1, got {number}"):
+            export_torch(
+                Automaton(NCACell(task.lattice, 4, context_channels=2), task), tmp_path / "cells.pt2", num_steps=number
+            )
 
 
 @pytest.mark.slow

@@ -52,6 +52,22 @@ def bert_config() -> BertConfig:
     )
 
 
+def test_a_copy_is_what_the_network_is() -> None:
+    before = network(hole=False).double()
+    before.num_steps = (4, 8)
+    randomise(before, std=0.2)
+    before.readout.requires_grad_(False)
+    copied = CellGraphModel.from_network(before)
+    question = torch.randn(3, 16, dtype=torch.float64)
+    for _ in range(3):  # evaluation draws no steps
+        assert torch.equal(copied(question).last_hidden_state, before(question).embedding)
+        assert torch.equal(copied(question).query, before(question).query)
+    frozen = {name for name, parameter in copied.network.named_parameters() if not parameter.requires_grad}
+    assert frozen == {name for name, parameter in before.named_parameters() if not parameter.requires_grad}
+    assert any(name.startswith("readout.") for name in frozen)
+    assert CellGraphModel.from_network(before.train()).network.training
+
+
 @pytest.mark.parametrize("options", [{}, {"memory_channels": 2}, {"sharing": "layer"}])
 def test_files_bring_back_the_same_network(options: dict, tmp_path: Path) -> None:
     before = network(**options)

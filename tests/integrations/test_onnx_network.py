@@ -14,6 +14,7 @@ from cellgraph import CellGraph
 from cellgraph.answering import FinishedRun, Session
 from cellgraph.integrations.export import export_onnx
 from cellgraph.integrations.onnx_network import TOLERANCE, OnnxNetwork
+from cellgraph.retrieval import predict
 from cellgraph.teacher import EmbeddingCache
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
@@ -48,6 +49,14 @@ def test_a_dialogue_is_answered_as_by_the_network(remembering: tuple[FinishedRun
             assert abs(one.score - other.score) <= TOLERANCE
         assert abs(found.confidence - wanted.confidence) <= TOLERANCE
         assert found.num_steps == wanted.num_steps
+    counts = run.model.parameter_counts()
+    assert network.parameter_counts() == counts
+    asked = run.teacher.encode(QUESTIONS)
+    dialogues = [[0, 1, 2], *([row] for row in range(3, len(QUESTIONS)))]
+    told, wanted = (predict(each, asked, dialogues=dialogues, num_steps=3) for each in (network, run.model))
+    torch.testing.assert_close(told.embedding, wanted.embedding, rtol=TOLERANCE, atol=TOLERANCE)
+    with pytest.raises(ValueError, match="the file takes num_steps=3, got 4"):
+        predict(network, asked, num_steps=4)
     # As many at a time as there are.
     answers, _ = sessions[1].answer(QUESTIONS, [None] * len(QUESTIONS))
     for question, found in zip(QUESTIONS, answers, strict=True):

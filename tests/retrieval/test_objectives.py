@@ -332,6 +332,22 @@ def test_a_term_by_a_name_that_means_something_else_is_refused(name):
         Objective([(name, torch.nn.Identity(), 1.0)])
 
 
+def test_no_term_may_be_named_as_a_part_of_another(rows):
+    class Parts(torch.nn.Module):
+        def forward(self, predicted):
+            return predicted.embedding.mean(), {"mse": predicted.embedding.sum()}
+
+    class Whole(torch.nn.Module):
+        def forward(self, predicted):
+            return predicted.embedding.mean()
+
+    objective = Objective([("mine_mse", Whole(), 1.0), ("mine", Parts(), 1.0)])
+    with pytest.raises(
+        ValueError, match="a term cannot be named 'mine_mse': the log has a part of 'mine' by that name"
+    ):
+        objective(SimpleNamespace(embedding=torch.ones(2, 3)))
+
+
 def test_no_term_may_be_named_as_a_figure_of_the_log(rows, tmp_path):
     pairs = EmbeddedPairs(torch.randn(20, WIDTH), torch.randn(20, WIDTH))
     torch.manual_seed(0)

@@ -311,3 +311,19 @@ def test_temperatures_need_an_objective_that_has_one() -> None:
     trials = {"objective": {"temperature": [0.1]}}
     with pytest.raises(ValueError, match=r"^control_trials\.objective\.temperature: the objective has none"):
         QuestionAnswering(lambda: None, LSATeacher(8), objective, control_trials=trials)  # type: ignore[arg-type]
+
+
+def test_a_start_that_is_not_to_be_had_is_refused_before_anything_is_embedded() -> None:
+    def make(in_features: int, **options: Any) -> CellGraph:
+        return CellGraph(GMLPCell(Lattice((3, 4, 4)), 8, hidden=8), in_features=in_features, num_steps=4, **options)
+
+    def checked(start: str, **options: Any) -> None:
+        task = QuestionAnswering(lambda: None, LSATeacher(8), standard_objective(), start=start)  # type: ignore[arg-type]
+        task.check(lambda in_features: make(in_features, **options), TrainSettings(max_steps=2))
+
+    checked("ridge")
+    checked("ridge", path="none")
+    with pytest.raises(ValueError, match="got 'rigde'"):
+        checked("rigde")
+    with pytest.raises(ValueError, match="start='ridge' sets the path or a linear adapter, got path='none' and a Auto"):
+        checked("ridge", path="none", adapter="autoencoder")
