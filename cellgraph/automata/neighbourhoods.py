@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ class Neighbourhoods:
             ``"loader"``: its ``NeighborLoader``, which needs pyg-lib or torch-sparse.
 
     Raises:
-        ValueError: If a number or a seed is out of range, or a name unknown or not installed.
+        ValueError: If a number or a seed is out of range, there is no seed, or a name is unknown or not installed.
 
     Example:
         >>> from cellgraph import Lattice
@@ -188,11 +189,13 @@ def rollout_near(
     return x.index_select(1, near.seeds.to(x.device))
 
 
-def _numbers(seeds: Tensor, num_nodes: int) -> Tensor:
+def _numbers(seeds: Any, num_nodes: int) -> Tensor:
     """The numbers of seeds, which may be given as a mask."""
-    if seeds.dtype == torch.bool and seeds.shape == (num_nodes,):
+    seeds = torch.as_tensor(seeds)
+    if seeds.dtype == torch.bool and seeds.shape == (num_nodes,) and seeds.any():
         return seeds.nonzero().squeeze(1)
-    if seeds.dim() != 1 or seeds.dtype == torch.bool or not bool(((seeds >= 0) & (seeds < num_nodes)).all()):
+    whole = not (seeds.dtype == torch.bool or seeds.is_floating_point() or seeds.is_complex())
+    if seeds.dim() != 1 or not len(seeds) or not whole or not bool(((seeds >= 0) & (seeds < num_nodes)).all()):
         raise ValueError(f"seeds must be numbers of {num_nodes} cells, or a mask of them, got {seeds}")
     return seeds
 

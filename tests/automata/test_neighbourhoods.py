@@ -135,7 +135,9 @@ def test_seeds_may_be_a_mask() -> None:
     ]
     assert torch.equal(found[0], found[1])
     assert found[0].tolist() == list(range(3, NODES, 7))
-    for seeds in (mask[:-1], torch.tensor([NODES]), torch.tensor([-1]), torch.zeros(1, 2, dtype=torch.long)):
+    assert Neighbourhoods(graph, 2, batch_size=4, seeds=[3, 5]).seeds.tolist() == [3, 5]  # type: ignore[arg-type]
+    wrong = [mask[:-1], torch.tensor([NODES]), torch.tensor([-1]), torch.zeros(1, 2, dtype=torch.long)]
+    for seeds in (*wrong, mask & False, torch.empty(0, dtype=torch.long), torch.tensor([1.0])):
         with pytest.raises(ValueError, match=f"seeds must be numbers of {NODES} cells, or a mask of them"):
             Neighbourhoods(graph, 2, batch_size=4, seeds=seeds)
 

@@ -73,7 +73,8 @@ def test_fitted_automata_solve_a_task_from_scratch(path):
     )
     cell = NCACell(task.lattice, 8, **PARTS, step_size=0.5, context_channels=task.context_channels)
     before = {name: p.clone() for name, p in cell.state_dict().items()}
-    figures = task.evaluate(cell, num_steps=2)
+    with torch.no_grad():
+        figures = task.evaluate(cell, num_steps=2)
     assert figures["solved"] == figures["fitted"] == figures["grids"] == 1
     assert figures["seconds"] > 0
     assert all(torch.equal(before[name], p) for name, p in cell.state_dict().items())
@@ -214,7 +215,19 @@ def test_what_does_not_fit_is_refused(path):
     fixed = NCACell(task.lattice, 5, **told, context_channels=task.context_channels)
     with pytest.raises(ValueError, match="perception must be learned, got trainable False"):
         task.check(type("Made", (), {"cell": fixed}), AutomatonSettings())
-    for options in ({"updates": 0}, {"lr": 0.0}, {"ema": 1.0}, {"balance": 2.0}, {"updates": 1e2}, {"lr": math.nan}):
+    task.fitting = Fitting(last=5)
+    with pytest.raises(ValueError, match=r"must be at most training\.num_steps, got 5 and 4"):
+        task.check(fits, AutomatonSettings(num_steps=(4, 9)))
+    rates = [{"lr": math.inf}, {"weight_decay": math.inf}, {"weight_decay": -1.0}]
+    for options in (
+        *rates,
+        {"updates": 0},
+        {"lr": 0.0},
+        {"ema": 1.0},
+        {"balance": 2.0},
+        {"updates": 1e2},
+        {"lr": math.nan},
+    ):
         with pytest.raises(ValueError, match="must be"):
             Fitting(**options)
 

@@ -117,6 +117,7 @@ class Arc1DDemonstrations(RowsTask):
         at_least(1, channels=channels)
         self.narrow, self.move, self.by_loss = narrow, move, by_loss
         self.mirror, self.stretch = mirror, stretch
+        self.judged = judged
         self.learned, self.judged_tasks, self.kinds = ShownTasks.read(path, width, judged)
         # In the checkpoint, as what is drawn next hangs on it.
         self.register_buffer("cost", torch.ones(len(self.learned)))

@@ -26,11 +26,13 @@ class RowsTask(Task):
     Attributes:
         kinds: Names of the kinds.
         title: Name of the picture's and the table's file.
+        judged: What is judged: ``"test"``, or other rows to choose settings by.
         beside_told: Whether the table shows the automaton that is told the kind, too.
     """
 
     kinds: list[str]
     title: str
+    judged: str
     beside_told = False
 
     @abstractmethod
@@ -100,7 +102,7 @@ class RowsTask(Task):
         blocks = torch.cat([above, steps.where(above[-1] != OUTSIDE, OUTSIDE), gap, target[None], gap, gap])
         drawn = (blocks != OUTSIDE).any(0).any(0).nonzero()
         blocks = F.pad(blocks[..., int(drawn.min()) : int(drawn.max()) + 1], (0, 2), value=OUTSIDE)
-        picture = save_blocks(blocks, folder / f"{self.title}.png")
         table = folder / f"{self.title}.md"
-        write_atomically(table, table_of_kinds(list(figures)[1:], figures, told=self.beside_told).encode())
-        return [picture, table]
+        told = table_of_kinds(list(figures)[1:], figures, told=self.beside_told, judged=self.judged)
+        write_atomically(table, told.encode())
+        return [save_blocks(blocks, folder / f"{self.title}.png"), table]

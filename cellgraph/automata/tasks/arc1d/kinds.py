@@ -84,7 +84,7 @@ class Arc1D(RowsTask):
         if encoding == "fixed" and channels < 3 + 8 + COLOURS:
             raise ValueError(f"channels must be at least {3 + 8 + COLOURS} for fixed vectors, got {channels}")
         at_least(1, channels=channels, kind_channels=kind_channels)
-        self.encoding, self.channels, self.renumbered = encoding, channels, renumbered
+        self.encoding, self.channels, self.renumbered, self.judged = encoding, channels, renumbered, judged
         training, validation, test = read_arc1d(path)
         # A kind may have no pair but one that is set aside.
         self.kinds = sorted({pair.kind for pair in training + validation + test})

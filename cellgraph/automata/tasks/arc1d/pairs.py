@@ -57,7 +57,10 @@ def read_tasks(path: str | Path) -> list[RowTask]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no 1-D ARC at {path}: CELLGRAPH_DATA must name the folder with 1d-arc/1d_arc.jsonl")
     tasks = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines()):
+    # A text may hold what else splits lines.
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n")):
+        if not line.strip():
+            continue
         try:
             task = json.loads(line)
             kind = task["task"]

@@ -45,22 +45,25 @@ TOLD: dict[str, float] = {
 TOLD_MEAN = 81.4
 
 
-def table_of_kinds(kinds: Sequence[str], figures: Mapping[str, float], *, told: bool = False) -> str:
-    """Exact match by kind in per cent beside the published figures, in Markdown.
+def table_of_kinds(
+    kinds: Sequence[str], figures: Mapping[str, float], *, told: bool = False, judged: str = "test"
+) -> str:
+    """Exact match by kind in per cent, in Markdown; that of the tests beside the published figures.
 
     Args:
         kinds: The kinds, in the order of the rows.
         figures: Exact match by kind, from 0 to 1.
         told: Whether the automaton that is told the kind stands beside it, too.
+        judged: What was judged: published are figures of all tests.
     """
-    rows = []
-    for kind in kinds:
-        gpt4, automaton = PUBLISHED.get(kind, ("-", "-"))
-        others = [f"{TOLD[kind]:.0f}" if kind in TOLD else "-"] if told else []
-        name = escaped_markdown(kind.removeprefix("1d_"))
-        rows.append([name, f"{100 * figures[kind]:.0f}", *others, str(automaton), str(gpt4)])
     mean = 100 * sum(figures[kind] for kind in kinds) / len(kinds)
-    others = [f"{TOLD_MEAN}"] if told else []
-    rows.append(["mean over kinds", f"{mean:.2f}", *others, str(PUBLISHED_MEAN[1]), str(PUBLISHED_MEAN[0])])
-    columns = ["kind", "this automaton", *(["told the kind"] if told else []), "published NCA", "GPT-4"]
+    rows = [[escaped_markdown(kind.removeprefix("1d_")), f"{100 * figures[kind]:.0f}"] for kind in kinds]
+    rows.append(["mean over kinds", f"{mean:.2f}"])
+    columns = ["kind", "this automaton" if judged == "test" else f"this automaton, {judged}"]
+    if judged == "test":
+        published = [[*map(str, PUBLISHED.get(kind, "--"))] for kind in kinds] + [[*map(str, PUBLISHED_MEAN)]]
+        own = [[f"{TOLD[kind]:.0f}" if kind in TOLD else "-"] if told else [] for kind in kinds]
+        own.append([f"{TOLD_MEAN}"] if told else [])
+        rows = [[*row, *beside, nca, gpt4] for row, beside, (gpt4, nca) in zip(rows, own, published, strict=True)]
+        columns += [*(["told the kind"] if told else []), "published NCA", "GPT-4"]
     return "\n".join(markdown_table(columns, rows)) + "\n"

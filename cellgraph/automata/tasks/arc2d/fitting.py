@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,12 +40,16 @@ class Fitting:
 
     def __post_init__(self) -> None:
         settle_numbers(self)
-        if min(self.updates, self.last, self.votes) < 1 or self.lr <= 0 or self.weight_decay < 0:
-            raise ValueError(f"updates, last, votes and lr must be positive and weight_decay not negative, got {self}")
+        if min(self.updates, self.last, self.votes) < 1 or not (0 < self.lr < math.inf > self.weight_decay >= 0):
+            raise ValueError(
+                "updates, last, votes and lr must be positive and weight_decay not negative, both rates finite, "
+                f"got {self}"
+            )
         if not 0 <= self.balance <= 1 or not 0 <= self.ema < 1:
             raise ValueError(f"balance and ema must be between 0 and 1, got {self.balance} and {self.ema}")
 
 
+@torch.enable_grad()
 def fit(
     automata: GridAutomata,
     demonstrations: Sequence[Sequence[GridPair]],

@@ -144,6 +144,11 @@ class Arc2D(Task):
                 f"{type(self).__name__} rolls its cells out in a way of its own: training.remat_every must be 0 and "
                 f"training.compile false, got {settings.remat_every} and {settings.compile}"
             )
+        if self.fitting.last > settings.steps[0]:
+            raise ValueError(
+                f"task.fitting.last, the steps that the loss is taken after, must be at most training.num_steps, "
+                f"got {self.fitting.last} and {settings.steps[0]}"
+            )
         if settings.precision != "32-true":
             raise ValueError(
                 f"{type(self).__name__} runs its cells in float32, their products in bfloat16 with task.half_products: "

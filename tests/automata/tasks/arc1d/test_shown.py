@@ -15,6 +15,15 @@ def path(tmp_path):
     return twelve_tasks(tmp_path / "tasks.jsonl")
 
 
+def test_blank_lines_are_no_tasks(path):
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], "", *lines[1:], "", "  \n"]))
+    assert len(read_tasks(path)) == len(lines)
+    path.write_text(path.read_text() + "{}")
+    with pytest.raises(ValueError, match=f"line {len(lines) + 4} of"):
+        read_tasks(path)
+
+
 def test_each_demonstration_is_left_out_once(path):
     tasks, judged, kinds = ShownTasks.read(path, 8, "test")
     lines = read_tasks(path)
