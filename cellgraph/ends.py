@@ -190,7 +190,7 @@ class Ends(Pretrained):
                 there are not as many questions as answers, or anything is not on the CPU.
         """
         check_start(start, self)
-        check_fit(self.answer_adapter.encoder, question, answer)
+        check_fit(self, question, answer)
         if self.path is not None:
             return self._fit_path(self.path, question, answer, start)
         self.answer_adapter.fit(answer)
@@ -257,10 +257,10 @@ def check_start(start: str, network: Any) -> None:
         raise ValueError(f"start='ridge' sets the path or a linear adapter, got path='none' and a {kind}")
 
 
-def check_fit(layer: nn.Module, question: Any, answer: Any) -> None:
+def check_fit(network: Any, question: Any, answer: Any) -> None:
     """Raise a ValueError if a network or embeddings are not where closed forms are found, or the embeddings are no
-    pairs of finite vectors."""
-    for given in (next(layer.parameters()), question, answer):
+    pairs of finite vectors of its width."""
+    for given in (next(network.answer_adapter.parameters()), question, answer):
         if isinstance(given, np.ndarray):
             raise ValueError("embeddings must be tensors, or rows or tokens on the disk, got a NumPy array")
         if isinstance(given, Tensor) and (device := given.device).type != "cpu":
@@ -268,9 +268,10 @@ def check_fit(layer: nn.Module, question: Any, answer: Any) -> None:
     if len(question) != len(answer) or not len(question):
         raise ValueError(f"expected as many questions as answers, at least one, got {len(question)} and {len(answer)}")
     for name, rows in (("question", question), ("answer", answer)):
-        # Token states are no rows.
-        if hasattr(rows, "split"):
-            check_finite(name, rows)
+        width, shape = network.in_features, [*rows.shape]
+        if shape[-1] != width or (isinstance(rows, Tensor) and rows.dim() != 2):
+            raise ValueError(f"{name}s must have {width} features a row, got {shape}")
+        check_finite(name, rows)
 
 
 def _mask(lattice: Lattice, nodes: Any, output: Surface) -> Tensor:

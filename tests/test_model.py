@@ -192,6 +192,12 @@ def test_pairs_that_adapters_cannot_be_fitted_to_change_nothing(path: str) -> No
                 ValueError, match=f"{name} must be finite, got NaN or infinity in 1 rows, first in {row}"
             ):
                 model.fit_adapters(**pairs, start=start)
+        for pair, message in (
+            ((question, answer[:, :8]), r"answers must have 9 features a row, got \[40, 8\]"),
+            ((question[:9, 0], answer[:9, 0]), r"questions must have 9 features a row, got \[9\]"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                model.fit_adapters(*pair, start=start)
     assert all(torch.equal(before[name], x) for name, x in model.state_dict().items())
 
 

@@ -36,11 +36,15 @@ def mean_square(rows: Any, mean: Tensor) -> Tensor:
 
 
 def check_finite(name: str, rows: Any) -> None:
-    """Refuse rows with a value that is no number.
+    """Refuse rows, or states of tokens, with a value that is no number.
 
     Raises:
         ValueError: If there is NaN or an infinity.
     """
+    if not hasattr(rows, "split"):
+        if not rows.finite():
+            raise ValueError(f"the token states of the {name}s must be finite, got NaN or infinity")
+        return
     finite = [torch.isfinite(block).all(1) for block in rows.split(BLOCK)]
     bad = (~torch.cat(finite)).nonzero().flatten() if finite else torch.empty(0)
     if len(bad):

@@ -54,8 +54,7 @@ class EmbeddedPairs:
     ) -> None:
         vectors = {"answer": answer}
         if isinstance(question, TokenStates):
-            if not question.finite():
-                raise ValueError("the token states of the questions must be finite, got NaN or infinity")
+            check_finite("question", question)
         else:
             vectors = {"question": question, **vectors}
         for name, rows in vectors.items():

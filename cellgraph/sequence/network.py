@@ -178,18 +178,17 @@ class SequenceGraph(Pretrained):
         """Take means and scales from training pairs.
 
         Args:
-            question: Training questions: token states that give ``pooled()`` and ``moments()``, such as
+            question: Training questions: token states, as of
                 :class:`~cellgraph.teacher.TokenStates`, or embeddings, ``[num_pairs, in_features]``.
             answer: Their answers, ``[num_pairs, in_features]``.
             start: ``"identity"`` or ``"ridge"``, see :meth:`CellGraph.fit_adapters
                 <cellgraph.CellGraph.fit_adapters>`.
 
         Raises:
-            ValueError: If ``start`` is unknown, a value is not finite, there are not as many questions as answers, or
-                anything is not on the CPU.
+            ValueError: As of a :class:`~cellgraph.CellGraph`.
         """
         check_start(start, self)
-        check_fit(self.embed, question, answer)
+        check_fit(self, question, answer)
         pooled = question if isinstance(question, Tensor) else question.pooled()
         self.path.fit(pooled, answer)
         if start == "ridge":

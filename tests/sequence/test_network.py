@@ -239,6 +239,17 @@ def test_a_network_that_has_left_the_cpu_is_not_fitted() -> None:
         network().to("meta").fit_adapters(tokens(), torch.randn(6, 12))
 
 
+def test_token_states_that_are_not_finite_or_of_another_width_are_not_fitted_to() -> None:
+    model, states = network(), tokens()
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"questions must have 12 features a row, got \[2, 3, 8\]"):
+        model.fit_adapters(TokenStates(torch.ones(4, 8), [1, 3]), torch.randn(2, 12))
+    states.parts[0][3, 1] = float("nan")
+    with pytest.raises(ValueError, match="token states of the questions must be finite"):
+        model.fit_adapters(states, torch.randn(6, 12))
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+
+
 def test_over_tokens_it_is_as_exact_as_its_weights() -> None:
     model = stirred(network(blocks=[{"kind": "cct"}])).double()
     given = torch.randn(2, 3, 12, dtype=torch.float64, requires_grad=True)
