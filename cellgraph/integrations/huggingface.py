@@ -14,6 +14,10 @@ from transformers.utils import ModelOutput
 from cellgraph.model import CellGraph
 from cellgraph.older import upgraded
 from cellgraph.pretrained import take_dtypes
+from cellgraph.reading import faults
+
+#: What an error says that a network is built of.
+DESCRIBED = "the network of a CellGraphConfig"
 
 
 class CellGraphConfig(PreTrainedConfig):
@@ -30,7 +34,8 @@ class CellGraphConfig(PreTrainedConfig):
     @property
     def hidden_size(self) -> int:
         """Width of the vectors that go in and come out."""
-        return int(upgraded(self.network or {})["in_features"])
+        with faults(DESCRIBED):
+            return int(upgraded(self.network or {})["in_features"])
 
 
 @dataclass
@@ -41,7 +46,7 @@ class CellGraphModelOutput(ModelOutput):
         last_hidden_state: The answers, in the shape of the questions.
         surface: What was extracted from the output surface, with a path what the query is there,
             ``[rows, surface_width]``.
-        query: With a path what is compared with keys to find answers, ``[rows, in_features]``.
+        query: What is compared with keys to find answers, ``[rows, in_features]``.
         states: Final states of the cells, ``[rows, num_nodes, channels]``.
         memory: Memory for the next call, ``[rows, num_nodes, memory_channels]``, where the cell has one.
     """
@@ -91,14 +96,14 @@ class CellGraphModel(PreTrainedModel):
 
     @classmethod
     def from_network(cls, network: CellGraph) -> CellGraphModel:
-        """A model with a network's configuration and a copy of its weights: of their dtypes, frozen where they are, and
-        in training or evaluation as the network is."""
+        """A model with a network's configuration and a copy of its weights: of their dtypes, frozen where they are, on
+        its device, and in training or evaluation as the network is."""
         model, weights = cls(CellGraphConfig(network=network.config())), network.state_dict()
         take_dtypes(model.network, weights)
         model.network.load_state_dict(weights)
         for name, parameter in model.network.named_parameters():
             parameter.requires_grad_(network.get_parameter(name).requires_grad)
-        return model.train(network.training)
+        return model.to(network.cell.device).train(network.training)
 
     def forward(
         self,
@@ -147,7 +152,7 @@ def _built(config: Mapping[str, Any]) -> CellGraph:
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.device("cpu"):
+        with faults(DESCRIBED), torch.device("cpu"):
             return CellGraph.from_config(config).to(dtype)
     finally:
         torch.set_default_dtype(dtype)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from elsewhere import DEVICE, Elsewhere
 from torch import nn
 from transformers import AutoModel, BertConfig, BertModel, BertPreTrainedModel, Trainer, TrainingArguments
 
@@ -92,6 +93,12 @@ def test_files_bring_back_the_same_network(options: dict, tmp_path: Path) -> Non
     }
 
 
+def test_a_copy_lies_where_its_network_does() -> None:
+    with Elsewhere():
+        copied = CellGraphModel.from_network(network().to(DEVICE))
+        assert {value.device for value in copied.state_dict().values()} == {DEVICE}
+
+
 def test_tokens_are_rows() -> None:
     model = CellGraphModel.from_network(network())
     tokens = torch.randn(2, 3, 16)
@@ -157,3 +164,10 @@ def test_the_trainer_trains_a_cube_inside_a_bert(tmp_path: Path) -> None:
 def test_a_configuration_without_a_network_is_refused() -> None:
     with pytest.raises(ValueError, match="must be what CellGraph"):
         CellGraphModel(CellGraphConfig())
+    with pytest.raises(ValueError, match="the network of a CellGraphConfig is damaged: 'in_features' is missing"):
+        _ = CellGraphConfig().hidden_size
+    known = network().config()
+    for lacking in ("lattice", "cell", "in_features"):
+        described = {name: value for name, value in known.items() if name != lacking}
+        with pytest.raises(ValueError, match=f"the network of a CellGraphConfig is damaged: .*'{lacking}'"):
+            CellGraphModel(CellGraphConfig(network=described))
