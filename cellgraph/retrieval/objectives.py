@@ -119,7 +119,7 @@ class Objective(nn.Module):
 
     Raises:
         ValueError: If a weight is negative or none is positive, or a name is there twice, is a figure of the log, or
-            cannot be a part's of a module.
+            cannot be a part's of a module; when called, if a part is logged by the name of another figure.
 
     Example:
         >>> def length(predicted):
@@ -189,10 +189,8 @@ class Objective(nn.Module):
                 value = function(predicted)
                 terms[name], parts = value if isinstance(value, tuple) else (value, {})
                 told = {f"{name}_{part}": x for part, x in parts.items()}
-                if taken := self.functions.keys() & told:
-                    raise ValueError(
-                        f"a term cannot be named {min(taken)!r}: the log has a part of {name!r} by that name"
-                    )
+                if taken := told.keys() & {*FIGURES, *self.functions, *terms}:
+                    raise ValueError(f"a part of {name!r} cannot be {min(taken)!r}: the log has another of that name")
                 terms |= told
                 total = total + self.weights[name] * terms[name]
         return total, terms

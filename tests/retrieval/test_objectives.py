@@ -332,19 +332,21 @@ def test_a_term_by_a_name_that_means_something_else_is_refused(name):
         Objective([(name, torch.nn.Identity(), 1.0)])
 
 
-def test_no_term_may_be_named_as_a_part_of_another(rows):
-    class Parts(torch.nn.Module):
-        def forward(self, predicted):
-            return predicted.embedding.mean(), {"mse": predicted.embedding.sum()}
+@pytest.mark.parametrize(
+    ("parts", "name", "taken"),
+    [
+        ({"mine_mse": "", "mine": "mse"}, "mine", "mine_mse"),
+        ({"mine": "mse", "mine_mse": ""}, "mine", "mine_mse"),
+        ({"mine": "mse_late", "mine_mse": "late"}, "mine_mse", "mine_mse_late"),
+        ({"grad": "norm"}, "grad", "grad_norm"),
+    ],
+)
+def test_no_part_of_a_term_takes_the_name_of_another_figure(parts, name, taken):
+    def term(part):
+        return lambda predicted: (predicted.embedding.mean(), {part: predicted.embedding.sum()} if part else {})
 
-    class Whole(torch.nn.Module):
-        def forward(self, predicted):
-            return predicted.embedding.mean()
-
-    objective = Objective([("mine_mse", Whole(), 1.0), ("mine", Parts(), 1.0)])
-    with pytest.raises(
-        ValueError, match="a term cannot be named 'mine_mse': the log has a part of 'mine' by that name"
-    ):
+    objective = Objective([(each, term(part), 1.0) for each, part in parts.items()])
+    with pytest.raises(ValueError, match=f"a part of '{name}' cannot be '{taken}': the log has another of that name"):
         objective(SimpleNamespace(embedding=torch.ones(2, 3)))
 
 
