@@ -182,7 +182,7 @@ def judge_decoder(
 
 
 def _told(decoder: GenerativeDecoder, settings: DecoderSettings) -> dict[str, Any]:
-    return {**dataclasses.asdict(settings), **decoder.options}
+    return {**dataclasses.asdict(settings), **decoder.options, "vocabulary": decoder.tokenizer.get_vocab_size()}
 
 
 def _texts(decoder: GenerativeDecoder, tokens: Tensor) -> list[str]:

@@ -22,8 +22,8 @@ TEXTS = [
 ]
 
 
-def make(**options: float) -> GenerativeDecoder:
-    tokenizer = train_tokenizer(TEXTS, vocabulary=320)
+def make(vocabulary: int = 320, **options: float) -> GenerativeDecoder:
+    tokenizer = train_tokenizer(TEXTS, vocabulary=vocabulary)
     sizes: dict[str, int] = {"hidden": 32, "layers": 1, "heads": 2, "prefix": 2, "max_tokens": 24}
     return GenerativeDecoder(tokenizer, 6, **(sizes | options))
 
@@ -112,6 +112,8 @@ def test_an_interrupted_fit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         fit(tmp_path, DecoderSettings(max_epochs=4, batch_size=3, seed=1))
     with pytest.raises(ValueError, match="begun with hidden=32"):
         fit(tmp_path, hidden=16)
+    with pytest.raises(ValueError, match="begun with vocabulary=320: give the same"):
+        fit(tmp_path, vocabulary=300)
     counted = []
     with monkeypatch.context() as patch:
         patch.setattr(GenerativeDecoder, "loss", lambda *given: counted.append(1) or loss(*given))
