@@ -42,10 +42,10 @@ class Curriculum:
     ) -> None:
         self.start = None if num_steps is None else span("num_steps", num_steps)
         self.until = until
-        self.shapes = {
-            number("a share of the updates", share): integers("shape", shape)
-            for share, shape in sorted((shapes or {}).items())
-        }
+        if not isinstance(shapes, Mapping | None):
+            raise ValueError(f"shapes must be by the share of the updates until which they are used, got {shapes!r}")
+        named = {number("a share of the updates", share): shape for share, shape in (shapes or {}).items()}
+        self.shapes = {share: integers("shape", named[share]) for share in sorted(named)}
         shares = [until, *self.shapes]
         if not all(0 < share <= 1 for share in shares):
             raise ValueError(f"shares of the updates must lie in (0, 1], got {shares}")

@@ -72,8 +72,9 @@ class AutomatonLesson(Lesson):
         settings: How.
 
     Raises:
-        ValueError: If the pool never lets a sample start anew, the curriculum starts with fewer steps than there are
-            states that the loss is taken at, or the task cannot be had on one of its lattices.
+        ValueError: If the pool never lets a sample start anew or does not hold a batch, the curriculum starts with more
+            steps than the settings have, or fewer than there are states that the loss is taken at, or the task cannot
+            be had on one of its lattices.
     """
 
     def __init__(self, task: Task, settings: AutomatonSettings) -> None:
@@ -97,6 +98,11 @@ class AutomatonLesson(Lesson):
                 f"training setting supervise must be 1 to {least}, the least number of steps that the curriculum has, "
                 f"got {settings.supervise}"
             )
+        final, start = settings.steps, self.curriculum.steps(0.0, settings.steps)
+        if start[0] > final[0] or start[1] > final[1]:
+            raise ValueError(f"the curriculum must not start with more steps than training's {final}, got {start}")
+        if self.pool is not None:
+            self.pool.check(settings.batch_size)
         self._small: tuple[Cell, Task] | None = None
         self._small_shape: tuple[int, ...] | None = None
         # Samples are drawn on the CPU, so that they are the same on every device.

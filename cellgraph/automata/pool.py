@@ -33,7 +33,7 @@ class SamplePool:
     Args:
         size: Number of samples.
         reseed: Samples a batch that start anew.
-        damage: Samples a batch that are damaged.
+        damage: Samples a batch that are damaged, of those that do not start anew; fewer where fewer are left.
         ranked: Whether the worst start anew and the best are damaged. Otherwise they are drawn at random, apart from
             samples whose loss is no number, which are always the first to start anew.
         max_age: Samples that have been through more steps than this start anew as well; ``None`` sets no limit.
@@ -95,6 +95,18 @@ class SamplePool:
         """Whether what it once drew is all that it will ever hand out."""
         return not self.memory_channels and not self.reseed and self.max_age is None
 
+    def check(self, size: int) -> None:
+        """Refuse batches of a size that cannot be drawn.
+
+        Raises:
+            ValueError: If the pool is too small, or a batch has fewer samples than start anew and are damaged.
+        """
+        if size > self.size or self.reseed + self.damage > size:
+            raise ValueError(
+                f"a batch must be at most the pool's {self.size} samples and at least the {self.reseed} + "
+                f"{self.damage} that start anew and are damaged, got {size}"
+            )
+
     def draw(
         self, task: Task, size: int, generator: torch.Generator, *, device: torch.device | str = "cpu"
     ) -> tuple[Tensor, Batch]:
@@ -113,11 +125,7 @@ class SamplePool:
             ValueError: If the pool is too small, or keeps whole samples and new ones hang on what the task learns, of
                 which nothing would be learned.
         """
-        if size > self.size or self.reseed + self.damage > size:
-            raise ValueError(
-                f"a batch must be at most the pool's {self.size} samples and at least the {self.reseed} + "
-                f"{self.damage} that start anew and are damaged, got {size}"
-            )
+        self.check(size)
         if self.samples is None:
             self.samples = self._new(task, self.size, generator).to(self.device)
         index = torch.randperm(self.size, generator=generator)[:size]
@@ -127,10 +135,12 @@ class SamplePool:
             self.age[index[too_old]] = 0
             return index, self._with_memory(task.sample(size, generator), index, ~too_old).to(device)
         rank = self._order(task, index, generator, device)
-        damaged = index[rank[size - self.damage :]]
+        too_old[rank[: self.reseed]] = True
+        # Of those that start anew none is damaged.
+        stays = rank[~too_old[rank]]
+        damaged = index[stays[max(0, len(stays) - self.damage) :]]
         if len(damaged):
             self._write(damaged, _detached(task.damage(self.samples.select(damaged), generator)))
-        too_old[rank[: self.reseed]] = True
         renewed = index[too_old]
         if len(renewed):
             self._write(renewed, self._new(task, len(renewed), generator))

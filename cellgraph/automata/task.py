@@ -91,11 +91,15 @@ class Task(nn.Module, BaseTask):
         return SHOWN if self.monitor is None or f"val/{self.monitor}" in SHOWN else (*SHOWN, f"val/{self.monitor}")
 
     def check(self, make: Automaton, settings: AutomatonSettings) -> None:
-        """Refuse a pool that would keep other channels than the cell's memory.
+        """Refuse a cell on another lattice than the task's, and a pool that would keep other channels than the cell's
+        memory.
 
         Raises:
-            ValueError: If it keeps some channels only, but not so many as are the cell's memory.
+            ValueError: If the lattices differ, or the pool keeps some channels only, but not so many as are the cell's
+                memory.
         """
+        if not _alike(make.cell.lattice, self.lattice):
+            raise ValueError(f"the cell must be on the task's lattice, {self.lattice}, got {make.cell.lattice}")
         kept = 0 if self.pool is None else self.pool.memory_channels
         if kept not in (0, make.cell.memory_channels):
             raise ValueError(
@@ -233,7 +237,8 @@ class Task(nn.Module, BaseTask):
 
     def build(self, make: Automaton, job: Job) -> Automaton:
         """The automaton itself, with the weights of another run where these are asked for."""
-        if self.weights_from is not None:
+        # A checkpoint that training goes on from has all of them.
+        if self.weights_from is not None and not job.folder.last.exists():
             make = self.load(make, self.weights_from).train()
         said = ", ".join(f"{name} {count:,}" for name, count in make.parameter_counts().items() if count)
         job.say(f"{self.lattice}; parameters: {said}")
@@ -272,3 +277,14 @@ class Task(nn.Module, BaseTask):
         for path in draw(job.folder.path):
             job.say(f"drawn: {path}")
         return figures
+
+
+def _alike(one: Graph, other: Graph) -> bool:
+    """Whether two graphs have the same edges, in the same directions and with the same weights."""
+    if one is other or one == other:
+        return True
+    edges = [(graph.edge_index, graph.edge_direction, graph.edge_weight) for graph in (one, other)]
+    return one.num_nodes == other.num_nodes and all(
+        a is b or (a is not None and b is not None and torch.equal(a.cpu(), b.cpu()))
+        for a, b in zip(*edges, strict=True)
+    )

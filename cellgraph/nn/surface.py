@@ -108,7 +108,7 @@ class Surface(nn.Module):
 
     def clamp(self, x: Tensor, injected: Tensor) -> Tensor:
         """The state ``x`` with the surface set back to what was injected; both ``[batch, num_nodes, channels]``."""
-        clamped = torch.zeros_like(x, dtype=torch.bool).index_fill(1, self.index, True)
+        clamped = torch.zeros_like(x, dtype=torch.bool).index_fill(1, self.index.to(x.device), True)
         clamped = clamped & (torch.arange(x.size(-1), device=x.device) < self.channels)
         return torch.where(clamped, injected, x)
 

@@ -76,6 +76,10 @@ def test_training_begins_with_another_runs_weights(finished: tuple[Path, str], t
     experiment = build_experiment(config | {"weights_from": str(tmp_path / "none")}, tmp_path)
     with pytest.raises(ValueError, match="holds no trained automaton"):
         experiment.task.build(experiment.model, job)
+    # It goes on from its own checkpoint, whatever became of the other run.
+    experiment.folder.last.parent.mkdir()
+    experiment.folder.last.touch()
+    experiment.task.build(experiment.model, job)
     with pytest.raises(ValueError, match=r"weights_from must be a builtins\.str, got 5"):
         build_experiment(config | {"weights_from": 5}, tmp_path)
 

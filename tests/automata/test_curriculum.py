@@ -26,7 +26,17 @@ def test_shapes_follow_their_shares():
     assert found == [(4, 4), (4, 4), (8, 8), (8, 8), None, None]
 
 
-@pytest.mark.parametrize("options", [{"until": 0.0}, {"shapes": {1.5: (4,)}}, {"num_steps": (4, 2)}, {"num_steps": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shapes": [16]},
+        {"shapes": {"half": (5,), 0.5: (5,)}},
+        {"until": 0.0},
+        {"shapes": {1.5: (4,)}},
+        {"num_steps": (4, 2)},
+        {"num_steps": 0},
+    ],
+)
 def test_a_curriculum_out_of_range_is_refused(options):
     with pytest.raises(ValueError, match="must"):
         Curriculum(**options)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from cellgraph import GMLPCell, Lattice
+from cellgraph import GMLPCell, Graph, Lattice
 from cellgraph.automata import (
     AutomatonLesson,
     AutomatonSettings,
@@ -151,6 +151,30 @@ def test_a_pool_of_other_channels_than_the_memory_is_refused():
     task.pool = SamplePool(4, memory_channels=1)
     with pytest.raises(ValueError, match=r"the cell's memory, 2 channels, got pool\.memory_channels 1"):
         task.check(Automaton(cell, task), settings())
+
+
+def test_a_cell_on_another_lattice_than_the_task_is_refused():
+    task = Majority(9, channels=4)
+    graph = Graph(task.lattice.edge_index, edge_direction=task.lattice.edge_direction)
+    for lattice in (Lattice((9,), boundary="periodic"), graph):
+        task.check(Automaton(NCACell(lattice, 4, perception="stencil"), task), settings())
+    for lattice in (Lattice((9,)), Lattice((3, 3)), Lattice((9,), [(-2,), (2,)], boundary="periodic")):
+        with pytest.raises(ValueError, match=r"must be on the task's lattice, .*periodic.* got Lattice"):
+            train_automaton(NCACell(lattice, 4, perception="stencil"), task, settings(), progress=False)
+
+
+def test_a_pool_that_holds_no_batch_is_refused_before_training():
+    task = Climb()
+    task.pool = SamplePool(4)
+    with pytest.raises(ValueError, match=r"at most the pool's 4 samples .* got 8"):
+        task.lesson(settings(batch_size=8))
+
+
+def test_a_curriculum_that_starts_with_more_steps_is_refused():
+    task = Climb()
+    task.curriculum = Curriculum(num_steps=8)
+    with pytest.raises(ValueError, match=r"more steps than training's \(4, 4\), got \(8, 8\)"):
+        task.lesson(settings(num_steps=4))
 
 
 def test_noise_has_its_deviation():

@@ -89,6 +89,21 @@ def test_the_old_start_anew():
     assert pool.age.tolist() == [5, 0, 5, 5, 0, 5, 5, 5]
 
 
+def test_what_starts_anew_is_not_damaged():
+    # The best, which would be damaged, are too old.
+    pool, task = filled(damage=2, max_age=7)
+    pool.put(torch.tensor([0, 1]), torch.tensor([0.0, 1.0])[:, None, None].expand(2, 16, 3), steps=3)
+    index, batch = pool.draw(task, 8, generator(1))
+    level = batch.select(index.argsort()).x[:, 0, 0].tolist()
+    assert level == [0.0, 0.0, -98.0, -97.0, 4.0, 5.0, 6.0, 7.0]
+    pool, task = filled(damage=2, max_age=3)
+    pool.put(torch.tensor([6]), torch.full((1, 16, 3), 6.0), steps=0)
+    pool.age[6] = 1
+    index, batch = pool.draw(task, 8, generator(1))
+    # One alone is left.
+    assert [place for place, x in enumerate(batch.select(index.argsort()).x[:, 0, 0].tolist()) if x < 0] == [6]
+
+
 def test_a_batch_touches_nobody_else():
     pool, task = filled(reseed=1, damage=1)
     index, _ = pool.draw(task, 3, generator(3))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from elsewhere import DEVICE, Elsewhere
 from torch import Tensor
 
 from cellgraph import Graph, Lattice, NCACell
@@ -56,6 +57,16 @@ def test_damage_goes_on_across_the_ends_of_a_ring() -> None:
     assert (gone[:, 0] & gone[:, -1]).any()
     # As many are gone about each place: none is at an end.
     assert gone.float().mean(0).std() < 0.05
+
+
+def test_a_pool_on_the_cpu_is_damaged_where_the_task_is_elsewhere() -> None:
+    task, generator = Full(Lattice((5, 4))), torch.Generator()
+    task.clamped = Surface(task.lattice, task.lattice.positions[:, 1] == 3)
+    batch = task.sample(3, generator)
+    expected = task.damage(batch, generator.manual_seed(0)).x
+    with Elsewhere():
+        task.to(DEVICE)
+        assert torch.equal(task.damage(batch, generator.manual_seed(0)).x, expected)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,13 @@ class Majority(Task):
         return (x[..., 1] - batch.target[:, None]).square().mean(1)
 
     def resized(self, shape: tuple[int, ...]) -> Majority:
-        """The same on another ring."""
+        """The same on another ring.
+
+        Raises:
+            ValueError: If it is none, or its width is not odd.
+        """
+        if len(shape) != 1:
+            raise ValueError(f"the lattice must be a ring, [width], got {list(shape)}")
         return Majority(shape[0], channels=self.channels, size=self.size)
 
     @torch.no_grad()

@@ -65,6 +65,13 @@ def test_figures_of_a_cell_that_counts_and_of_one_that_does_nothing(tmp_path):
     assert picture.stat().st_size > 0
 
 
+def test_it_is_had_on_another_ring_alone():
+    assert Majority(31).resized((15,)).lattice.shape == (15,)
+    for shape in ((15, 15), ()):
+        with pytest.raises(ValueError, match=r"must be a ring, \[width\], got \["):
+            Majority(31).resized(shape)
+
+
 def test_an_even_ring_is_refused():
     with pytest.raises(ValueError, match="width must be odd"):
         Majority(8)
