@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -116,7 +117,10 @@ def _goes_with_the_seed(key: str, values: Sequence[Any], seeds: Sequence[Any]) -
     parting = _parting(seeds)
     if _parting(values) != parting:
         return False
-    alone = {str(value).replace(str(seed), "") for value, seed in zip(values, seeds, strict=True)}
+    names = [str(value).split("/") for value in values]
+    # The folders that all lie in may have the digits of a seed, and are none of its doing.
+    shared = sum(1 for _ in itertools.takewhile(lambda level: len({*level}) == 1, zip(*names, strict=False)))
+    alone = {"/".join(rest[shared:]).replace(str(seed), "") for rest, seed in zip(names, seeds, strict=True)}
     return _last(key) == "seed" or len({*parting}) < len(parting) or len(alone) == 1
 
 

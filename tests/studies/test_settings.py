@@ -107,8 +107,9 @@ def test_what_follows_the_seed_is_no_setting() -> None:
         runs = [run(mrr, seed=s, rate=r, weights_from=place.format(s)) for (r, s), mrr in figures.items()]
         assert compare(runs).settings[1].differences == pytest.approx((0.05, 0.02))
     # Where each seed is one run, it is the seed that stands in them.
-    alone = [run(0.1, seed=seed, weights_from=f"digits/{seed}") for seed in (0, 1, 2)]
-    assert compare(alone).settings[0].seeds == (0, 1, 2)
+    for place in ("digits/{}", "/runs/2026-01-02/digits/{}", "/runs/2026-01-02/day-{}/digits"):
+        alone = [run(0.1, seed=seed, weights_from=place.format(seed)) for seed in (0, 1, 12)]
+        assert compare(alone).settings[0].seeds == (0, 1, 12)
     alone = [run(0.1, seed=seed, weights_from=name) for seed, name in enumerate(("long", "short"))]
     assert differing(alone) == [{"weights_from": "long"}, {"weights_from": "short"}]
 
