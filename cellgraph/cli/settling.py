@@ -136,6 +136,9 @@ def _settle(config: DictConfig) -> Any:
     if missing:
         raise ValueError(f"a value is missing: give {', '.join(f'{key}=...' for key in missing)}")
     # The run is kept as it was, wherever it goes on.
+    begun = config.get("weights_from")
+    if isinstance(begun, str):
+        config.weights_from = str(Path.cwd() / (expanded(begun) or begun))
     training = config.training
     training.precision = used_precision(training.precision, training.accelerator)
     return OmegaConf.to_container(config, resolve=True)

@@ -84,6 +84,29 @@ def test_training_begins_with_another_runs_weights(finished: tuple[Path, str], t
         build_experiment(config | {"weights_from": 5}, tmp_path)
 
 
+def test_a_run_goes_on_where_the_run_that_it_began_with_is_gone(finished: tuple[Path, str], tmp_path: Path) -> None:
+    for name in ("digits", "elsewhere"):
+        (tmp_path / name).mkdir()
+    shutil.copytree(finished[0], tmp_path / "digits" / "1")
+    begun = run_inside(
+        tmp_path, "automaton", *FAST, *SMALL, "hydra.run.dir=run", "seed=1", "weights_from='digits/${seed}'"
+    )
+    assert begun.returncode == 0, begun.stderr
+    folder = tmp_path / "run"
+    # From another directory it is the same run.
+    assert read_config(RunFolder(folder))["weights_from"] == str(tmp_path / "digits" / "1")
+    weights, figures = (folder / "automaton.safetensors").read_bytes(), (folder / "evaluation.json").read_text()
+    shutil.rmtree(tmp_path / "digits")
+    done = run_inside(tmp_path / "elsewhere", "automaton", f"resume={folder}")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "automaton.safetensors").read_bytes() == weights
+    assert json.loads((folder / "evaluation.json").read_text())["held_out"] == json.loads(figures)["held_out"]
+    # What has no checkpoint yet begins with the other run's still.
+    shutil.rmtree(folder / "checkpoints")
+    done = run_inside(tmp_path, "automaton", "resume=run")
+    assert f"{tmp_path}/digits/1 holds no trained automaton" in done.stderr
+
+
 def test_a_run_is_exported_and_the_program_is_the_automaton(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     done = run_inside(folder.parent, "export", "run", "--torch", "cells.pt2")
