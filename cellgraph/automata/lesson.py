@@ -86,23 +86,21 @@ class AutomatonLesson(Lesson):
                 f"(memory_channels, for a cell with some), got reseed {self.pool.reseed}, "
                 f"max_age {self.pool.max_age} and memory_channels {self.pool.memory_channels}"
             )
-        if self.pool is not None:
-            self.pool.reset()
         self.shardable = not self.curriculum.shapes
         with own_generators():
             for shape in self.curriculum.shapes.values():
                 task.resized(shape)  # refused here, and not when training comes to it
-        least = self.curriculum.steps(0.0, settings.steps)[0]
-        if settings.supervise > least:
-            raise ValueError(
-                f"training setting supervise must be 1 to {least}, the least number of steps that the curriculum has, "
-                f"got {settings.supervise}"
-            )
         final, start = settings.steps, self.curriculum.steps(0.0, settings.steps)
+        if settings.supervise > start[0]:
+            raise ValueError(
+                f"training setting supervise must be 1 to {start[0]}, the least number of steps that the curriculum "
+                f"has, got {settings.supervise}"
+            )
         if start[0] > final[0] or start[1] > final[1]:
             raise ValueError(f"the curriculum must not start with more steps than training's {final}, got {start}")
         if self.pool is not None:
             self.pool.check(settings.batch_size)
+            self.pool.reset()
         self._small: tuple[Cell, Task] | None = None
         self._small_shape: tuple[int, ...] | None = None
         # Samples are drawn on the CPU, so that they are the same on every device.

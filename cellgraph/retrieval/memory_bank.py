@@ -69,17 +69,15 @@ class MemoryBank(nn.Module):
         self.register_buffer("numbers", None, persistent=False)
 
     @torch.no_grad()
-    def fit(self, answer: Any, group: Tensor | None = None) -> None:
-        """Take the mean of the training answers, and the answers themselves where they are to be negatives.
+    def fit(self, answer: Any, group: Tensor) -> None:
+        """Take the mean of the training answers, and the answers themselves, which are to be negatives.
 
         Args:
             answer: All training answers, ``[num_answers, in_features]``, in memory or on the disk.
-            group: Number of each answer among the distinct ones, ``[num_answers]``; without it only the mean is taken.
+            group: Number of each answer among the distinct ones, ``[num_answers]``.
         """
         self.centre_on(answer)
-        self.answers, self.numbers = None, None
-        if group is None:
-            return
+        self.numbers = None
         answer = mapped(answer, at_least_float32)
         # Where each distinct answer stands, the last time.
         place = group.new_zeros(int(group.max()) + 1)

@@ -14,7 +14,6 @@ from cellgraph.automata import Automaton, Curriculum, SamplePool
 from cellgraph.automata import Task as AutomatonTask
 from cellgraph.configuration import REGISTERED, TARGET, admit, arguments, locate
 from cellgraph.data import Split, split_pairs, train_on_more
-from cellgraph.files import expanded
 from cellgraph.folder import RunFolder
 from cellgraph.nn import Cell
 from cellgraph.numbers import integer, seed
@@ -169,7 +168,7 @@ def _automaton(config: Mapping[str, Any], folder: RunFolder) -> Experiment:
             setattr(task, name, _checked(name, build(config[name]), kind))
     begun = config.get("weights_from")
     if begun is not None:
-        task.weights_from = RunFolder(expanded(_checked("weights_from", begun, str)) or begun)
+        task.weights_from = RunFolder(_checked("weights_from", begun, str))
     return Experiment(folder, task, Automaton(cell, task), settings)
 
 

@@ -166,8 +166,10 @@ def test_a_cell_on_another_lattice_than_the_task_is_refused():
 def test_a_pool_that_holds_no_batch_is_refused_before_training():
     task = Climb()
     task.pool = SamplePool(4)
+    task.pool.draw(task, 2, torch.Generator())
     with pytest.raises(ValueError, match=r"at most the pool's 4 samples .* got 8"):
         task.lesson(settings(batch_size=8))
+    assert task.pool.samples is not None, "what is refused takes nothing away"
 
 
 def test_a_curriculum_that_starts_with_more_steps_is_refused():

@@ -150,10 +150,6 @@ def test_a_bank_too_small_holds_a_sample_and_says_which() -> None:
     assert whole.numbers is None
     assert whole.answers is not None
     assert whole.answers.shape == (40, 5)
-    bank.fit(torch.randn(6, 5))
-    assert bank.numbers is None
-    with pytest.raises(ValueError, match="call fit first"):
-        bank.logits(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="got most=0"):
         MemoryBank(most=0)
 

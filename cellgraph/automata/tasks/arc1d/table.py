@@ -61,7 +61,7 @@ def table_of_kinds(
     rows.append(["mean over kinds", f"{mean:.2f}"])
     columns = ["kind", "this automaton" if judged == "test" else f"this automaton, {judged}"]
     if judged == "test":
-        published = [[*map(str, PUBLISHED.get(kind, "--"))] for kind in kinds] + [[*map(str, PUBLISHED_MEAN)]]
+        published = [[*map(str, PUBLISHED.get(kind, ("-", "-")))] for kind in kinds] + [[*map(str, PUBLISHED_MEAN)]]
         own = [[f"{TOLD[kind]:.0f}" if kind in TOLD else "-"] if told else [] for kind in kinds]
         own.append([f"{TOLD_MEAN}"] if told else [])
         rows = [[*row, *beside, nca, gpt4] for row, beside, (gpt4, nca) in zip(rows, own, published, strict=True)]

@@ -146,7 +146,7 @@ class Arc2D(Task):
             )
         if self.fitting.last > settings.steps[0]:
             raise ValueError(
-                f"task.fitting.last, the steps that the loss is taken after, must be at most training.num_steps, "
+                "task.fitting.last, the steps that the loss is taken after, must be at most training.num_steps, "
                 f"got {self.fitting.last} and {settings.steps[0]}"
             )
         if settings.precision != "32-true":
